@@ -1,0 +1,2 @@
+//! The binary; its rooms are not furnished yet.
+fn main() {}
