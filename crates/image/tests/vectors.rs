@@ -135,8 +135,8 @@ fn references() {
                     }
                 }
                 let again =
-                    Reference::parse(&found.familiar()).map_err(|error| error.to_string())?;
-                same("parse of familiar", &again, &found)?;
+                    Reference::parse(&found.to_string()).map_err(|error| error.to_string())?;
+                same("parse of canonical", &again, &found)?;
                 same(
                     "tag_name_only",
                     found.with_default_tag().to_string().as_str(),
