@@ -57,6 +57,7 @@ impl RegistryError {
             Err(error) => Self::Connect {
                 registry: registry.to_owned(),
                 detail: shown(&error.to_string()),
+                was_connected: true,
             },
         }
     }

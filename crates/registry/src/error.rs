@@ -27,6 +27,8 @@ pub enum RegistryError {
         registry: String,
         /// Innermost cause.
         detail: String,
+        /// Whether there was a connection, which then broke: trying again has a point.
+        was_connected: bool,
     },
     /// The registry wants other or any credentials (HTTP 401).
     #[error("{detail}: log in to {registry} with an account that may do this")]
@@ -195,6 +197,7 @@ pub(crate) fn shown(text: &str) -> String {
 
 /// Says why a request got no answer.
 pub(crate) fn connect_error(registry: &str, error: reqwest::Error) -> RegistryError {
+    let was_connected = !error.is_connect();
     let detail = if error.is_timeout() {
         "timed out waiting for an answer".to_owned()
     } else {
@@ -211,6 +214,7 @@ pub(crate) fn connect_error(registry: &str, error: reqwest::Error) -> RegistryEr
     RegistryError::Connect {
         registry: registry.to_owned(),
         detail,
+        was_connected,
     }
 }
 

@@ -73,7 +73,8 @@ impl Call {
 
 impl Client {
     /// Makes a request and returns the response, whatever its status, after answering challenges,
-    /// following redirects of reads, and waiting out overload and lost connections.
+    /// following redirects of reads, and waiting out overload and lost connections. A registry that
+    /// cannot be connected to at all is reported at once.
     pub(crate) async fn send(&self, call: &Call) -> Result<Response, RegistryError> {
         let options = &self.inner.options;
         let mut attempt = 1;
@@ -87,9 +88,10 @@ impl Client {
                         wait => wait.or(Some(backoff(options, attempt))),
                     }
                 }
-                Err(RegistryError::Connect { .. }) if call.is_repeatable() => {
-                    Some(backoff(options, attempt))
-                }
+                Err(RegistryError::Connect {
+                    was_connected: true,
+                    ..
+                }) if call.is_repeatable() => Some(backoff(options, attempt)),
                 _ => None,
             };
             match wait.filter(|_| may_repeat) {
