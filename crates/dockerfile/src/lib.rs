@@ -1,1 +1,32 @@
-//! This room is not furnished yet.
+//! The Dockerfile language: parser, typed instructions, word expansion and ignore files.
+//!
+//! Pure: no I/O, no clock, no environment. Text goes in; trees, values and
+//! [`Diagnostic`]s with byte spans come out.
+//!
+//! - [`parse`] gives the tree ([`Ast`]), [`interpret`] the typed instructions
+//!   in stages ([`Dockerfile`]), [`load`] both in one step.
+//! - [`parse_commands`] reads single instructions: ONBUILD triggers and `commit --change`.
+//! - [`expand::Expander`] expands variables in words.
+//! - [`IgnoreFile`] decides which paths of a build context are left out, and why.
+//! - [`render`] shows diagnostics with their source lines.
+#![forbid(unsafe_code)]
+
+mod ast;
+mod diagnostic;
+mod error;
+pub mod expand;
+pub mod ignore;
+pub mod instruction;
+pub mod lint;
+mod parser;
+mod quote;
+mod suggest;
+
+pub use ast::{Ast, Directives, Heredoc, Location, Node, Word, line_and_column};
+pub use diagnostic::{Diagnostic, Phase, Severity, render, render_colored};
+pub use error::Error;
+pub use ignore::{Decision, IgnoreFile};
+pub use instruction::{
+    Dockerfile, Instruction, InstructionKind, Stage, interpret, load, parse_commands,
+};
+pub use parser::{MAX_FILE_BYTES, MAX_LINE_BYTES, Parsed, parse};
