@@ -1,0 +1,12 @@
+//! The little of rtnetlink that one bridge needs, blocking, one socket per caller.
+//!
+//! Message layout: rtnetlink(7); attributes as in the kernel's `if_link.h`, `if_addr.h` and
+//! `rtnetlink.h`.
+
+mod link;
+mod route;
+mod socket;
+
+pub(crate) use link::{Link, PeerLocation, VethPair};
+pub(crate) use route::subnets_in_use;
+pub(crate) use socket::{MAX_DATAGRAM_BYTES, Netlink, acknowledgement};

@@ -1,0 +1,275 @@
+//! Host ports: which are taken by this daemon, and keeping other processes off them.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::ops::RangeInclusive;
+use std::os::fd::OwnedFd;
+
+use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
+
+use crate::endpoint::{HostPorts, PortRequest, Protocol, PublishedPort};
+use crate::error::NetworkError;
+use crate::sysctl::read_text;
+
+/// Ephemeral ports when the kernel does not say (its own default).
+const DEFAULT_EPHEMERAL_PORTS: RangeInclusive<u16> = 32768..=60999;
+
+/// The host ports of one daemon. Each is held by a bound socket that never serves anybody:
+/// packets are led to the container before they get to it (spec runtime §8.3).
+#[derive(Debug, Default)]
+pub(crate) struct PortAllocator {
+    held: HashMap<(Protocol, u16), Vec<Holder>>,
+    last_ephemeral: u16,
+}
+
+#[derive(Debug)]
+struct Holder {
+    host_ip: Ipv4Addr,
+    /// `None` for a port of a live container that another process got hold of while no daemon ran.
+    _socket: Option<OwnedFd>,
+}
+
+/// Why one port could not be had.
+enum Refusal {
+    Allocated,
+    Bind(io::Error),
+}
+
+impl PortAllocator {
+    /// Takes a host port for a request: the only one, the first free of a range, or the next
+    /// ephemeral one.
+    ///
+    /// # Errors
+    /// [`NetworkError::PortAllocated`] and [`NetworkError::PortBind`] for a single port,
+    /// [`NetworkError::PortsExhausted`] for several.
+    pub(crate) fn reserve(&mut self, request: &PortRequest) -> Result<PublishedPort, NetworkError> {
+        let host_ip = request.host_ip.unwrap_or(Ipv4Addr::UNSPECIFIED);
+        let protocol = request.protocol;
+        let host_port = match &request.host_ports {
+            HostPorts::Range(range) => self.first_free(protocol, host_ip, range.clone(), range)?,
+            HostPorts::Ephemeral => self.ephemeral(protocol, host_ip)?,
+        };
+        Ok(PublishedPort {
+            container_port: request.container_port,
+            protocol,
+            host_ip,
+            host_port,
+        })
+    }
+
+    /// Takes the port of a container that has run on while no daemon did. A port that cannot be
+    /// bound is remembered all the same: its container has it.
+    pub(crate) fn adopt(&mut self, port: &PublishedPort) {
+        let socket = bind(port.protocol, port.host_ip, port.host_port).ok();
+        let holder = Holder {
+            host_ip: port.host_ip,
+            _socket: socket,
+        };
+        self.held
+            .entry((port.protocol, port.host_port))
+            .or_default()
+            .push(holder);
+    }
+
+    /// Gives a port back.
+    pub(crate) fn release(&mut self, port: &PublishedPort) {
+        let key = (port.protocol, port.host_port);
+        if let Some(holders) = self.held.get_mut(&key) {
+            if let Some(index) = holders
+                .iter()
+                .position(|holder| holder.host_ip == port.host_ip)
+            {
+                holders.swap_remove(index);
+            }
+            if holders.is_empty() {
+                self.held.remove(&key);
+            }
+        }
+    }
+
+    fn ephemeral(&mut self, protocol: Protocol, host_ip: Ipv4Addr) -> Result<u16, NetworkError> {
+        let range = ephemeral_range();
+        let (first, last) = (*range.start(), *range.end());
+        let start = if (first..last).contains(&self.last_ephemeral) {
+            self.last_ephemeral + 1
+        } else {
+            first
+        };
+        let reserved = reserved_ports();
+        let candidates = (start..=last)
+            .chain(first..start)
+            .filter(|port| !reserved.iter().any(|range| range.contains(port)));
+        let port = self.first_free(protocol, host_ip, candidates, &range)?;
+        self.last_ephemeral = port;
+        Ok(port)
+    }
+
+    fn first_free(
+        &mut self,
+        protocol: Protocol,
+        host_ip: Ipv4Addr,
+        candidates: impl Iterator<Item = u16>,
+        range: &RangeInclusive<u16>,
+    ) -> Result<u16, NetworkError> {
+        let single = range.start() == range.end();
+        for host_port in candidates {
+            match self.try_port(protocol, host_ip, host_port) {
+                Ok(()) => return Ok(host_port),
+                Err(Refusal::Allocated) if single => {
+                    return Err(NetworkError::PortAllocated { host_ip, host_port });
+                }
+                Err(Refusal::Bind(error)) if single || !is_in_use(&error) => {
+                    let reason = bind_reason(&error);
+                    return Err(NetworkError::PortBind {
+                        host_ip,
+                        host_port,
+                        protocol,
+                        reason,
+                    });
+                }
+                Err(_) => {}
+            }
+        }
+        Err(NetworkError::PortsExhausted {
+            host_ip,
+            first: *range.start(),
+            last: *range.end(),
+        })
+    }
+
+    fn try_port(
+        &mut self,
+        protocol: Protocol,
+        host_ip: Ipv4Addr,
+        host_port: u16,
+    ) -> Result<(), Refusal> {
+        let holders = self
+            .held
+            .get(&(protocol, host_port))
+            .map(Vec::as_slice)
+            .unwrap_or_default();
+        let overlaps = |holder: &Holder| {
+            host_ip.is_unspecified() || holder.host_ip.is_unspecified() || holder.host_ip == host_ip
+        };
+        if holders.iter().any(overlaps) {
+            return Err(Refusal::Allocated);
+        }
+        let socket = bind(protocol, host_ip, host_port).map_err(Refusal::Bind)?;
+        let holder = Holder {
+            host_ip,
+            _socket: Some(socket),
+        };
+        self.held
+            .entry((protocol, host_port))
+            .or_default()
+            .push(holder);
+        Ok(())
+    }
+}
+
+/// Binds a port so that no other process can.
+///
+/// TCP must listen: a socket that is only bound does not keep off one that sets `SO_REUSEADDR`,
+/// and `SO_REUSEADDR` is needed here to get past connections in TIME_WAIT (socket(7), tcp(7)).
+fn bind(protocol: Protocol, host_ip: Ipv4Addr, host_port: u16) -> io::Result<OwnedFd> {
+    let kind = match protocol {
+        Protocol::Tcp => SocketType::STREAM,
+        Protocol::Udp => SocketType::DGRAM,
+    };
+    let socket = rustix::net::socket_with(AddressFamily::INET, kind, SocketFlags::CLOEXEC, None)?;
+    let address = SocketAddrV4::new(host_ip, host_port);
+    match protocol {
+        Protocol::Tcp => {
+            sockopt::set_socket_reuseaddr(&socket, true)?;
+            rustix::net::bind(&socket, &address)?;
+            rustix::net::listen(&socket, 1)?;
+        }
+        Protocol::Udp => {
+            rustix::net::bind(&socket, &address)?;
+            // Nobody reads: the kernel's smallest buffer is enough.
+            sockopt::set_socket_recv_buffer_size(&socket, 1)?;
+        }
+    }
+    Ok(socket)
+}
+
+fn is_in_use(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::AddrInUse
+}
+
+/// Returns the kernel's answer in the words docker's clients know (spec runtime §8.3).
+fn bind_reason(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => "address already in use".to_owned(),
+        io::ErrorKind::AddrNotAvailable => "cannot assign requested address".to_owned(),
+        io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
+        _ => error.to_string().to_lowercase(),
+    }
+}
+
+fn ephemeral_range() -> RangeInclusive<u16> {
+    let text = read_text("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
+    parse_port_pair(&text).unwrap_or(DEFAULT_EPHEMERAL_PORTS)
+}
+
+fn parse_port_pair(text: &str) -> Option<RangeInclusive<u16>> {
+    let mut words = text.split_ascii_whitespace();
+    let first: u16 = words.next()?.parse().ok()?;
+    let last = words.next()?.parse().ok()?;
+    (first > 0 && first <= last).then_some(first..=last)
+}
+
+fn reserved_ports() -> Vec<RangeInclusive<u16>> {
+    parse_reserved(&read_text("/proc/sys/net/ipv4/ip_local_reserved_ports").unwrap_or_default())
+}
+
+/// Parses `ip_local_reserved_ports`: ports and ranges separated by commas (kernel doc ip-sysctl).
+fn parse_reserved(text: &str) -> Vec<RangeInclusive<u16>> {
+    text.trim()
+        .split(',')
+        .filter_map(|part| {
+            let (first, last) = part.split_once('-').unwrap_or((part, part));
+            Some(first.parse().ok()?..=last.parse().ok()?)
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kernel_port_lists_are_parsed() {
+        assert_eq!(parse_port_pair("32768\t60999\n"), Some(32768..=60999));
+        for bad in ["", "1", "x 2", "9 3", "0 5"] {
+            assert_eq!(parse_port_pair(bad), None, "{bad}");
+        }
+        assert_eq!(parse_reserved("\n"), []);
+        assert_eq!(parse_reserved("80,1000-1010\n"), [80..=80, 1000..=1010]);
+    }
+
+    #[test]
+    fn error_texts_are_those_clients_know() {
+        let host_ip = Ipv4Addr::UNSPECIFIED;
+        let known = NetworkError::PortAllocated {
+            host_ip,
+            host_port: 8080,
+        };
+        assert_eq!(
+            known.to_string(),
+            "Bind for 0.0.0.0:8080 failed: port is already allocated"
+        );
+        let reason = bind_reason(&io::Error::from_raw_os_error(libc::EADDRINUSE));
+        let foreign = NetworkError::PortBind {
+            host_ip,
+            host_port: 8080,
+            protocol: Protocol::Tcp,
+            reason,
+        };
+        assert_eq!(
+            foreign.to_string(),
+            "failed to bind host port 0.0.0.0:8080/tcp: address already in use"
+        );
+    }
+}
