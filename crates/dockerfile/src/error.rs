@@ -28,6 +28,12 @@ pub enum Error {
         /// The largest file accepted, in bytes.
         limit_bytes: usize,
     },
+    /// The file has more instructions than the limit.
+    #[error("dockerfile has more than the maximum of {limit} instructions")]
+    TooManyInstructions {
+        /// The largest number accepted.
+        limit: usize,
+    },
     /// The `escape` directive names something other than a backslash or a backtick.
     #[error("invalid escape token '{value}' does not match ` or \\")]
     InvalidEscapeToken {

@@ -29,4 +29,4 @@ pub use ignore::{Decision, IgnoreFile};
 pub use instruction::{
     Dockerfile, Instruction, InstructionKind, Stage, interpret, load, parse_commands,
 };
-pub use parser::{MAX_FILE_BYTES, MAX_LINE_BYTES, Parsed, parse};
+pub use parser::{MAX_FILE_BYTES, MAX_INSTRUCTIONS, MAX_LINE_BYTES, Parsed, parse};

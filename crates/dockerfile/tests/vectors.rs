@@ -63,6 +63,7 @@ fn run_own(area: &str, runner: Runner) {
     run_file(&directory.join(format!("{area}.json")), runner);
 }
 
+#[expect(clippy::print_stderr, reason = "a skipped test says so")]
 fn run_public(area: &str, runner: Runner) {
     let default = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/vectors/public");
     let directory = std::env::var_os("WHARF_PUBLIC_VECTORS").map_or_else(default, PathBuf::from);

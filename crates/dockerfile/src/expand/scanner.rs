@@ -77,6 +77,7 @@ impl<'a> WordScanner<'a> {
                     self.split(|words| words.push_whole(&value));
                     result.push_str(&value);
                 }
+                '<' => self.less_than(&mut result),
                 _ => self.plain(&mut result),
             }
             check_length(&result)?;
@@ -105,6 +106,24 @@ impl<'a> WordScanner<'a> {
             self.split(|words| words.push_escaped(escaped));
             result.push(escaped);
         }
+    }
+
+    /// Takes `<`, or `<<` with the blanks behind it: `<< EOF` is one word.
+    fn less_than(&mut self, result: &mut String) {
+        let start = self.position;
+        self.position += 1;
+        if self.peek() == Some('<') {
+            self.position += 1;
+            self.skip_while(|character| matches!(character, ' ' | '\t' | '\r'));
+        }
+        let text: String = self
+            .characters
+            .get(start..self.position)
+            .unwrap_or_default()
+            .iter()
+            .collect();
+        self.split(|words| words.push_whole(&text));
+        result.push_str(&text);
     }
 
     fn single_quote(&mut self) -> Result<String, Reason> {

@@ -22,6 +22,7 @@ pub(crate) fn parse_word(word: &str) -> Option<Heredoc> {
         Some(rest) => (true, rest),
         None => (false, rest),
     };
+    let rest = rest.trim_start_matches([' ', '\t', '\n', '\u{c}', '\r']);
     if rest.is_empty() || rest.contains('<') {
         return None;
     }
@@ -61,6 +62,7 @@ mod tests {
         let heredoc = parse_word("3<<-'E F'").expect("a heredoc");
         assert_eq!((heredoc.name.as_str(), heredoc.file_descriptor), ("E F", 3));
         assert!(heredoc.chomp && !heredoc.expand);
+        assert!(parse_word("<< EOF").is_some_and(|heredoc| heredoc.name == "EOF"));
         assert!(parse_word("<<EOF").is_some_and(|heredoc| heredoc.expand));
         for word in ["<<", "<<-", "<EOF", "<<<EOF", "x<<EOF", "EOF"] {
             assert_eq!(parse_word(word), None, "{word}");
@@ -74,5 +76,10 @@ mod tests {
             .map(|heredoc| heredoc.name)
             .collect();
         assert_eq!(names, ["A", "B"]);
+        assert!(
+            announced("RUN cat << EOF > /x")
+                .iter()
+                .any(|heredoc| heredoc.name == "EOF")
+        );
     }
 }

@@ -22,7 +22,10 @@ use lines::{Line, Lines, LogicalLine};
 /// The longest physical line accepted, in bytes without its line end (spec/llb.md §6.1).
 pub const MAX_LINE_BYTES: usize = 65_535;
 /// The largest Dockerfile accepted, in bytes.
-pub const MAX_FILE_BYTES: usize = 16 << 20;
+pub const MAX_FILE_BYTES: usize = 4 << 20;
+
+/// The largest number of instructions accepted.
+pub const MAX_INSTRUCTIONS: usize = 100_000;
 
 /// A tree and what was found wrong on the way.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -112,6 +115,12 @@ impl<'a> Parser<'a> {
                 continue;
             }
             if let Some(assembled) = self.assemble(&line) {
+                if self.nodes.len() == MAX_INSTRUCTIONS {
+                    let error = Error::TooManyInstructions {
+                        limit: MAX_INSTRUCTIONS,
+                    };
+                    return self.report(&error, assembled.span, line.number..=line.number);
+                }
                 self.add_node(assembled, std::mem::take(&mut comments));
             }
         }
@@ -253,5 +262,70 @@ fn set_child_location(child: &mut Node, start_line: usize, end_line: usize) {
         node.location.start_line = start_line;
         node.location.end_line = end_line;
         current = node.child.as_deref_mut();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{MAX_FILE_BYTES, MAX_INSTRUCTIONS, MAX_LINE_BYTES, parse};
+    use crate::diagnostic::Diagnostic;
+
+    fn errors(source: &str) -> Vec<String> {
+        parse(source)
+            .diagnostics
+            .iter()
+            .map(Diagnostic::headline)
+            .collect()
+    }
+
+    #[test]
+    fn limits() {
+        let line = |bytes: usize| format!("FROM a\n#{}\n", "x".repeat(bytes - 1));
+        assert_eq!(errors(&line(MAX_LINE_BYTES)), [""; 0]);
+        let expected = "dockerfile line greater than maximum allowed size of 65535";
+        assert_eq!(errors(&line(MAX_LINE_BYTES + 1)), [expected]);
+
+        assert_eq!(errors(&"RUN\n".repeat(MAX_INSTRUCTIONS)), [""; 0]);
+        let expected = "dockerfile has more than the maximum of 100000 instructions";
+        assert_eq!(errors(&"RUN\n".repeat(MAX_INSTRUCTIONS + 1)), [expected]);
+
+        let file = |bytes: usize| format!("RUN\n{}", "\n".repeat(bytes - 4));
+        assert_eq!(errors(&file(MAX_FILE_BYTES)), [""; 0]);
+        assert_eq!(errors(&file(MAX_FILE_BYTES + 1)).len(), 1);
+    }
+
+    #[test]
+    fn deep_onbuild_is_an_error_and_no_overflow() {
+        let source = "FROM a\n".to_owned() + &"ONBUILD \\\n".repeat(50_000) + "RUN x\n";
+        let expected = "Chaining ONBUILD via `ONBUILD ONBUILD` isn't allowed";
+        assert_eq!(errors(&source), [expected]);
+    }
+
+    #[test]
+    fn parsing_goes_on_behind_errors() {
+        let source = "FROM a\nENV x\nLABEL y\nRUN [1]\nCOPY <<E /x\nrest\n";
+        let expected = [
+            "ENV must have two arguments",
+            "LABEL must have two arguments",
+            "when using JSON array syntax, arrays must be comprised of strings only",
+            "unterminated heredoc",
+        ];
+        assert_eq!(errors(source), expected);
+        assert_eq!(parse(source).ast.nodes.len(), 5);
+    }
+
+    #[test]
+    fn words_know_their_place() {
+        let source = "FROM a\nCOPY --from=x \\\n  # c\n  \"b c\" \\\n  /dest\n";
+        let parsed = parse(source);
+        let node = parsed.ast.nodes.last().expect("a node");
+        let texts: Vec<&str> = node
+            .flags
+            .iter()
+            .chain(&node.arguments)
+            .map(|word| &source[word.span.clone()])
+            .collect();
+        assert_eq!(texts, ["--from=x", "\"b", "c\"", "/dest"]);
+        assert_eq!((node.location.start_line, node.location.end_line), (2, 5));
     }
 }
