@@ -6,6 +6,9 @@
 //! processes. Host rules are never edited; all rules are in one nftables table of our own.
 //! All calls block; callers on an async runtime use a blocking thread.
 
+// A test that cannot go on may panic.
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
 mod address_pool;
 mod bridge;
 mod counters;
@@ -17,6 +20,7 @@ mod namespace;
 mod netlink;
 mod network;
 mod port_allocator;
+mod reaper;
 mod subnet;
 mod subnet_choice;
 mod sysctl;

@@ -15,6 +15,7 @@ use crate::firewall::{self, Firewall, Mapping};
 use crate::namespace::{NamespacePool, netlink_inside};
 use crate::netlink::{Netlink, PeerLocation, VethPair};
 use crate::port_allocator::PortAllocator;
+use crate::reaper::Reaper;
 use crate::subnet::Ipv4Subnet;
 use crate::sysctl;
 
@@ -46,6 +47,7 @@ pub struct Network {
     firewall: Firewall,
     state: Mutex<State>,
     namespaces: NamespacePool,
+    reaper: Reaper,
 }
 
 /// What is given out. The lock is never held while the kernel changes devices or rules.
@@ -79,15 +81,17 @@ impl Network {
         bridge::sweep(&mut netlink, bridge, &live_names)?;
 
         let state = State::of_live(bridge.subnet, live);
-        let firewall = Firewall::new(&options.table, &options.bridge, bridge.subnet);
+        let firewall = Firewall::new(&options.table, &options.bridge, bridge.subnet)?;
         firewall.install(&state.all_mappings())?;
         let namespaces = NamespacePool::start()?;
+        let reaper = Reaper::start()?;
         Ok(Network {
             options,
             bridge,
             firewall,
             state: Mutex::new(state),
             namespaces,
+            reaper,
         })
     }
 
@@ -146,25 +150,31 @@ impl Network {
 
     /// Undoes [`Network::attach`]; what is already gone is no failure.
     ///
+    /// Ports are withdrawn and free when this returns. The veth pair goes with its namespace; if
+    /// the namespace lives on, the pair is removed a quarter of a second later, or at once when the
+    /// namespace is attached again.
+    ///
     /// # Errors
-    /// [`NetworkError::Elements`] or [`NetworkError::Netlink`] if the kernel refuses to remove
-    /// what is there; address and ports are free again all the same.
+    /// [`NetworkError::Elements`] if the kernel refuses to withdraw a port; address and ports are
+    /// free again all the same.
     pub fn detach(&self, endpoint: &Endpoint) -> Result<(), NetworkError> {
         // An endpoint that is not known has no claim on its ports any more: they may be another's.
         let known = lock(&self.state).mappings.remove(&endpoint.endpoint_id);
-        let withdrawn = match &known {
-            Some(mappings) if !mappings.is_empty() => self.firewall.withdraw(mappings),
-            _ => Ok(()),
-        };
-        let removed = remove_host_interface(&endpoint.host_interface);
-        if known.is_some() {
-            let mut state = lock(&self.state);
-            state.addresses.release(endpoint.address);
-            for port in &endpoint.ports {
-                state.ports.release(port);
-            }
+        if endpoint.host_interface.starts_with(VETH_PREFIX) {
+            self.reaper.remove_soon(&endpoint.host_interface);
         }
-        withdrawn.and(removed)
+        let Some(mappings) = known else { return Ok(()) };
+        let withdrawn = if mappings.is_empty() {
+            Ok(())
+        } else {
+            self.firewall.withdraw(&mappings)
+        };
+        let mut state = lock(&self.state);
+        state.addresses.release(endpoint.address);
+        for port in &endpoint.ports {
+            state.ports.release(port);
+        }
+        withdrawn
     }
 
     /// Returns the counters of every interface but `lo` in the network namespace of `pid`.
@@ -279,6 +289,7 @@ impl Network {
         mac: [u8; 6],
     ) -> Result<(), NetworkError> {
         let mut last_error = io::Error::from(io::ErrorKind::AlreadyExists);
+        let mut waiting_removed = false;
         for _ in 0..MAX_NAME_TRIES {
             let pair = VethPair {
                 name: &endpoint.host_interface,
@@ -297,10 +308,15 @@ impl Network {
             // The same errno comes for a taken name out here and for an eth0 in there.
             let name_taken = last_error.kind() == io::ErrorKind::AlreadyExists
                 && matches!(netlink.link_by_name(&endpoint.host_interface), Ok(Some(_)));
-            if !name_taken {
+            if name_taken {
+                endpoint.host_interface = host_interface_name()?;
+            } else if !waiting_removed && last_error.kind() == io::ErrorKind::AlreadyExists {
+                // The namespace may have been detached a moment ago.
+                self.reaper.flush();
+                waiting_removed = true;
+            } else {
                 break;
             }
-            endpoint.host_interface = host_interface_name()?;
         }
         let action = format!(
             "create veth pair {} with eth0 in the container",
@@ -364,17 +380,6 @@ fn mappings_of(endpoint: &Endpoint) -> Vec<Mapping> {
             address: endpoint.address,
         })
         .collect()
-}
-
-fn remove_host_interface(name: &str) -> Result<(), NetworkError> {
-    if !name.starts_with(VETH_PREFIX) {
-        return Err(NetworkError::InvalidRequest {
-            reason: format!("device {name:?} is not a container's"),
-        });
-    }
-    Netlink::open()
-        .and_then(|mut netlink| netlink.delete_link(name))
-        .map_err(NetworkError::netlink(format!("remove device {name}")))
 }
 
 fn host_interface_name() -> Result<String, NetworkError> {

@@ -1,12 +1,15 @@
 //! Names, addresses and ports over the life of a daemon, with the real kernel.
 
+// A test that cannot go on may panic; a skipped one says so.
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
+
 mod support;
 
 use std::collections::HashSet;
 use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::os::fd::AsFd;
 use std::process::Command;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use support::*;
 use wharf_network::{
@@ -50,6 +53,15 @@ fn leftovers() -> String {
         run("ip", &["-o", "link", "show", "master", "wh0a1b2c3d"]),
         elements.join("\n")
     )
+}
+
+/// Waits until nothing but `expected` is left: interfaces go a moment after their containers.
+fn assert_leftovers(expected: &str) {
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while leftovers() != expected && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(leftovers(), expected);
 }
 
 #[test]
@@ -131,7 +143,7 @@ fn a_second_eth0_is_refused_and_leaves_nothing() {
             matches!(refused, Err(NetworkError::Netlink { .. })),
             "{refused:?}"
         );
-        assert_eq!(leftovers(), before);
+        assert_leftovers(&before);
         Container::start(&network, ports);
     });
 }
@@ -315,7 +327,7 @@ fn detaching_leaves_nothing_and_can_be_repeated() {
             Container::start(&network, vec![port(80, Protocol::Tcp, 8080), at_loopback]);
         assert_ne!(leftovers(), clean);
         network.detach(&container.endpoint).unwrap();
-        assert_eq!(leftovers(), clean);
+        assert_leftovers(&clean);
         let successor = Container::start(&network, vec![port(80, Protocol::Tcp, 8080)]);
         assert_eq!(
             successor.endpoint.address,
@@ -336,8 +348,20 @@ fn detaching_leaves_nothing_and_can_be_repeated() {
         } = successor;
         drop(namespace);
         network.detach(&endpoint).unwrap();
-        assert_eq!(leftovers(), clean);
+        assert_leftovers(&clean);
         drop(TcpListener::bind("0.0.0.0:8080").unwrap());
+    });
+}
+
+#[test]
+fn a_namespace_can_be_attached_again_at_once() {
+    on_private_host(|| {
+        let network = open(&[]);
+        let namespace = network.new_namespace().unwrap();
+        let first = network.attach(namespace.as_fd(), &request(vec![])).unwrap();
+        network.detach(&first).unwrap();
+        let second = network.attach(namespace.as_fd(), &request(vec![])).unwrap();
+        assert_ne!(first.address, second.address);
     });
 }
 
@@ -430,7 +454,7 @@ fn containers_started_at_once_get_different_addresses() {
         for container in &containers {
             network.detach(&container.endpoint).unwrap();
         }
-        assert_eq!(leftovers(), "");
+        assert_leftovers("");
     });
 }
 
@@ -451,7 +475,7 @@ fn more_ports_than_one_batch_are_published_and_withdrawn() {
         });
         assert!(answer.starts_with("many "));
         network.detach(&container.endpoint).unwrap();
-        assert_eq!(leftovers(), "");
+        assert_leftovers("");
     });
 }
 

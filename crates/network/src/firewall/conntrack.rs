@@ -5,8 +5,7 @@
 use std::io;
 use std::net::Ipv4Addr;
 
-use super::attributes::Messages;
-use super::elements::exchange;
+use super::nfnetlink::NfNetlink;
 
 const NFNL_SUBSYS_CTNETLINK: u16 = 1;
 const IPCTNL_MSG_CT_DELETE: u16 = NFNL_SUBSYS_CTNETLINK << 8 | 2;
@@ -25,12 +24,10 @@ const AF_INET: u8 = 2;
 ///
 /// These are the connections that were led to a container by a published port, or made to it by
 /// the host. Needs Linux 5.8; older kernels answer with an error and change nothing.
-pub(super) fn forget_replies_from(address: Ipv4Addr) -> io::Result<()> {
-    let mut messages = Messages::default();
-    messages.push(
-        (IPCTNL_MSG_CT_DELETE, NLM_F_REQUEST_ACK, 1),
-        (AF_INET, 0),
-        |message| {
+pub(super) fn forget_replies_from(netfilter: &mut NfNetlink, address: Ipv4Addr) -> io::Result<()> {
+    netfilter.exchange(|messages, sequence| {
+        let header = (IPCTNL_MSG_CT_DELETE, NLM_F_REQUEST_ACK, sequence);
+        messages.push(header, (AF_INET, 0), |message| {
             message.nest(CTA_TUPLE_REPLY, |tuple| {
                 tuple.nest(CTA_TUPLE_IP, |ip| {
                     ip.attribute(CTA_IP_V4_SRC, &address.octets())
@@ -43,7 +40,7 @@ pub(super) fn forget_replies_from(address: Ipv4Addr) -> io::Result<()> {
                     &CTA_FILTER_FLAG_IP_SRC.to_ne_bytes(),
                 );
             });
-        },
-    );
-    exchange(&messages, 1)
+        });
+        sequence
+    })
 }

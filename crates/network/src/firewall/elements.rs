@@ -6,12 +6,9 @@
 use std::io;
 use std::net::Ipv4Addr;
 
-use netlink_sys::protocols::NETLINK_NETFILTER;
-use netlink_sys::{Socket, SocketAddr};
-
 use super::attributes::Messages;
+use super::nfnetlink::NfNetlink;
 use super::{MAP_ANY, MAP_AT, Mapping};
-use crate::netlink::{MAX_DATAGRAM_BYTES, acknowledgement};
 
 const NFNL_SUBSYS_NFTABLES: u16 = 10;
 const NFNL_MSG_BATCH_BEGIN: u16 = 0x10;
@@ -41,23 +38,33 @@ const ELEMENTS_PER_BATCH: usize = 1024;
 /// # Errors
 /// `NotFound` if table or maps are gone, `AlreadyExists` if a port leads elsewhere already. A port
 /// that leads to the same place is no failure: a repair of the table may have added it.
-pub(super) fn add(table: &str, mappings: &[Mapping]) -> io::Result<()> {
+pub(super) fn add(netfilter: &mut NfNetlink, table: &str, mappings: &[Mapping]) -> io::Result<()> {
     mappings
         .chunks(ELEMENTS_PER_BATCH)
-        .try_for_each(|chunk| change(table, NFT_MSG_NEWSETELEM, NLM_F_CREATE, chunk))
+        .try_for_each(|chunk| change(netfilter, table, NFT_MSG_NEWSETELEM, NLM_F_CREATE, chunk))
 }
 
 /// Removes the elements of `mappings`; those that are gone are no failure.
-pub(super) fn remove(table: &str, mappings: &[Mapping]) -> io::Result<()> {
+pub(super) fn remove(
+    netfilter: &mut NfNetlink,
+    table: &str,
+    mappings: &[Mapping],
+) -> io::Result<()> {
     for chunk in mappings.chunks(ELEMENTS_PER_BATCH) {
-        let all = change(table, NFT_MSG_DELSETELEM, 0, chunk);
+        let all = change(netfilter, table, NFT_MSG_DELSETELEM, 0, chunk);
         if !is_not_found(&all) {
             all?;
             continue;
         }
         // One missing element undoes a whole batch: take the others out one by one.
         for mapping in chunk {
-            let one = change(table, NFT_MSG_DELSETELEM, 0, std::slice::from_ref(mapping));
+            let one = change(
+                netfilter,
+                table,
+                NFT_MSG_DELSETELEM,
+                0,
+                std::slice::from_ref(mapping),
+            );
             if !is_not_found(&one) {
                 one?;
             }
@@ -66,35 +73,41 @@ pub(super) fn remove(table: &str, mappings: &[Mapping]) -> io::Result<()> {
     Ok(())
 }
 
-fn change(table: &str, kind: u16, flags: u16, mappings: &[Mapping]) -> io::Result<()> {
+fn change(
+    netfilter: &mut NfNetlink,
+    table: &str,
+    kind: u16,
+    flags: u16,
+    mappings: &[Mapping],
+) -> io::Result<()> {
     let (any, at): (Vec<_>, Vec<_>) = mappings
         .iter()
         .partition(|mapping| mapping.port.host_ip.is_unspecified());
-    let mut messages = Messages::default();
     let batch = (0, NFNL_SUBSYS_NFTABLES);
-    messages.push((NFNL_MSG_BATCH_BEGIN, NLM_F_REQUEST, 0), batch, |_| {});
-    let mut sequence = 0;
-    for (map, members) in [(MAP_ANY, any), (MAP_AT, at)] {
-        for chunk in members.chunks(ELEMENTS_PER_MESSAGE) {
-            sequence += 1;
-            let header = (kind, NLM_F_REQUEST | NLM_F_ACK | flags, sequence);
-            messages.push(header, (NFPROTO_IPV4, 0), |message| {
-                message.text(NFTA_SET_ELEM_LIST_TABLE, table);
-                message.text(NFTA_SET_ELEM_LIST_SET, map);
-                message.nest(NFTA_SET_ELEM_LIST_ELEMENTS, |list| {
-                    for mapping in chunk {
-                        push_element(list, mapping);
-                    }
+    netfilter.exchange(|messages, mut sequence| {
+        messages.push(
+            (NFNL_MSG_BATCH_BEGIN, NLM_F_REQUEST, sequence),
+            batch,
+            |_| {},
+        );
+        for (map, members) in [(MAP_ANY, any), (MAP_AT, at)] {
+            for chunk in members.chunks(ELEMENTS_PER_MESSAGE) {
+                sequence += 1;
+                let header = (kind, NLM_F_REQUEST | NLM_F_ACK | flags, sequence);
+                messages.push(header, (NFPROTO_IPV4, 0), |message| {
+                    message.text(NFTA_SET_ELEM_LIST_TABLE, table);
+                    message.text(NFTA_SET_ELEM_LIST_SET, map);
+                    message.nest(NFTA_SET_ELEM_LIST_ELEMENTS, |list| {
+                        for mapping in chunk {
+                            push_element(list, mapping);
+                        }
+                    });
                 });
-            });
+            }
         }
-    }
-    messages.push(
-        (NFNL_MSG_BATCH_END, NLM_F_REQUEST, sequence + 1),
-        batch,
-        |_| {},
-    );
-    exchange(&messages, sequence)
+        messages.push((NFNL_MSG_BATCH_END, NLM_F_REQUEST, sequence), batch, |_| {});
+        sequence
+    })
 }
 
 fn push_element(list: &mut Messages, mapping: &Mapping) {
@@ -127,29 +140,6 @@ fn target(address: Ipv4Addr, port: u16) -> [u8; 8] {
 fn padded(port: u16) -> [u8; 4] {
     let [high, low] = port.to_be_bytes();
     [high, low, 0, 0]
-}
-
-/// Sends messages and waits until `last_sequence` is acknowledged; the first error wins.
-pub(super) fn exchange(messages: &Messages, last_sequence: u32) -> io::Result<()> {
-    let mut socket = Socket::new(NETLINK_NETFILTER)?;
-    socket.bind_auto()?;
-    socket.connect(&SocketAddr::new(0, 0))?;
-    socket.set_cap_ack(true)?;
-    socket.send(messages.as_bytes(), 0)?;
-    let mut buffer: Vec<u8> = Vec::with_capacity(MAX_DATAGRAM_BYTES);
-    loop {
-        buffer.clear();
-        socket.recv(&mut buffer, 0)?;
-        let mut offset = 0;
-        while let Some((sequence, result, next)) = acknowledgement(&buffer, offset) {
-            // A refused batch is reported against its parts or, as a whole, against its begin.
-            result?;
-            if sequence == last_sequence {
-                return Ok(());
-            }
-            offset = next;
-        }
-    }
 }
 
 fn is_not_found(result: &io::Result<()>) -> bool {

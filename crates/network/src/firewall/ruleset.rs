@@ -9,8 +9,8 @@ use crate::error::NetworkError;
 
 /// Where `nft` is looked for: `PATH`, then where it is when `PATH` has no system directories.
 const NFT_PROGRAMS: [&str; 3] = ["nft", "/usr/sbin/nft", "/sbin/nft"];
-/// Most bytes of `nft`'s complaint that go into an error.
-const MAX_COMPLAINT_BYTES: usize = 2000;
+/// Most characters of `nft`'s complaint that go into an error.
+const MAX_COMPLAINT_CHARS: usize = 2000;
 
 /// Returns the whole table as one transaction that replaces an earlier one.
 ///
@@ -29,6 +29,7 @@ pub(super) fn table_text(firewall: &Firewall, mappings: &[Mapping]) -> String {
         table,
         bridge,
         subnet,
+        ..
     } = firewall;
     let gateway = subnet.gateway();
     let elements_any = elements_text(mappings, true);
@@ -116,10 +117,8 @@ fn run(program: &str, text: &str) -> io::Result<Option<String>> {
     if output.status.success() {
         return written.map(|()| None);
     }
-    let mut complaint = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-    if complaint.len() > MAX_COMPLAINT_BYTES {
-        complaint.truncate(complaint.floor_char_boundary(MAX_COMPLAINT_BYTES));
-    }
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    let complaint: String = complaint.trim().chars().take(MAX_COMPLAINT_CHARS).collect();
     Ok(Some(if complaint.is_empty() {
         format!("nft ended with {}", output.status)
     } else {
