@@ -1,6 +1,7 @@
 //! Copying a tree with all that the kernel keeps about it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::AsFd;
@@ -31,6 +32,10 @@ pub struct CopyOptions {
     pub hard_link: bool,
     /// Threads that copy file contents; 0 and 1 copy on the calling thread.
     pub threads: usize,
+    /// Paths relative to the top that are left out with all below them.
+    pub skip: HashSet<PathBuf>,
+    /// Says which extended attributes are left out.
+    pub skip_xattr: fn(&OsStr) -> bool,
 }
 
 impl Default for CopyOptions {
@@ -39,6 +44,8 @@ impl Default for CopyOptions {
             reflink: true,
             hard_link: false,
             threads: 1,
+            skip: HashSet::new(),
+            skip_xattr: |_| false,
         }
     }
 }
@@ -67,7 +74,7 @@ pub fn copy_tree(from: &Root, to: &Root, options: &CopyOptions) -> Result<CopyRe
     let receiver = Mutex::new(receiver);
     std::thread::scope(|scope| {
         let workers: Vec<_> = (0..options.threads)
-            .map(|_| scope.spawn(|| copy_jobs(&receiver, options.reflink)))
+            .map(|_| scope.spawn(|| copy_jobs(&receiver, options)))
             .collect();
         let mut result = copier.walk(Some(sender));
         for worker in workers {
@@ -88,7 +95,7 @@ struct Job {
     metadata: Metadata,
 }
 
-fn copy_jobs(receiver: &Mutex<Receiver<Job>>, reflink: bool) -> Result<()> {
+fn copy_jobs(receiver: &Mutex<Receiver<Job>>, options: &CopyOptions) -> Result<()> {
     let mut result = Ok(());
     loop {
         let job = match receiver.lock() {
@@ -98,7 +105,7 @@ fn copy_jobs(receiver: &Mutex<Receiver<Job>>, reflink: bool) -> Result<()> {
         let Ok(job) = job else { return result };
         // After a failure the queue is still emptied, so that the walk never waits for us.
         if result.is_ok() {
-            result = copy_regular(&job.from, &job.to, &job.path, &job.metadata, reflink);
+            result = copy_regular(&job.from, &job.to, &job.path, &job.metadata, options);
         }
     }
 }
@@ -141,7 +148,7 @@ impl<'a> Copier<'a> {
             self.to.hard_link(first, later)?;
         }
         for (path, metadata) in self.directories.iter().rev() {
-            copy_attributes(self.from, self.to, path, metadata)?;
+            copy_attributes(self.from, self.to, path, metadata, self.options)?;
         }
         Ok(self.report)
     }
@@ -159,6 +166,9 @@ impl<'a> Copier<'a> {
             .push((path.to_path_buf(), from.metadata()?));
         for entry in entries {
             let full = path.join(&entry.name);
+            if self.options.skip.contains(&full) {
+                continue;
+            }
             let metadata = from.lstat(&entry.name)?;
             self.report.files += 1;
             if metadata.is_dir() {
@@ -198,7 +208,7 @@ impl<'a> Copier<'a> {
             FileType::File => {
                 self.report.bytes += metadata.size_bytes;
                 let Some(sender) = sender else {
-                    return copy_regular(from, to, &name, &metadata, self.options.reflink);
+                    return copy_regular(from, to, &name, &metadata, self.options);
                 };
                 let job = Job {
                     from: from.clone(),
@@ -212,12 +222,12 @@ impl<'a> Copier<'a> {
             }
             FileType::Symlink => {
                 to.symlink(from.read_link(&name)?, &name)?;
-                copy_attributes(from, to, &name, &metadata)
+                copy_attributes(from, to, &name, &metadata, self.options)
             }
             _ => {
                 let device = (metadata.rdev_major(), metadata.rdev_minor());
                 to.mknod(&name, metadata.file_type, metadata.mode, device)?;
-                copy_attributes(from, to, &name, &metadata)
+                copy_attributes(from, to, &name, &metadata, self.options)
             }
         }
     }
@@ -228,15 +238,15 @@ fn copy_regular(
     to: &Root,
     name: &Path,
     metadata: &Metadata,
-    reflink: bool,
+    options: &CopyOptions,
 ) -> Result<()> {
     let mut source = from.open_file_nofollow(name, OFlags::RDONLY)?;
     let mut target = to.create_new_raw(name, 0o600)?;
-    copy_file_data(&mut source, &mut target, name, reflink)?;
+    copy_file_data(&mut source, &mut target, name, options.reflink)?;
     let failed = |errno: Errno| FsError::io("set attributes of", name, errno);
     let (uid, gid) = (Uid::from_raw(metadata.uid), Gid::from_raw(metadata.gid));
     rustix::fs::fchown(&target, Some(uid), Some(gid)).map_err(failed)?;
-    copy_xattrs(from, to, name)?;
+    copy_xattrs(from, to, name, options)?;
     rustix::fs::fchmod(&target, Mode::from_raw_mode(metadata.mode)).map_err(failed)?;
     rustix::fs::futimens(&target, &times(metadata.atime, metadata.mtime)).map_err(failed)
 }
@@ -291,17 +301,26 @@ pub fn copy_file_data(
     }
 }
 
-fn copy_attributes(from: &Root, to: &Root, path: &Path, metadata: &Metadata) -> Result<()> {
+fn copy_attributes(
+    from: &Root,
+    to: &Root,
+    path: &Path,
+    metadata: &Metadata,
+    options: &CopyOptions,
+) -> Result<()> {
     to.chown(path, metadata.uid, metadata.gid)?;
-    copy_xattrs(from, to, path)?;
+    copy_xattrs(from, to, path, options)?;
     if !metadata.is_symlink() {
         to.chmod(path, metadata.mode)?;
     }
     to.set_times(path, metadata.atime, metadata.mtime)
 }
 
-fn copy_xattrs(from: &Root, to: &Root, path: &Path) -> Result<()> {
+fn copy_xattrs(from: &Root, to: &Root, path: &Path, options: &CopyOptions) -> Result<()> {
     for attribute in from.xattrs(path)? {
+        if (options.skip_xattr)(&attribute) {
+            continue;
+        }
         if let Some(value) = from.xattr(path, &attribute)? {
             to.set_xattr(path, &attribute, &value)?;
         }

@@ -28,7 +28,7 @@ pub use metadata::{DiskUsage, FileType, Metadata, Timestamp};
 pub use remove::MAX_REMOVE_DEPTH;
 pub use resolve::MAX_SYMLINKS;
 pub use root::{DirectoryEntry, MAX_DIRECTORY_ENTRIES, OpenFlags, Root};
-pub use xattr::{MAX_XATTR_LIST_BYTES, MAX_XATTR_VALUE_BYTES};
+pub use xattr::{MAX_XATTR_LIST_BYTES, MAX_XATTR_VALUE_BYTES, fd_xattr, fd_xattrs, set_fd_xattr};
 
 /// The result of an operation on files.
 pub type Result<T> = std::result::Result<T, FsError>;

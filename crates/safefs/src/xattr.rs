@@ -35,13 +35,7 @@ impl Root {
             Err(Errno::OPNOTSUPP) => Vec::new(),
             result => result.map_err(|errno| FsError::io("list attributes of", path, errno))?,
         };
-        let mut names: Vec<OsString> = bytes
-            .split(|&byte| byte == 0)
-            .filter(|name| !name.is_empty())
-            .map(|name| OsString::from_vec(name.to_vec()))
-            .collect();
-        names.sort_unstable();
-        Ok(names)
+        Ok(names(&bytes))
     }
 
     /// Returns the value of an attribute, or nothing where the file does not have it.
@@ -92,6 +86,45 @@ impl Root {
             Err(errno) => Err(FsError::io("remove an attribute of", path, errno)),
         }
     }
+}
+
+/// Returns the attribute names of an open file or directory (not `O_PATH`), sorted byte-wise.
+pub fn fd_xattrs(fd: impl AsFd) -> Result<Vec<OsString>> {
+    match grow(MAX_XATTR_LIST_BYTES, |buffer| {
+        rustix::fs::flistxattr(&fd, buffer)
+    }) {
+        Ok(list) => Ok(names(&list)),
+        Err(Errno::OPNOTSUPP) => Ok(Vec::new()),
+        Err(errno) => Err(FsError::io("list attributes of", "descriptor", errno)),
+    }
+}
+
+/// Returns an attribute's value of an open file or directory (not `O_PATH`), or nothing where it has none.
+pub fn fd_xattr(fd: impl AsFd, attribute: impl AsRef<OsStr>) -> Result<Option<Vec<u8>>> {
+    let value = grow(MAX_XATTR_VALUE_BYTES, |buffer| {
+        rustix::fs::fgetxattr(&fd, attribute.as_ref(), buffer)
+    });
+    match value {
+        Ok(value) => Ok(Some(value)),
+        Err(Errno::NODATA | Errno::OPNOTSUPP) => Ok(None),
+        Err(errno) => Err(FsError::io("read an attribute of", "descriptor", errno)),
+    }
+}
+
+/// Sets an attribute of an open file or directory (not `O_PATH`), replacing an older value.
+pub fn set_fd_xattr(fd: impl AsFd, attribute: impl AsRef<OsStr>, value: &[u8]) -> Result<()> {
+    rustix::fs::fsetxattr(fd, attribute.as_ref(), value, XattrFlags::empty())
+        .map_err(|errno| FsError::io("set an attribute of", "descriptor", errno))
+}
+
+fn names(list: &[u8]) -> Vec<OsString> {
+    let mut names: Vec<OsString> = list
+        .split(|&byte| byte == 0)
+        .filter(|name| !name.is_empty())
+        .map(|name| OsString::from_vec(name.to_vec()))
+        .collect();
+    names.sort_unstable();
+    names
 }
 
 fn proc_path(directory: BorrowedFd<'_>, name: &OsStr) -> CString {

@@ -74,7 +74,10 @@ fn no_path_leads_out_of_the_root() {
 fn magic_links_are_refused() {
     let process = Root::open("/proc/self").unwrap();
     let error = process.open_dir("root/etc").unwrap_err();
-    assert_eq!(error.raw_os_error(), Some(rustix::io::Errno::LOOP.raw_os_error()));
+    assert_eq!(
+        error.raw_os_error(),
+        Some(rustix::io::Errno::LOOP.raw_os_error())
+    );
 }
 
 #[test]

@@ -1,0 +1,652 @@
+//! Unpacking one layer tar into a directory in overlay form, without its lower layers.
+
+use std::collections::{BTreeMap, HashSet};
+use std::ffi::OsStr;
+use std::io::Read;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+
+use wharf_image::DiffId;
+use wharf_safefs::{FileType, FsError, Root, Timestamp};
+
+use crate::canonical::CanonicalCheck;
+use crate::error::LayerError;
+use crate::limits::Limits;
+use crate::place::{self, Attributes, Placing};
+use crate::recipe::{Recipe, RecipeBuilder};
+use crate::source::with_source;
+use crate::tar::reader::TarReader;
+use crate::tar::{Entry, Kind};
+use crate::tree::{Directory, Tree, as_path, clean, join, split};
+use crate::whiteout::{self, LINK_DIRECTORY, Meaning, OPAQUE_USER_XATTR, OPAQUE_XATTR};
+
+/// What a layer's directory holds, counted while it was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LayerSummary {
+    /// Digest of the uncompressed tar.
+    pub diff_id: DiffId,
+    /// Sum of the apparent sizes of regular files, each inode once: docker's `Size`.
+    pub size_bytes: u64,
+    /// Number of entries in the tar.
+    pub entries: u64,
+    /// Length of the uncompressed tar.
+    pub tar_bytes: u64,
+}
+
+/// How a layer is unpacked.
+#[derive(Debug, Clone, Default)]
+pub struct ApplyOptions {
+    /// How much the tar may ask for.
+    pub limits: Limits,
+    /// Mark opaque directories with `user.overlay.opaque`, for mounts in a user namespace.
+    pub user_xattrs: bool,
+    /// Leave device nodes out, as in a user namespace, where the kernel refuses them.
+    pub skip_devices: bool,
+}
+
+/// What unpacking a layer gave.
+#[derive(Debug, Clone)]
+pub struct Applied {
+    /// Counts and digest.
+    pub summary: LayerSummary,
+    /// How to make the same tar again.
+    pub recipe: Recipe,
+    /// Directories the tar only implied (no entry of their own): made 0755, owner 0:0, time 0. Where a lower
+    /// layer has the directory, its attributes must win. Sorted, parents first.
+    pub implied_dirs: Vec<PathBuf>,
+    /// Hard links whose target is not in this layer, in the tar's order: (link path, target path); not created.
+    pub pending_links: Vec<(PathBuf, PathBuf)>,
+    /// The layer hides everything below it. overlayfs does not look for the mark on a layer's top
+    /// directory, so whoever stacks layers must leave the lower ones out.
+    pub opaque_root: bool,
+}
+
+/// Unpacks one uncompressed layer tar into an empty directory in overlay form: a whiteout is a
+/// character device 0:0, an opaque directory has `trusted.overlay.opaque=y` (spec image-store §5.3–5.4).
+/// Never depends on lower layers. The digest covers all bytes to the end of the stream.
+///
+/// An entry survives a whiteout of its own name in the same tar, whichever comes first: a whiteout
+/// hides lower layers only.
+///
+/// # Errors
+/// Names that leave the layer, malformed or truncated archives, and what exceeds the limits. The
+/// directory then holds a part and is to be removed.
+pub fn apply(
+    tar: impl Read + Send,
+    into: &Root,
+    options: ApplyOptions,
+) -> Result<Applied, LayerError> {
+    let limit = options.limits.max_tar_bytes;
+    let (unpacked, diff_id, tar_bytes) = with_source(tar, limit, |source| {
+        let mut unpacker = Unpacker::new(into, &options)?;
+        let mut reader = TarReader::new(source);
+        let mut entry = Entry::default();
+        while reader.next(&mut entry)? {
+            unpacker.entry(&mut reader, &entry)?;
+        }
+        unpacker.end(&mut reader)?;
+        unpacker.finish()
+    })?;
+    let summary = LayerSummary {
+        diff_id,
+        size_bytes: unpacked.size_bytes,
+        entries: unpacked.entries,
+        tar_bytes,
+    };
+    Ok(Applied {
+        summary,
+        recipe: unpacked
+            .recipe
+            .finish(diff_id, tar_bytes, unpacked.canonical)?,
+        implied_dirs: unpacked.implied_dirs,
+        pending_links: unpacked.pending_links,
+        opaque_root: unpacked.opaque_root,
+    })
+}
+
+struct Unpacked {
+    recipe: RecipeBuilder,
+    canonical: bool,
+    size_bytes: u64,
+    entries: u64,
+    implied_dirs: Vec<PathBuf>,
+    pending_links: Vec<(PathBuf, PathBuf)>,
+    opaque_root: bool,
+}
+
+/// What becomes of a directory at the end; its attributes are set after all that is in it.
+#[derive(Default)]
+struct DirectoryState {
+    /// What its entry says; `None` while only implied.
+    attributes: Option<Attributes>,
+    opaque: bool,
+}
+
+struct Unpacker<'a> {
+    into: &'a Root,
+    options: &'a ApplyOptions,
+    tree: Tree<'a>,
+    placing: Placing,
+    recipe: RecipeBuilder,
+    check: CanonicalCheck,
+    directories: BTreeMap<Vec<u8>, DirectoryState>,
+    pending: Vec<(Vec<u8>, Vec<u8>)>,
+    pending_paths: HashSet<Vec<u8>>,
+    has_link_directory: bool,
+    size_bytes: u64,
+    unpacked_bytes: u64,
+    entries: u64,
+}
+
+impl<'a> Unpacker<'a> {
+    fn new(into: &'a Root, options: &'a ApplyOptions) -> Result<Self, LayerError> {
+        let inherits_group = into.metadata()?.mode & 0o2000 != 0;
+        let own = (
+            rustix::process::geteuid().as_raw(),
+            rustix::process::getegid().as_raw(),
+        );
+        let placing = Placing {
+            owner: None,
+            best_effort_xattrs: false,
+            natural_owner: (!inherits_group).then_some(own),
+            umask: place::umask(),
+        };
+        Ok(Self {
+            into,
+            options,
+            tree: Tree::layer(into),
+            placing,
+            recipe: RecipeBuilder::new()?,
+            check: CanonicalCheck::new(),
+            directories: BTreeMap::new(),
+            pending: Vec::new(),
+            pending_paths: HashSet::new(),
+            has_link_directory: false,
+            size_bytes: 0,
+            unpacked_bytes: 0,
+            entries: 0,
+        })
+    }
+
+    fn entry(&mut self, reader: &mut TarReader<'_, '_>, entry: &Entry) -> Result<(), LayerError> {
+        self.entries += 1;
+        let limits = &self.options.limits;
+        if self.entries > limits.max_entries {
+            return Err(LayerError::Limit {
+                what: "entries",
+                limit: limits.max_entries,
+            });
+        }
+        self.unpacked_bytes = self.unpacked_bytes.saturating_add(entry.size_bytes);
+        if self.unpacked_bytes > limits.max_unpacked_bytes {
+            return Err(LayerError::Limit {
+                what: "bytes of content",
+                limit: limits.max_unpacked_bytes,
+            });
+        }
+        let path = clean(&entry.name)
+            .ok_or_else(|| LayerError::invalid(&entry.name, "its name leads out of the layer"))?;
+        self.check.entry(entry, &path, reader.raw());
+        self.recipe.raw(reader.raw())?;
+        reader.clear_raw();
+        if !path.is_empty() {
+            match whiteout::meaning(&path)? {
+                Meaning::Metadata => self.check.refuse(),
+                Meaning::Opaque => self.opaque(entry, split(&path).0)?,
+                Meaning::Whiteout(name) => self.whiteout(entry, split(&path).0, name)?,
+                Meaning::LinkTarget => self.link_target(reader, entry, &path)?,
+                Meaning::Object => self.object(reader, entry, &path)?,
+            }
+        }
+        self.keep_rest(reader)
+    }
+
+    /// Takes content that nothing was made of into the recipe.
+    fn keep_rest(&mut self, reader: &mut TarReader<'_, '_>) -> Result<(), LayerError> {
+        while reader.remaining() > 0 {
+            let piece = reader.content(u64::MAX)?;
+            let count = piece.len();
+            self.recipe.raw(piece)?;
+            reader.consume(count);
+            self.check.refuse();
+        }
+        Ok(())
+    }
+
+    fn end(&mut self, reader: &mut TarReader<'_, '_>) -> Result<(), LayerError> {
+        if reader.raw().iter().any(|&byte| byte != 0) {
+            self.check.refuse();
+        }
+        self.recipe.raw(reader.raw())?;
+        reader.clear_raw();
+        let mut result = Ok(());
+        reader.drain(|bytes| {
+            if result.is_ok() {
+                result = self.recipe.raw(bytes);
+            }
+        })?;
+        result?;
+        if !reader.ended_cleanly() {
+            self.check.refuse();
+        }
+        Ok(())
+    }
+
+    /// Returns the directory an entry lies in, noting what it implied.
+    fn parent(&mut self, entry: &Entry, path: &[u8]) -> Result<std::rc::Rc<Directory>, LayerError> {
+        let directory = self.tree.find_or_make(path, &entry.name)?;
+        if directory.path != path {
+            self.check.refuse();
+        }
+        for (implied, how) in self.tree.take_implied() {
+            self.check.refuse();
+            self.directories.entry(implied).or_default().opaque |= how.over_whiteout;
+        }
+        Ok(directory)
+    }
+
+    fn opaque(&mut self, entry: &Entry, parent: &[u8]) -> Result<(), LayerError> {
+        let directory = self.parent(entry, parent)?;
+        let state = self.directories.entry(directory.path.clone()).or_default();
+        if state.opaque {
+            self.check.refuse();
+        }
+        state.opaque = true;
+        Ok(())
+    }
+
+    fn whiteout(&mut self, entry: &Entry, parent: &[u8], name: &[u8]) -> Result<(), LayerError> {
+        let directory = self.parent(entry, parent)?;
+        let failed = |error| LayerError::entry(&entry.name, error);
+        let made = directory
+            .root
+            .mknod(as_path(name), FileType::CharDevice, 0, (0, 0));
+        match made {
+            Err(error) if error.is_already_exists() => {
+                self.check.refuse();
+                let path = directory.child(name);
+                if let Some(state) = self.directories.get_mut(&path) {
+                    state.opaque = true;
+                }
+                return Ok(());
+            }
+            result => result.map_err(failed)?,
+        }
+        let epoch = Timestamp::default();
+        directory
+            .root
+            .set_times(as_path(name), epoch, epoch)
+            .map_err(failed)
+    }
+
+    fn object(
+        &mut self,
+        reader: &mut TarReader<'_, '_>,
+        entry: &Entry,
+        path: &[u8],
+    ) -> Result<(), LayerError> {
+        let (parent, name) = split(path);
+        let directory = self.parent(entry, parent)?;
+        if !self.pending_paths.is_empty() && self.pending_paths.remove(&directory.child(name)) {
+            let replaced = directory.child(name);
+            self.pending.retain(|(link, _)| *link != replaced);
+        }
+        let attributes = self.placing.attributes(entry)?;
+        match entry.kind {
+            Kind::File => self.file(reader, entry, &directory, name, &attributes, false),
+            Kind::Directory => self.directory(entry, &directory, name, attributes),
+            Kind::HardLink => self.hard_link(entry, &directory, name, &attributes),
+            Kind::CharDevice | Kind::BlockDevice if self.options.skip_devices => {
+                self.check.refuse();
+                Ok(())
+            }
+            kind => {
+                if kind == Kind::CharDevice && (entry.major, entry.minor) == (0, 0) {
+                    self.check.refuse();
+                }
+                let failed = |error| LayerError::entry(&entry.name, error);
+                self.create(entry, &directory, name, |directory, name| {
+                    place::make_node(directory, name, entry)
+                })?;
+                self.placing
+                    .set(
+                        &directory.root,
+                        as_path(name),
+                        &attributes,
+                        kind == Kind::Symlink,
+                    )
+                    .map_err(failed)
+            }
+        }
+    }
+
+    fn file(
+        &mut self,
+        reader: &mut TarReader<'_, '_>,
+        entry: &Entry,
+        directory: &Directory,
+        name: &[u8],
+        attributes: &Attributes,
+        into_recipe: bool,
+    ) -> Result<(), LayerError> {
+        let mut file = self.create(entry, directory, name, |directory, name| {
+            directory.create_new_raw(name, entry.mode)
+        })?;
+        let mut result = Ok(());
+        let recipe = &mut self.recipe;
+        place::write_content(reader, entry, &mut file, as_path(name), |piece| {
+            if into_recipe && result.is_ok() {
+                result = recipe.raw(piece);
+            }
+        })?;
+        result?;
+        if !into_recipe {
+            let path = directory.child(name);
+            match &entry.sparse {
+                None => self.recipe.content(&path, 0, entry.size_bytes),
+                Some(regions) => {
+                    for region in regions {
+                        self.recipe.content(&path, region.offset, region.length);
+                    }
+                }
+            }
+            self.size_bytes += entry.size_bytes;
+        }
+        self.placing
+            .set_on_file(&file, as_path(name), attributes, entry.mode)
+            .map_err(|error| LayerError::entry(&entry.name, error))
+    }
+
+    fn directory(
+        &mut self,
+        entry: &Entry,
+        directory: &Directory,
+        name: &[u8],
+        attributes: Attributes,
+    ) -> Result<(), LayerError> {
+        let failed = |error| LayerError::entry(&entry.name, error);
+        let path = directory.child(name);
+        let mut opaque = false;
+        match directory.root.mkdir(as_path(name), 0o700) {
+            Err(error) if error.is_already_exists() => {
+                self.check.refuse();
+                let found = directory.root.lstat(as_path(name)).map_err(failed)?;
+                if !found.is_dir() {
+                    opaque = found.is_whiteout();
+                    self.make_room(entry, directory, name)?;
+                    directory.root.mkdir(as_path(name), 0o700).map_err(failed)?;
+                }
+            }
+            result => result.map_err(failed)?,
+        }
+        let state = self.directories.entry(path).or_default();
+        state.attributes = Some(attributes);
+        state.opaque |= opaque;
+        Ok(())
+    }
+
+    fn hard_link(
+        &mut self,
+        entry: &Entry,
+        directory: &Directory,
+        name: &[u8],
+        attributes: &Attributes,
+    ) -> Result<(), LayerError> {
+        let refused = |reason: &str| Err(LayerError::invalid(&entry.name, reason));
+        let failed = |error| LayerError::entry(&entry.name, error);
+        let Some(mut target) = clean(&entry.link) else {
+            return refused("its link target leads out of the layer");
+        };
+        let path = directory.child(name);
+        if target == path || target.is_empty() {
+            return refused("it is a hard link to itself or to the top directory");
+        }
+        if directory
+            .root
+            .lstat_optional(as_path(name))
+            .map_err(failed)?
+            .is_some()
+        {
+            self.make_room(entry, directory, name)?;
+        }
+        self.check.link(&path, &target);
+        if target != entry.link {
+            self.check.refuse();
+        }
+        let (target_parent, target_name) = split(&target);
+        let found = match self.tree.find(target_parent, &entry.name)? {
+            None => None,
+            Some(target_directory) => {
+                let real = target_directory.child(target_name);
+                if real != target {
+                    self.check.refuse();
+                }
+                let found = target_directory
+                    .root
+                    .lstat_optional(as_path(target_name))
+                    .map_err(failed)?;
+                target = real;
+                found.map(|found| (target_directory, found))
+            }
+        };
+        let Some((target_directory, found)) = found else {
+            self.check.refuse();
+            if self.is_hidden(&target) {
+                return refused("its link target does not exist");
+            }
+            if let Some((_, first)) = self.pending.iter().find(|(link, _)| *link == target) {
+                target = first.clone();
+            }
+            self.pending_paths.insert(path.clone());
+            self.pending.push((path, target));
+            return Ok(());
+        };
+        if found.is_dir() {
+            return refused("its link target is a directory");
+        }
+        if found.is_whiteout() {
+            return refused("its link target does not exist");
+        }
+        target_directory
+            .root
+            .hard_link_to(as_path(split(&target).1), &directory.root, as_path(name))
+            .map_err(failed)?;
+        if place::matches(&found, attributes) {
+            return Ok(());
+        }
+        self.check.refuse();
+        self.placing
+            .set(
+                &directory.root,
+                as_path(name),
+                attributes,
+                found.is_symlink(),
+            )
+            .map_err(failed)
+    }
+
+    /// Says whether an opaque directory of this layer hides a path in lower layers.
+    fn is_hidden(&self, path: &[u8]) -> bool {
+        let is_opaque = |path: &[u8]| self.directories.get(path).is_some_and(|state| state.opaque);
+        let mut above = split(path).0;
+        loop {
+            if is_opaque(above) {
+                return true;
+            }
+            if above.is_empty() {
+                return false;
+            }
+            above = split(above).0;
+        }
+    }
+
+    /// Unpacks a file of AUFS' link directory, which hard links may name; it is removed at the end.
+    fn link_target(
+        &mut self,
+        reader: &mut TarReader<'_, '_>,
+        entry: &Entry,
+        path: &[u8],
+    ) -> Result<(), LayerError> {
+        self.check.refuse();
+        if entry.kind != Kind::File {
+            return Ok(());
+        }
+        self.has_link_directory = true;
+        let directory = self.tree.find_or_make(LINK_DIRECTORY, &entry.name)?;
+        // The directory is no part of the layer.
+        self.tree.take_implied();
+        let attributes = self.placing.attributes(entry)?;
+        self.file(reader, entry, &directory, split(path).1, &attributes, true)
+    }
+
+    /// Makes an object, making room first where something of an earlier entry is in the way.
+    fn create<T>(
+        &mut self,
+        entry: &Entry,
+        directory: &Directory,
+        name: &[u8],
+        mut make: impl FnMut(&Root, &std::path::Path) -> Result<T, FsError>,
+    ) -> Result<T, LayerError> {
+        let failed = |error| LayerError::entry(&entry.name, error);
+        match make(&directory.root, as_path(name)) {
+            Err(error) if error.is_already_exists() => {}
+            result => return result.map_err(failed),
+        }
+        self.make_room(entry, directory, name)?;
+        make(&directory.root, as_path(name)).map_err(failed)
+    }
+
+    /// Removes what an earlier entry made, keeping contents for the recipe.
+    fn make_room(
+        &mut self,
+        entry: &Entry,
+        directory: &Directory,
+        name: &[u8],
+    ) -> Result<(), LayerError> {
+        self.check.refuse();
+        let failed = |error| LayerError::entry(&entry.name, error);
+        let found = directory.root.lstat(as_path(name)).map_err(failed)?;
+        let path = directory.child(name);
+        match found.file_type {
+            FileType::Directory => {
+                let removed = directory
+                    .root
+                    .open_dir_nofollow(as_path(name))
+                    .map_err(failed)?;
+                self.keep_contents(&removed, &path)?;
+                directory.root.remove_all(as_path(name)).map_err(failed)?;
+                self.forget_directories(&path);
+                self.tree.forget();
+            }
+            kind => {
+                if kind == FileType::File {
+                    self.recipe.keep_content(&path, &directory.root, name)?;
+                    if found.nlink == 1 {
+                        self.size_bytes = self.size_bytes.saturating_sub(found.size_bytes);
+                    }
+                }
+                directory.root.remove_file(as_path(name)).map_err(failed)?;
+                if kind == FileType::Symlink {
+                    self.tree.forget();
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn keep_contents(&mut self, top: &Root, top_path: &[u8]) -> Result<(), LayerError> {
+        let mut stack = vec![Vec::new()];
+        while let Some(below) = stack.pop() {
+            let (directory, entries) = top.open_and_list(as_path(&below))?;
+            for found in entries {
+                let name = found.name.as_bytes();
+                let path = join(&below, name);
+                match found.file_type {
+                    FileType::Directory => stack.push(path),
+                    FileType::File => {
+                        self.recipe
+                            .keep_content(&join(top_path, &path), &directory, name)?;
+                        let metadata = directory.lstat(&found.name)?;
+                        if metadata.nlink == 1 {
+                            self.size_bytes = self.size_bytes.saturating_sub(metadata.size_bytes);
+                        }
+                    }
+                    _ => {}
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn forget_directories(&mut self, path: &[u8]) {
+        self.directories.remove(path);
+        let below = [path, b"/"].concat();
+        let gone: Vec<Vec<u8>> = self
+            .directories
+            .range(below.clone()..)
+            .map(|(known, _)| known)
+            .take_while(|known| known.starts_with(&below))
+            .cloned()
+            .collect();
+        for known in gone {
+            self.directories.remove(&known);
+        }
+        if !self.pending.is_empty() {
+            self.pending.retain(|(link, _)| !link.starts_with(&below));
+            self.pending_paths.retain(|link| !link.starts_with(&below));
+        }
+    }
+
+    /// Sets the attributes of all directories, deepest first.
+    fn finish(mut self) -> Result<Unpacked, LayerError> {
+        if self.has_link_directory {
+            self.into.remove_all(as_path(LINK_DIRECTORY))?;
+        }
+        let mut implied_dirs = Vec::new();
+        let opaque = if self.options.user_xattrs {
+            OPAQUE_USER_XATTR
+        } else {
+            OPAQUE_XATTR
+        };
+        for (path, state) in self.directories.iter().rev() {
+            let failed = |error| LayerError::entry(path, error);
+            let directory = self.into.open_dir(as_path(path)).map_err(failed)?;
+            if state.opaque {
+                directory
+                    .set_xattr("", OsStr::new(opaque), b"y")
+                    .map_err(failed)?;
+            }
+            match &state.attributes {
+                Some(attributes) => {
+                    self.placing
+                        .set(&directory, as_path(b""), attributes, false)
+                        .map_err(failed)?;
+                }
+                None if path.is_empty() => {}
+                None => {
+                    implied_dirs.push(as_path(path).to_path_buf());
+                    let epoch = Timestamp::default();
+                    directory.set_times("", epoch, epoch).map_err(failed)?;
+                }
+            }
+        }
+        implied_dirs.reverse();
+        let to_path = |path: Vec<u8>| as_path(&path).to_path_buf();
+        let pending_links = std::mem::take(&mut self.pending);
+        Ok(Unpacked {
+            canonical: self.check.is_canonical(),
+            size_bytes: self.size_bytes,
+            entries: self.entries,
+            implied_dirs,
+            pending_links: pending_links
+                .into_iter()
+                .map(|(link, target)| (to_path(link), to_path(target)))
+                .collect(),
+            opaque_root: self
+                .directories
+                .get(&b""[..])
+                .is_some_and(|state| state.opaque),
+            recipe: self.recipe,
+        })
+    }
+}

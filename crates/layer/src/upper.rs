@@ -1,0 +1,225 @@
+//! Turning the upper directory of a container or build step into a layer directory.
+
+use std::collections::HashSet;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use wharf_safefs::{CopyOptions, CopyReport, DirectoryEntry, Metadata, Root, copy_tree};
+
+use crate::changes::differ;
+use crate::error::{LayerError, display};
+use crate::lower::{Below, Found, is_marked_opaque, layer_xattrs};
+use crate::place::is_overlay_xattr;
+use crate::whiteout::{OPAQUE_USER_XATTR, OPAQUE_XATTR};
+
+/// Most threads that copy file contents.
+const MAX_COPY_THREADS: usize = 4;
+
+/// Attributes by which overlayfs says that a file's content or a directory's lower part lies elsewhere; such
+/// an upper directory cannot be taken out of its stack.
+const ELSEWHERE_XATTRS: [&[u8]; 4] = [
+    b"trusted.overlay.redirect",
+    b"trusted.overlay.metacopy",
+    b"user.overlay.redirect",
+    b"user.overlay.metacopy",
+];
+
+/// Copies an upper directory to a new layer directory (commit): overlay form kept, overlayfs' own
+/// attributes but the opaque mark dropped, `exclude` paths (with all below them) left out, and
+/// directories that are unchanged against the lowers (topmost first) and hold nothing changed left out,
+/// as well as whiteouts and opaque marks that hide nothing. Blocks are shared where the file system can.
+///
+/// # Errors
+/// [`LayerError::Unrepresentable`] for directories renamed with overlayfs' `redirect_dir` and files
+/// copied up without content (`metacopy`): mount with both off.
+pub fn copy_upper(
+    upper: &Root,
+    lowers: &[Root],
+    into: &Root,
+    exclude: &[PathBuf],
+) -> Result<CopyReport, LayerError> {
+    let plan = Plan::make(upper, lowers, exclude)?;
+    let threads = std::thread::available_parallelism()
+        .map_or(1, usize::from)
+        .min(MAX_COPY_THREADS);
+    let options = CopyOptions {
+        threads,
+        skip: plan.drop.iter().cloned().collect(),
+        skip_xattr: is_dropped_xattr,
+        ..CopyOptions::default()
+    };
+    let report = copy_tree(upper, into, &options)?;
+    for path in &plan.not_opaque {
+        let metadata = into.lstat(path)?;
+        for attribute in [OPAQUE_XATTR, OPAQUE_USER_XATTR] {
+            into.remove_xattr(path, attribute)?;
+        }
+        into.set_times(path, metadata.atime, metadata.mtime)?;
+    }
+    Ok(report)
+}
+
+/// Strips in place what must not stay in an upper directory that becomes a layer by rename (build RUN
+/// steps): the same things [`copy_upper`] leaves out.
+pub fn clean_upper(upper: &Root, lowers: &[Root], exclude: &[PathBuf]) -> Result<(), LayerError> {
+    let plan = Plan::make(upper, lowers, exclude)?;
+    for path in &plan.drop {
+        let parent = path.parent().unwrap_or(Path::new(""));
+        let directory = upper.open_dir(parent)?;
+        let before = directory.metadata()?;
+        let name = path.file_name().unwrap_or(OsStr::new("."));
+        directory.remove_all(name)?;
+        directory.set_times("", before.atime, before.mtime)?;
+    }
+    for (path, attribute) in &plan.strip {
+        upper.remove_xattr(path, attribute)?;
+    }
+    for path in &plan.not_opaque {
+        for attribute in [OPAQUE_XATTR, OPAQUE_USER_XATTR] {
+            upper.remove_xattr(path, attribute)?;
+        }
+    }
+    Ok(())
+}
+
+/// What has to go from an upper directory.
+#[derive(Default)]
+struct Plan {
+    /// Paths removed with all below them, children before parents.
+    drop: Vec<PathBuf>,
+    /// Directories whose opaque mark hides nothing.
+    not_opaque: Vec<PathBuf>,
+    /// overlayfs' own attributes of what stays.
+    strip: Vec<(PathBuf, OsString)>,
+}
+
+/// A directory being looked through.
+struct Frame {
+    path: PathBuf,
+    directory: Root,
+    entries: std::vec::IntoIter<DirectoryEntry>,
+    below: Below,
+    /// Whether it stays even if nothing in it does.
+    changed: bool,
+    kept: bool,
+}
+
+impl Plan {
+    fn make(upper: &Root, lowers: &[Root], exclude: &[PathBuf]) -> Result<Self, LayerError> {
+        let exclude: HashSet<PathBuf> = exclude
+            .iter()
+            .map(|path| path.strip_prefix("/").unwrap_or(path).to_path_buf())
+            .collect();
+        let mut plan = Self::default();
+        plan.note_xattrs(upper, OsStr::new(""), Path::new(""))?;
+        let (directory, entries) = upper.open_and_list("")?;
+        let mut frames = vec![Frame {
+            path: PathBuf::new(),
+            directory,
+            entries: entries.into_iter(),
+            below: Below::top(lowers)?,
+            changed: true,
+            kept: true,
+        }];
+        while let Some(frame) = frames.last_mut() {
+            let Some(entry) = frame.entries.next() else {
+                plan.leave(&mut frames);
+                continue;
+            };
+            let path = frame.path.join(&entry.name);
+            if exclude.contains(&path) {
+                plan.drop.push(path);
+                continue;
+            }
+            let metadata = frame.directory.lstat(&entry.name)?;
+            let lower = frame.below.child(&entry.name)?;
+            if metadata.is_whiteout() {
+                if lower.metadata.is_none() {
+                    plan.drop.push(path);
+                } else {
+                    frame.kept = true;
+                }
+                continue;
+            }
+            plan.note_xattrs(&frame.directory, &entry.name, &path)?;
+            if !metadata.is_dir() {
+                frame.kept = true;
+                continue;
+            }
+            let next = plan.enter(frame, &entry, path, &metadata, lower)?;
+            frames.push(next);
+        }
+        Ok(plan)
+    }
+
+    fn enter(
+        &mut self,
+        frame: &Frame,
+        entry: &DirectoryEntry,
+        path: PathBuf,
+        metadata: &Metadata,
+        lower: Found,
+    ) -> Result<Frame, LayerError> {
+        let (directory, entries) = frame.directory.open_and_list(&entry.name)?;
+        let marked = is_marked_opaque(&directory, "")?;
+        let opaque = marked && lower.is_dir();
+        if marked && !opaque {
+            self.not_opaque.push(path.clone());
+        }
+        let changed = opaque
+            || lower.metadata.is_none_or(|old| differ(&old, metadata))
+            || frame.below.layer_xattrs(&entry.name, &lower)?
+                != layer_xattrs(&frame.directory, &entry.name)?;
+        Ok(Frame {
+            path,
+            directory,
+            entries: entries.into_iter(),
+            below: lower.below,
+            changed,
+            kept: false,
+        })
+    }
+
+    /// Ends a directory: it goes where it is unchanged and nothing in it stays.
+    fn leave(&mut self, frames: &mut Vec<Frame>) {
+        let Some(done) = frames.pop() else { return };
+        if done.changed || done.kept {
+            if let Some(parent) = frames.last_mut() {
+                parent.kept = true;
+            }
+            return;
+        }
+        self.not_opaque.retain(|path| *path != done.path);
+        self.strip.retain(|(path, _)| *path != done.path);
+        self.drop.push(done.path);
+    }
+
+    fn note_xattrs(
+        &mut self,
+        directory: &Root,
+        name: &OsStr,
+        path: &Path,
+    ) -> Result<(), LayerError> {
+        for attribute in directory.xattrs(name)? {
+            let bytes = attribute.as_bytes();
+            if ELSEWHERE_XATTRS.contains(&bytes) {
+                return Err(LayerError::Unrepresentable {
+                    path: display(path.as_os_str().as_bytes()),
+                    reason: "overlayfs keeps part of it in a lower layer (redirect_dir or metacopy)",
+                });
+            }
+            if is_dropped_xattr(&attribute) {
+                self.strip.push((path.to_path_buf(), attribute));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Says whether an attribute is overlayfs' own bookkeeping and not the opaque mark.
+fn is_dropped_xattr(attribute: &OsStr) -> bool {
+    is_overlay_xattr(attribute.as_bytes())
+        && attribute != OPAQUE_XATTR
+        && attribute != OPAQUE_USER_XATTR
+}
