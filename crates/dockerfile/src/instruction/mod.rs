@@ -56,6 +56,8 @@ pub struct Stage {
     pub location: Location,
     /// The comment above FROM that starts with the stage's name, without the name.
     pub description: String,
+    /// The comment lines above FROM, without `#`.
+    pub comments: Vec<String>,
     /// The instructions behind FROM.
     pub instructions: Vec<Instruction>,
 }

@@ -1,0 +1,105 @@
+//! Checks of style and of likely mistakes (spec/llb.md §8), as `docker build --check` does them.
+//!
+//! What a check needs from outside (build arguments, facts about base images)
+//! comes in with [`LintInput`]; without it the checks that need it stay silent.
+
+mod config;
+mod reach;
+mod rules;
+mod stages;
+
+use crate::ast::{Ast, Word};
+use crate::diagnostic::{Diagnostic, RULE_NO_EMPTY_CONTINUATION};
+use crate::ignore::IgnoreFile;
+use crate::instruction::Dockerfile;
+use crate::parser::Parsed;
+pub use config::LintConfig;
+
+/// What is known about the build that a Dockerfile is checked for.
+#[derive(Clone, Copy)]
+pub struct LintInput<'a> {
+    /// Build arguments, name and value.
+    pub build_args: &'a [(String, String)],
+    /// The stage that is built, by name or number; the last one if not given.
+    pub target: Option<&'a str>,
+    /// The platform that is built for, such as `linux/amd64`.
+    pub target_platform: &'a str,
+    /// The platform that builds.
+    pub build_platform: &'a str,
+    /// Gives what is known about an image by its name as written (after expansion) and platform.
+    pub base_image: &'a dyn Fn(&str, &str) -> Option<BaseImage>,
+    /// The context's ignore file.
+    pub ignore: Option<&'a IgnoreFile>,
+}
+
+/// The part of an image's config that checks look at.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct BaseImage {
+    /// The image's own platform, such as `linux/amd64`.
+    pub platform: String,
+    /// Its variables, name and value.
+    pub env: Vec<(String, String)>,
+    /// Whether its config has a shell.
+    pub has_shell: bool,
+    /// Its ONBUILD triggers.
+    pub on_build: Vec<String>,
+}
+
+/// Runs all checks; warnings in the order they were found.
+///
+/// Rules that the `check` directive skips are left out.
+pub fn check(parsed: &Parsed, dockerfile: &Dockerfile, input: &LintInput<'_>) -> Vec<Diagnostic> {
+    let config = LintConfig::from_directives(&dockerfile.directives);
+    let mut warnings: Vec<Diagnostic> = parsed
+        .diagnostics
+        .iter()
+        .filter(|warning| warning.rule == Some(RULE_NO_EMPTY_CONTINUATION))
+        .map(|warning| Diagnostic {
+            message: "Empty continuation line".to_owned(),
+            ..warning.clone()
+        })
+        .collect();
+    warnings.extend(check_tree(&parsed.ast));
+    rules::check_casing(dockerfile, &mut warnings);
+    rules::check_stage_names(dockerfile, &mut warnings);
+    if config.is_experimental("InvalidDefinitionDescription") {
+        rules::check_descriptions(dockerfile, &mut warnings);
+    }
+    stages::check_stages(dockerfile, input, &mut warnings);
+    warnings.retain(|warning| {
+        warning
+            .rule
+            .is_none_or(|rule| config.is_experimental(rule) || !config.is_skipped(rule))
+    });
+    warnings
+}
+
+/// Runs the checks that need nothing but the tree; warnings in source order.
+pub fn check_tree(ast: &Ast) -> Vec<Diagnostic> {
+    let mut warnings = Vec::new();
+    for node in &ast.nodes {
+        rules::check_node(node, &mut warnings);
+    }
+    warnings
+}
+
+/// Returns a warning about a word.
+fn warn(
+    location: &crate::ast::Location,
+    word: &Word,
+    rule: &'static str,
+    message: impl Into<String>,
+) -> Diagnostic {
+    let lines = location.start_line..=location.end_line;
+    Diagnostic::warning(rule, message, word.span.clone(), lines)
+}
+
+/// Returns a warning about a whole instruction.
+fn warn_at(
+    location: &crate::ast::Location,
+    rule: &'static str,
+    message: impl Into<String>,
+) -> Diagnostic {
+    let lines = location.start_line..=location.end_line;
+    Diagnostic::warning(rule, message, location.span.clone(), lines)
+}
