@@ -512,6 +512,7 @@ fn measure_the_steps_of_a_start() {
             "detach",
             "attach with port",
             "detach with port",
+            "first packet there and back",
         ]
         .map(|name| (name, Vec::new()))
         .into();
@@ -526,6 +527,10 @@ fn measure_the_steps_of_a_start() {
                 let start = Instant::now();
                 let endpoint = network.attach(namespace.as_fd(), &request(ports)).unwrap();
                 time(column, start);
+                let start = Instant::now();
+                let gateway = std::net::SocketAddr::from((network.gateway(), 1));
+                inside(namespace.as_fd(), || std::net::TcpStream::connect(gateway)).unwrap_err();
+                time(5, start);
                 let start = Instant::now();
                 network.detach(&endpoint).unwrap();
                 time(column + 1, start);

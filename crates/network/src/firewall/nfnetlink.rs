@@ -6,7 +6,7 @@ use netlink_sys::protocols::NETLINK_NETFILTER;
 use netlink_sys::{Socket, SocketAddr};
 
 use super::attributes::Messages;
-use crate::netlink::{MAX_DATAGRAM_BYTES, acknowledgement};
+use crate::netlink::{MAX_DATAGRAM_BYTES, acknowledgement, receive_datagram};
 
 /// Sequence numbers start over here, so that no exchange runs past the end of the number.
 const LAST_SEQUENCE: u32 = u32::MAX / 2;
@@ -54,8 +54,7 @@ impl NfNetlink {
         self.sequence = last;
         self.socket.send(messages.as_bytes(), 0)?;
         loop {
-            self.buffer.clear();
-            self.socket.recv(&mut self.buffer, 0)?;
+            receive_datagram(&self.socket, &mut self.buffer)?;
             let mut offset = 0;
             while let Some((sequence, result, next)) = acknowledgement(&self.buffer, offset) {
                 offset = next;

@@ -9,4 +9,4 @@ mod socket;
 
 pub(crate) use link::{Link, PeerLocation, VethPair};
 pub(crate) use route::subnets_in_use;
-pub(crate) use socket::{MAX_DATAGRAM_BYTES, Netlink, acknowledgement};
+pub(crate) use socket::{MAX_DATAGRAM_BYTES, Netlink, acknowledgement, receive_datagram};

@@ -110,8 +110,7 @@ impl Netlink {
 
     /// Receives one datagram and returns those of its messages that answer the latest request.
     fn receive(&mut self) -> io::Result<Vec<NetlinkPayload<RouteNetlinkMessage>>> {
-        self.buffer.clear();
-        self.socket.recv(&mut self.buffer, 0)?;
+        receive_datagram(&self.socket, &mut self.buffer)?;
         let mut answers = Vec::new();
         let mut rest = self.buffer.as_slice();
         while rest.len() >= 16 {
@@ -124,6 +123,17 @@ impl Netlink {
             rest = rest.get(length.max(16)..).unwrap_or_default();
         }
         Ok(answers)
+    }
+}
+
+/// Receives one datagram into `buffer`, in place of what was there.
+pub(crate) fn receive_datagram(socket: &Socket, buffer: &mut Vec<u8>) -> io::Result<()> {
+    buffer.clear();
+    loop {
+        match socket.recv(buffer, 0) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            received => return received.map(drop),
+        }
     }
 }
 
