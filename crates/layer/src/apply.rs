@@ -372,7 +372,8 @@ impl<'a> Unpacker<'a> {
                 self.check.refuse();
                 let found = directory.root.lstat(as_path(name)).map_err(failed)?;
                 if !found.is_dir() {
-                    opaque = found.is_whiteout();
+                    // What was there hid a lower directory of this name, and it stays hidden.
+                    opaque = true;
                     self.make_room(entry, directory, name)?;
                     directory.root.mkdir(as_path(name), 0o700).map_err(failed)?;
                 }

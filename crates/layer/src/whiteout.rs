@@ -43,7 +43,7 @@ pub(crate) enum Meaning<'n> {
 /// Returns what a clean path in a layer tar means.
 ///
 /// # Errors
-/// Whiteout names that name nothing, and directories whose name is a whiteout's.
+/// Whiteout names that name nothing.
 pub(crate) fn meaning(path: &[u8]) -> Result<Meaning<'_>, LayerError> {
     let (parent, name) = crate::tree::split(path);
     if parent == LINK_DIRECTORY {
@@ -52,15 +52,6 @@ pub(crate) fn meaning(path: &[u8]) -> Result<Meaning<'_>, LayerError> {
     let first = path.split(|&byte| byte == b'/').next().unwrap_or_default();
     if first.starts_with(METADATA_PREFIX) && path != OPAQUE_NAME {
         return Ok(Meaning::Metadata);
-    }
-    if parent
-        .split(|&byte| byte == b'/')
-        .any(|component| component.starts_with(WHITEOUT_PREFIX))
-    {
-        return Err(LayerError::invalid(
-            path,
-            "a name beginning with \".wh.\" cannot be a directory",
-        ));
     }
     let Some(hidden) = name.strip_prefix(WHITEOUT_PREFIX) else {
         return Ok(Meaning::Object);
@@ -107,7 +98,7 @@ mod tests {
             ("a/.wh.", None),
             (".wh..", None),
             (".wh...", None),
-            ("a/.wh.b/c", None),
+            ("a/.wh.b/c", Some(Meaning::Object)),
             (".wh....", Some(Meaning::Whiteout(b"..."))),
         ] {
             assert_eq!(meaning(path.as_bytes()).ok(), expected, "{path}");

@@ -16,10 +16,66 @@ use wharf_safefs::{FileType, FsError, Root};
 
 /// An entry lies below a name that a lower layer has as a symlink or file: unpacked by itself, the layer has a
 /// directory there, which replaces what is below.
-const IMPLIED_OVER_LOWER: &[&str] = &[];
+const IMPLIED_OVER_LOWER: &[&str] = &["layer-apply-00332", "layer-apply-00333"];
 
 /// A whiteout follows an entry of its own name in the same layer: it hides lower layers only.
-const WHITEOUT_AFTER_ENTRY: &[&str] = &[];
+const WHITEOUT_AFTER_ENTRY: &[&str] = &[
+    "layer-apply-00008",
+    "layer-apply-00017",
+    "layer-apply-00043",
+    "layer-apply-00045",
+    "layer-apply-00055",
+    "layer-apply-00066",
+    "layer-apply-00103",
+    "layer-apply-00108",
+    "layer-apply-00128",
+    "layer-apply-00171",
+    "layer-apply-00178",
+    "layer-apply-00190",
+    "layer-apply-00205",
+    "layer-apply-00212",
+    "layer-apply-00234",
+    "layer-apply-00253",
+    "layer-apply-00278",
+    "layer-apply-00314",
+];
+
+/// A later entry of the same layer replaces or deletes a directory or link target. The recorded unpacker then fails
+/// when it sets the directory's time, or looks for the target, at the end; the tar itself is sound.
+const REPLACED_IN_SAME_LAYER: &[&str] = &[
+    "layer-apply-00009",
+    "layer-apply-00011",
+    "layer-apply-00012",
+    "layer-apply-00035",
+    "layer-apply-00063",
+    "layer-apply-00087",
+    "layer-apply-00157",
+    "layer-apply-00164",
+    "layer-apply-00200",
+    "layer-apply-00221",
+    "layer-apply-00242",
+    "layer-apply-00244",
+    "layer-apply-00280",
+    "layer-diff-00012",
+    "layer-diff-00018",
+    "layer-diff-00021",
+    "layer-diff-00033",
+    "layer-diff-00040",
+    "layer-diff-00044",
+    "layer-diff-00045",
+    "layer-diff-00051",
+    "layer-diff-00053",
+    "layer-diff-00079",
+    "layer-diff-00085",
+    "layer-diff-00092",
+    "layer-diff-00102",
+    "layer-diff-00109",
+    "layer-diff-00121",
+    "layer-diff-00156",
+    "layer-diff-00166",
+    "layer-diff-00180",
+    "layer-diff-00237",
+];
 
 fn vectors(text: &str) -> Vec<Value> {
     let file: Value = serde_json::from_str(text).unwrap();
@@ -152,7 +208,13 @@ fn layers_stack_as_recorded() {
             (Err((layer, _)), None) => expected["failed_layer"].as_u64() == Some(*layer as u64),
             _ => false,
         };
-        let listed = IMPLIED_OVER_LOWER.contains(&id) || WHITEOUT_AFTER_ENTRY.contains(&id);
+        let listed = [
+            IMPLIED_OVER_LOWER,
+            WHITEOUT_AFTER_ENTRY,
+            REPLACED_IN_SAME_LAYER,
+        ]
+        .concat()
+        .contains(&id);
         if same == listed {
             wrong.push(format!(
                 "{id}: listed {listed}\n  expected {expected}\n  found {found:?}\n  input {}",
@@ -204,7 +266,7 @@ fn differences_are_as_recorded() {
             (Err(_), Some(_)) => true,
             _ => false,
         };
-        if !same {
+        if same == REPLACED_IN_SAME_LAYER.contains(&id) {
             wrong.push(format!(
                 "{id}\n  expected {}\n  found {found:?}\n  input {}",
                 vector["expected"], vector["input"]

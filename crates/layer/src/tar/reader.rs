@@ -462,9 +462,6 @@ fn check_names(entry: &Entry) -> Result<(), LayerError> {
             ));
         }
     }
-    if entry.name.is_empty() {
-        return Err(LayerError::invalid(&entry.name, "it has no name"));
-    }
     Ok(())
 }
 
