@@ -14,21 +14,34 @@ pub struct LintConfig {
 impl LintConfig {
     /// Reads the `check` directive; settings that are not known are ignored, as in the reference.
     pub fn from_directives(directives: &Directives) -> Self {
+        match &directives.check {
+            Some(check) => Self::parse(&check.text),
+            None => Self::default(),
+        }
+    }
+
+    /// Reads the `# check=…` comments above one instruction; they hold for it alone.
+    pub fn from_comments(comments: &[String]) -> Self {
+        let settings: Vec<&str> = comments
+            .iter()
+            .filter_map(|comment| comment.strip_prefix("check="))
+            .collect();
+        Self::parse(&settings.join(";"))
+    }
+
+    fn parse(text: &str) -> Self {
         let mut config = Self::default();
-        let Some(check) = &directives.check else {
-            return config;
-        };
-        for setting in check.text.split(';') {
+        for setting in text.split(';') {
             let Some((name, value)) = setting.split_once('=') else {
                 continue;
             };
-            let names = value
+            let names: Vec<String> = value
                 .split(',')
                 .map(|rule| rule.trim().to_owned())
                 .collect();
             match name.trim() {
-                "skip" => config.skip = names,
-                "experimental" => config.experimental = names,
+                "skip" => config.skip.extend(names),
+                "experimental" => config.experimental.extend(names),
                 "error" => config.is_error = value.trim() == "true",
                 _ => {}
             }

@@ -67,11 +67,22 @@ pub fn check(parsed: &Parsed, dockerfile: &Dockerfile, input: &LintInput<'_>) ->
     }
     stages::check_stages(dockerfile, input, &mut warnings);
     warnings.retain(|warning| {
-        warning
-            .rule
-            .is_none_or(|rule| config.is_experimental(rule) || !config.is_skipped(rule))
+        let Some(rule) = warning.rule else {
+            return true;
+        };
+        let is_skipped = config.is_skipped(rule) && !config.is_experimental(rule);
+        !is_skipped && !is_skipped_above(&parsed.ast, warning.line(), rule)
     });
     warnings
+}
+
+/// Returns whether a comment above the instruction on a line skips a rule.
+fn is_skipped_above(ast: &Ast, line: usize, rule: &str) -> bool {
+    let behind = ast
+        .nodes
+        .partition_point(|node| node.location.start_line <= line);
+    let node = behind.checked_sub(1).and_then(|index| ast.nodes.get(index));
+    node.is_some_and(|node| LintConfig::from_comments(&node.comments).is_skipped(rule))
 }
 
 /// Runs the checks that need nothing but the tree; warnings in source order.
@@ -102,4 +113,51 @@ fn warn_at(
 ) -> Diagnostic {
     let lines = location.start_line..=location.end_line;
     Diagnostic::warning(rule, message, location.span.clone(), lines)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{LintInput, check};
+    use crate::diagnostic::Diagnostic;
+    use crate::ignore::IgnoreFile;
+    use crate::instruction::interpret;
+    use crate::parser::parse;
+
+    fn headlines(source: &str, ignore: Option<&IgnoreFile>) -> Vec<String> {
+        let parsed = parse(source);
+        let (dockerfile, _) = interpret(&parsed.ast);
+        let input = LintInput {
+            build_args: &[],
+            target: None,
+            target_platform: "linux/amd64",
+            build_platform: "linux/amd64",
+            base_image: &|_, _| None,
+            ignore,
+        };
+        check(&parsed, &dockerfile, &input)
+            .iter()
+            .map(Diagnostic::headline)
+            .collect()
+    }
+
+    #[test]
+    fn comments_skip_rules_for_one_instruction() {
+        let source = "FROM scratch\n# check=skip=LegacyKeyValueFormat\nENV a b\nENV c d\n";
+        let expected =
+            "\"ENV key=value\" should be used instead of legacy \"ENV key value\" format";
+        assert_eq!(headlines(source, None), [expected]);
+    }
+
+    #[test]
+    fn ignored_sources() {
+        let source = "FROM scratch\nCOPY a b /x/\nADD a /y\n";
+        let ignore = IgnoreFile::parse("a\n").expect("patterns");
+        let expected = [
+            "Attempting to Copy file \"a\" that is excluded by .dockerignore",
+            "Attempting to Add file \"a\" that is excluded by .dockerignore",
+        ];
+        assert_eq!(headlines(source, Some(&ignore)), expected);
+        let ignore = IgnoreFile::parse("a\n!c\n").expect("patterns");
+        assert_eq!(headlines(source, Some(&ignore)), [""; 0]);
+    }
 }

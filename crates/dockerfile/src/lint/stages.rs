@@ -65,7 +65,7 @@ pub(super) fn check_stages(
         let base = done
             .iter()
             .rev()
-            .find(|(name, _)| name.as_deref() == Some(facts.image.to_lowercase().as_str()));
+            .find(|(name, _)| name.as_deref() == Some(facts.image.as_str()));
         let mut state = match base {
             Some((_, base)) => StageState {
                 is_set: BTreeMap::new(),
@@ -230,15 +230,10 @@ fn check_default<'a>(
     warnings: &mut Vec<Diagnostic>,
 ) {
     let written = &stage.from.image;
-    if !written.contains('$') {
-        return;
-    }
     let Ok(image) = expander.expand_word(written, &defaults.values) else {
         return;
     };
-    let is_stage = stage_names
-        .flatten()
-        .any(|name| name == image.to_lowercase());
+    let is_stage = stage_names.flatten().any(|name| name == image);
     if !is_stage && !is_image_name(&image) {
         let message =
             format!("Default value for ARG {written} results in empty or invalid base image name");
