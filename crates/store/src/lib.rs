@@ -1,1 +1,46 @@
-//! This room is not furnished yet.
+//! The data root: blobs, layers, images, names, containers, volumes, build cache records and garbage.
+//!
+//! The only room that writes below the data root (design §3). Everything is published by rename and then
+//! by a row; an image is durable, with all it needs, before its row is; what nothing owns is swept.
+
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod blobs;
+mod cache;
+mod containers;
+mod db;
+mod documents;
+mod error;
+mod images;
+mod layers;
+mod layout;
+mod leases;
+pub mod limits;
+mod lock_file;
+mod names;
+mod recovery;
+mod seal;
+mod staging;
+mod store;
+mod sweep;
+mod tars;
+#[cfg(test)]
+mod tests;
+mod usage;
+mod variants;
+mod volumes;
+mod worker;
+
+pub use blobs::BlobWriter;
+pub use cache::CacheRecord;
+pub use containers::ContainerRow;
+pub use error::{Kind, Result, StoreError};
+pub use images::{Image, NewImage};
+pub use layers::{Applied, Layer, LayerBlob, LayerSummary, NewLayer, Recipe};
+pub use leases::Lease;
+pub use recovery::OpenReport;
+pub use staging::Staging;
+pub use store::Store;
+pub use sweep::SweepReport;
+pub use usage::{CacheUsage, DiskUsage, ImageUsage};
+pub use volumes::{NewVolume, Volume};

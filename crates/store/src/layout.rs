@@ -1,0 +1,131 @@
+//! Where things lie below the data root (design §3).
+
+use std::path::{Path, PathBuf};
+
+use wharf_image::Digest;
+use wharf_safefs::trusted;
+
+use crate::error::Result;
+
+/// The data root can be passed through but not listed by others (CVE-2024-25621).
+const ROOT_MODE: u32 = 0o711;
+/// What only the engine itself opens.
+const PRIVATE_MODE: u32 = 0o700;
+/// Volumes are reached by path once they are known.
+const PASSAGE_MODE: u32 = 0o711;
+
+/// Files that only the engine reads.
+pub(crate) const FILE_MODE: u32 = 0o600;
+/// The part of a layer's directory that holds its files.
+pub(crate) const FILES: &str = "fs";
+/// The part of a layer's directory that holds its recipe, where it has one.
+pub(crate) const RECIPE: &str = "recipe";
+/// The part of a volume's directory that holds its files.
+pub(crate) const VOLUME_FILES: &str = "_data";
+
+/// Paths below one data root.
+#[derive(Debug, Clone)]
+pub(crate) struct Layout {
+    root: PathBuf,
+}
+
+impl Layout {
+    pub(crate) fn new(root: &Path) -> Self {
+        Self {
+            root: root.to_path_buf(),
+        }
+    }
+
+    /// Creates all directories and corrects their modes.
+    pub(crate) fn create(&self) -> Result<()> {
+        let private = [
+            self.blobs_parent(),
+            self.blobs(),
+            self.layers(),
+            self.containers(),
+            self.temporary(),
+        ];
+        trusted::create_dir_all(&self.root, ROOT_MODE)?;
+        trusted::chmod(&self.root, ROOT_MODE)?;
+        for path in private {
+            trusted::create_dir_all(&path, PRIVATE_MODE)?;
+            trusted::chmod(&path, PRIVATE_MODE)?;
+        }
+        trusted::create_dir_all(self.volumes(), PASSAGE_MODE)?;
+        trusted::chmod(self.volumes(), PASSAGE_MODE)?;
+        Ok(())
+    }
+
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    pub(crate) fn lock(&self) -> PathBuf {
+        self.root.join("lock")
+    }
+
+    pub(crate) fn database(&self) -> PathBuf {
+        self.root.join("wharf.db")
+    }
+
+    fn blobs_parent(&self) -> PathBuf {
+        self.root.join("blobs")
+    }
+
+    pub(crate) fn blobs(&self) -> PathBuf {
+        self.root.join("blobs/sha256")
+    }
+
+    pub(crate) fn blob(&self, digest: &Digest) -> PathBuf {
+        self.blobs().join(digest.hex())
+    }
+
+    pub(crate) fn layers(&self) -> PathBuf {
+        self.root.join("layers")
+    }
+
+    /// A layer's or variant's own directory.
+    pub(crate) fn layer(&self, number: i64) -> PathBuf {
+        self.layers().join(number.to_string())
+    }
+
+    /// A layer's or variant's files, in overlay form.
+    pub(crate) fn layer_files(&self, number: i64) -> PathBuf {
+        self.layer(number).join(FILES)
+    }
+
+    pub(crate) fn recipe(&self, number: i64) -> PathBuf {
+        self.layer(number).join(RECIPE)
+    }
+
+    pub(crate) fn containers(&self) -> PathBuf {
+        self.root.join("containers")
+    }
+
+    pub(crate) fn volumes(&self) -> PathBuf {
+        self.root.join("volumes")
+    }
+
+    /// The database with its log and the log's index.
+    pub(crate) fn database_files(&self) -> [PathBuf; 3] {
+        ["wharf.db", "wharf.db-wal", "wharf.db-shm"].map(|name| self.root.join(name))
+    }
+
+    /// The files and directories that are nobody's content: the database and what everything lies in.
+    pub(crate) fn own_paths(&self) -> Vec<PathBuf> {
+        let directories = [
+            self.root.clone(),
+            self.blobs_parent(),
+            self.blobs(),
+            self.layers(),
+            self.containers(),
+            self.volumes(),
+        ];
+        let files = self.database_files().into_iter().chain([self.lock()]);
+        files.chain(directories).collect()
+    }
+
+    pub(crate) fn temporary(&self) -> PathBuf {
+        self.root.join("tmp")
+    }
+}

@@ -1,0 +1,202 @@
+//! Garbage: what nothing owns.
+//!
+//! Owners of a layer are images, containers, cache records and leases; owners of a blob are images, their
+//! documents, cache records, layers and leases. Rows go first, in one durable transaction, then the
+//! directories are renamed into `tmp/` and removed in the background: a crash in between leaves files
+//! without a row, which the next start removes.
+
+use rusqlite::{Connection, OptionalExtension, Transaction};
+use wharf_image::{DiffId, Digest};
+
+use crate::blobs::delete_blob_row;
+use crate::db::{Durability, digest_column, lock};
+use crate::error::Result;
+use crate::leases::{Held, LeaseTable};
+use crate::store::Store;
+
+/// What a sweep removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct SweepReport {
+    /// Layers removed.
+    pub layers: u64,
+    /// Blobs removed.
+    pub blobs: u64,
+    /// Bytes on disk set free.
+    pub bytes: u64,
+}
+
+/// What may have lost its last owner.
+#[derive(Debug, Default)]
+pub(crate) struct Candidates {
+    pub(crate) layers: Vec<DiffId>,
+    pub(crate) blobs: Vec<Digest>,
+}
+
+/// What has no row any more and waits to be removed.
+#[derive(Debug, Default)]
+struct Garbage {
+    numbers: Vec<i64>,
+    blobs: Vec<Digest>,
+    report: SweepReport,
+}
+
+impl Store {
+    /// Removes all that nothing owns. Safe beside running operations that hold a [`Lease`](crate::Lease).
+    pub fn sweep(&self) -> Result<SweepReport> {
+        let candidates = self.inner.database.read("look for garbage", unowned)?;
+        if candidates.layers.is_empty() && candidates.blobs.is_empty() {
+            return Ok(SweepReport::default());
+        }
+        self.collect_reported("sweep", |_| Ok((candidates, ())))
+            .map(|((), report)| report)
+    }
+
+    /// Runs `change`, which deletes rows of owners, and removes what it left without one.
+    pub(crate) fn collect<T>(
+        &self,
+        operation: &'static str,
+        change: impl FnOnce(&Transaction<'_>) -> Result<(Candidates, T)>,
+    ) -> Result<T> {
+        self.collect_reported(operation, change)
+            .map(|(value, _)| value)
+    }
+
+    /// Does what [`Store::collect`] does and reports what was removed.
+    pub(crate) fn collect_reported<T>(
+        &self,
+        operation: &'static str,
+        change: impl FnOnce(&Transaction<'_>) -> Result<(Candidates, T)>,
+    ) -> Result<(T, SweepReport)> {
+        let leases = lock(&self.inner.leases);
+        let (value, garbage) =
+            self.inner
+                .database
+                .write(Durability::Power, operation, |transaction| {
+                    let (candidates, value) = change(transaction)?;
+                    Ok((value, delete_unowned(transaction, &leases, candidates)?))
+                })?;
+        self.discard_all(&garbage)?;
+        Ok((value, garbage.report))
+    }
+
+    fn discard_all(&self, garbage: &Garbage) -> Result<()> {
+        let layers = garbage
+            .numbers
+            .iter()
+            .map(|number| self.inner.layout.layer(*number));
+        let blobs = garbage
+            .blobs
+            .iter()
+            .map(|digest| self.inner.layout.blob(digest));
+        // One that fails does not stop the others; the next start tries it again.
+        let failures: Vec<_> = layers
+            .chain(blobs)
+            .filter_map(|path| self.inner.discard(&path).err())
+            .collect();
+        failures.into_iter().next().map_or(Ok(()), Err)
+    }
+}
+
+const LAYER_IS_OWNED: &str = "EXISTS (SELECT 1 FROM image_layers o WHERE o.diff_id = l.diff_id)
+    OR EXISTS (SELECT 1 FROM container_layers o WHERE o.diff_id = l.diff_id)
+    OR EXISTS (SELECT 1 FROM cache_layers o WHERE o.diff_id = l.diff_id)";
+const BLOB_IS_OWNED: &str = "EXISTS (SELECT 1 FROM images o WHERE o.id = b.digest)
+    OR EXISTS (SELECT 1 FROM image_documents o WHERE o.digest = b.digest)
+    OR EXISTS (SELECT 1 FROM cache_records o WHERE o.config_digest = b.digest)
+    OR EXISTS (SELECT 1 FROM layer_blobs o WHERE o.digest = b.digest)";
+
+/// Lists what no row owns; leases are asked later.
+fn unowned(connection: &Connection) -> Result<Candidates> {
+    let list = |sql: String| -> Result<Vec<Digest>> {
+        let mut statement = connection.prepare_cached(&sql)?;
+        let digests = statement.query_map([], |row| digest_column(row, 0))?;
+        Ok(digests.collect::<rusqlite::Result<_>>()?)
+    };
+    Ok(Candidates {
+        layers: list(format!(
+            "SELECT diff_id FROM layers l WHERE NOT ({LAYER_IS_OWNED})"
+        ))?,
+        blobs: list(format!(
+            "SELECT digest FROM blobs b WHERE NOT ({BLOB_IS_OWNED})"
+        ))?,
+    })
+}
+
+fn delete_unowned(
+    transaction: &Transaction<'_>,
+    leases: &LeaseTable,
+    candidates: Candidates,
+) -> Result<Garbage> {
+    let mut garbage = Garbage::default();
+    let mut blobs = candidates.blobs;
+    for diff_id in &candidates.layers {
+        if !leases.is_held(Held::Layer(*diff_id)) {
+            delete_layer(transaction, diff_id, &mut garbage, &mut blobs)?;
+        }
+    }
+    for digest in &blobs {
+        if !leases.is_held(Held::Blob(*digest)) {
+            delete_blob(transaction, digest, &mut garbage)?;
+        }
+    }
+    Ok(garbage)
+}
+
+fn delete_layer(
+    transaction: &Transaction<'_>,
+    diff_id: &DiffId,
+    garbage: &mut Garbage,
+    blobs: &mut Vec<Digest>,
+) -> Result<()> {
+    let diff_id = diff_id.to_string();
+    let sql = format!(
+        "SELECT number, coalesce(disk_bytes, size_bytes) FROM layers l
+         WHERE diff_id = ?1 AND NOT ({LAYER_IS_OWNED})"
+    );
+    let found: Option<(i64, i64)> = transaction
+        .prepare_cached(&sql)?
+        .query_row([&diff_id], |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()?;
+    let Some((number, disk_bytes)) = found else {
+        return Ok(());
+    };
+    garbage.numbers.push(number);
+    garbage.report.layers += 1;
+    garbage.report.bytes += u64::try_from(disk_bytes).unwrap_or(0);
+    let mut variants =
+        transaction.prepare_cached("SELECT number, disk_bytes FROM variants WHERE diff_id = ?1")?;
+    let mut rows = variants.query([&diff_id])?;
+    while let Some(row) = rows.next()? {
+        garbage.numbers.push(row.get(0)?);
+        garbage.report.bytes += u64::try_from(row.get::<_, i64>(1)?).unwrap_or(0);
+    }
+    let mut compressed =
+        transaction.prepare_cached("SELECT digest FROM layer_blobs WHERE diff_id = ?1")?;
+    for digest in compressed.query_map([&diff_id], |row| digest_column(row, 0))? {
+        blobs.push(digest?);
+    }
+    transaction
+        .prepare_cached("DELETE FROM layers WHERE diff_id = ?1")?
+        .execute([&diff_id])?;
+    Ok(())
+}
+
+fn delete_blob(
+    transaction: &Transaction<'_>,
+    digest: &Digest,
+    garbage: &mut Garbage,
+) -> Result<()> {
+    let sql = format!("SELECT 1 FROM blobs b WHERE digest = ?1 AND NOT ({BLOB_IS_OWNED})");
+    if !transaction
+        .prepare_cached(&sql)?
+        .exists([digest.to_string()])?
+    {
+        return Ok(());
+    }
+    if let Some(disk_bytes) = delete_blob_row(transaction, digest)? {
+        garbage.blobs.push(*digest);
+        garbage.report.blobs += 1;
+        garbage.report.bytes += disk_bytes;
+    }
+    Ok(())
+}
