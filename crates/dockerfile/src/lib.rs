@@ -25,7 +25,7 @@ mod suggest;
 pub use ast::{Ast, Directives, Heredoc, Location, Node, Word, line_and_column};
 pub use diagnostic::{Diagnostic, Phase, Severity, render, render_colored};
 pub use error::Error;
-pub use ignore::{Decision, IgnoreFile};
+pub use ignore::{Decision, DirectoryMatches, IgnoreFile};
 pub use instruction::{
     Dockerfile, Instruction, InstructionKind, Stage, interpret, load, parse_commands,
 };

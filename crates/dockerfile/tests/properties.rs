@@ -183,6 +183,23 @@ proptest! {
     }
 
     #[test]
+    fn walking_decides_the_same(
+        patterns in prop::collection::vec("!?(\\*\\*/)?[ab*?]{1,2}(/[ab*?]{1,2}){0,2}(/\\*\\*)?", 1..6),
+        names in prop::collection::vec("[ab]{1,2}", 1..5),
+    ) {
+        let Ok(file) = IgnoreFile::parse(&patterns.join("\n")) else { return Ok(()) };
+        let mut known = file.root();
+        let mut path = String::new();
+        for name in names {
+            path = if path.is_empty() { name } else { format!("{path}/{name}") };
+            let walked = file.decide_in(&known, &path).expect("well-formed patterns");
+            let direct = file.decide(&path).expect("well-formed patterns");
+            prop_assert_eq!(walked.is_ignored, direct.is_ignored, "{} {:?}", path, patterns);
+            known = file.enter(&known, &path);
+        }
+    }
+
+    #[test]
     fn ignore_files_never_panic(patterns in text(), path in text()) {
         if let Ok(file) = IgnoreFile::parse(&patterns) {
             let _ = file.decide(&path);

@@ -46,6 +46,15 @@ pub struct Decision<'a> {
     pub pattern: Option<&'a IgnorePattern>,
 }
 
+/// What is known about a directory, so that its members cost one comparison a pattern.
+///
+/// Made by [`IgnoreFile::root`] and [`IgnoreFile::enter`].
+#[derive(Debug, Clone)]
+pub struct DirectoryMatches {
+    /// For each pattern: whether it matches the directory or one of its parents.
+    hits: Vec<bool>,
+}
+
 impl IgnoreFile {
     /// Reads the text of an ignore file.
     ///
@@ -96,6 +105,48 @@ impl IgnoreFile {
         for pattern in &self.patterns {
             // A pattern that could not change the answer is not tried.
             if pattern.is_exception == decision.is_ignored && pattern.matches_or_parent(path)? {
+                decision = Decision {
+                    is_ignored: !pattern.is_exception,
+                    pattern: Some(pattern),
+                };
+            }
+        }
+        Ok(decision)
+    }
+
+    /// Returns what is known at the root of the context.
+    pub fn root(&self) -> DirectoryMatches {
+        DirectoryMatches {
+            hits: vec![false; self.patterns.len()],
+        }
+    }
+
+    /// Returns what is known in a directory, from what is known in its parent.
+    pub fn enter(&self, parent: &DirectoryMatches, path: &str) -> DirectoryMatches {
+        let patterns = self.patterns.iter().zip(&parent.hits);
+        let hits = patterns
+            .map(|(pattern, hit)| *hit || pattern.matcher.matches(path))
+            .collect();
+        DirectoryMatches { hits }
+    }
+
+    /// Decides about a member of a directory; the same answer as [`IgnoreFile::decide`], sooner.
+    ///
+    /// `path` is the member's whole path, `parent` what is known in its directory.
+    ///
+    /// # Errors
+    /// As [`IgnoreFile::decide`].
+    pub fn decide_in(&self, parent: &DirectoryMatches, path: &str) -> Result<Decision<'_>, Error> {
+        let mut decision = Decision {
+            is_ignored: false,
+            pattern: None,
+        };
+        for (pattern, hit) in self.patterns.iter().zip(&parent.hits) {
+            if pattern.is_exception != decision.is_ignored {
+                continue;
+            }
+            pattern.check()?;
+            if *hit || pattern.matcher.matches(path) {
                 decision = Decision {
                     is_ignored: !pattern.is_exception,
                     pattern: Some(pattern),
@@ -178,18 +229,26 @@ impl IgnoreFile {
 impl IgnorePattern {
     /// Returns whether the pattern matches the path or one of its parents.
     fn matches_or_parent(&self, path: &str) -> Result<bool, Error> {
-        if matches!(self.matcher, Matcher::Broken) {
-            return Err(Error::IgnoreSyntax {
-                pattern: self.text.clone(),
-                line: self.line,
-            });
-        }
+        self.check()?;
         let matches = self.matcher.matches(path)
             || path.match_indices('/').any(|(slash, _)| {
                 path.get(..slash)
                     .is_some_and(|parent| self.matcher.matches(parent))
             });
         Ok(matches)
+    }
+}
+
+impl IgnorePattern {
+    /// Returns an error for a pattern that cannot be tried.
+    fn check(&self) -> Result<(), Error> {
+        if matches!(self.matcher, Matcher::Broken) {
+            return Err(Error::IgnoreSyntax {
+                pattern: self.text.clone(),
+                line: self.line,
+            });
+        }
+        Ok(())
     }
 }
 

@@ -11,12 +11,26 @@ use std::str::Chars;
 #[derive(Debug, Clone)]
 pub(super) struct Regex {
     steps: Vec<Step>,
+    /// Every match starts with this.
+    prefix: String,
+    /// Every match ends with this.
+    suffix: String,
 }
 
 #[derive(Debug, Clone)]
 struct Step {
     item: Item,
     repeat: Repeat,
+}
+
+impl Step {
+    /// Returns the one character the step stands for, if it is plain.
+    fn fixed(&self) -> Option<char> {
+        match (&self.item, self.repeat) {
+            (Item::Literal(character), Repeat::One) => Some(*character),
+            _ => None,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,7 +78,7 @@ impl Class {
 }
 
 impl Regex {
-    /// Parses an expression; nothing if it is not well formed.
+    /// Parses an expression; nothing if it is not well formed or not between `^` and `$`.
     pub fn parse(text: &str) -> Option<Self> {
         let mut steps: Vec<Step> = Vec::new();
         let mut can_repeat = false;
@@ -106,11 +120,24 @@ impl Regex {
                 repeat: Repeat::One,
             });
         }
-        Some(Self { steps })
+        let prefix = steps.iter().skip(1).map_while(Step::fixed).collect();
+        let suffix: Vec<char> = steps.iter().rev().skip(1).map_while(Step::fixed).collect();
+        let suffix = suffix.into_iter().rev().collect();
+        let is_anchored = matches!(steps.first().map(|step| &step.item), Some(Item::Start))
+            && matches!(steps.last().map(|step| &step.item), Some(Item::End));
+        is_anchored.then_some(Self {
+            steps,
+            prefix,
+            suffix,
+        })
     }
 
-    /// Returns whether the expression matches somewhere in the text (it carries its own anchors).
+    /// Returns whether the expression matches the text.
     pub fn is_match(&self, text: &str) -> bool {
+        // Most paths are refused by their beginning or end, without a run.
+        if !text.starts_with(&self.prefix) || !text.ends_with(&self.suffix) {
+            return false;
+        }
         let live = self.run(text, true);
         live.last().copied().unwrap_or(false)
     }
