@@ -123,6 +123,12 @@ impl Item {
         header.set_device_major(self.device.0).unwrap();
         header.set_device_minor(self.device.1).unwrap();
         header.set_cksum();
+        // The form of the checksum that Go writes: six digits, NUL, blank.
+        let sum = header.cksum().unwrap();
+        header
+            .as_old_mut()
+            .cksum
+            .copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
         header
     }
 }
