@@ -5,6 +5,7 @@ use std::io;
 use std::net::Ipv4Addr;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use crate::address_pool::AddressPool;
 use crate::bridge::{self, Bridge, MTU_BYTES, VETH_PREFIX};
@@ -23,6 +24,10 @@ use crate::sysctl;
 const CONTAINER_INTERFACE: &str = "eth0";
 /// Tries to find a host interface name that is not taken; one in 268 million is.
 const MAX_NAME_TRIES: usize = 4;
+
+/// Tries to bind a port that somebody else has bound.
+const PORT_TRIES: usize = 6;
+const PORT_RETRY: Duration = Duration::from_millis(2);
 
 /// Names of the kernel objects of one daemon.
 #[derive(Debug, Clone)]
@@ -133,7 +138,7 @@ impl Network {
         request: &EndpointRequest,
     ) -> Result<Endpoint, NetworkError> {
         request.validate()?;
-        let mut endpoint = self.reserve(request)?;
+        let mut endpoint = self.reserve_patiently(request)?;
         let mac = request
             .mac
             .unwrap_or_else(|| mac_of_address(endpoint.address));
@@ -201,6 +206,20 @@ impl Network {
             )));
         let table = self.firewall.remove();
         swept.and(removed).and(table)
+    }
+
+    /// Takes address and ports; a port that is bound by somebody else gets a second chance.
+    ///
+    /// A child process that is just being started holds a copy of every socket until it executes
+    /// its program, so a port freed a moment ago can still be taken for a millisecond.
+    fn reserve_patiently(&self, request: &EndpointRequest) -> Result<Endpoint, NetworkError> {
+        for _ in 1..PORT_TRIES {
+            match self.reserve(request) {
+                Err(NetworkError::PortBind { .. }) => std::thread::sleep(PORT_RETRY),
+                other => return other,
+            }
+        }
+        self.reserve(request)
     }
 
     /// Takes address and ports, all or none.

@@ -27,7 +27,7 @@ pub(crate) struct PortAllocator {
 struct Holder {
     host_ip: Ipv4Addr,
     /// `None` for a port of a live container that another process got hold of while no daemon ran.
-    _socket: Option<OwnedFd>,
+    socket: Option<OwnedFd>,
 }
 
 /// Why one port could not be had.
@@ -64,7 +64,7 @@ impl PortAllocator {
         let socket = bind(port.protocol, port.host_ip, port.host_port).ok();
         let holder = Holder {
             host_ip: port.host_ip,
-            _socket: socket,
+            socket,
         };
         self.held
             .entry((port.protocol, port.host_port))
@@ -80,7 +80,7 @@ impl PortAllocator {
                 .iter()
                 .position(|holder| holder.host_ip == port.host_ip)
             {
-                holders.swap_remove(index);
+                stop_listening(&holders.swap_remove(index));
             }
             if holders.is_empty() {
                 self.held.remove(&key);
@@ -158,7 +158,7 @@ impl PortAllocator {
         let socket = bind(protocol, host_ip, host_port).map_err(Refusal::Bind)?;
         let holder = Holder {
             host_ip,
-            _socket: Some(socket),
+            socket: Some(socket),
         };
         self.held
             .entry((protocol, host_port))
@@ -192,6 +192,15 @@ fn bind(protocol: Protocol, host_ip: Ipv4Addr, host_port: u16) -> io::Result<Own
         }
     }
     Ok(socket)
+}
+
+/// Ends listening for good: a copy of the descriptor in a child process that is just being started
+/// would otherwise keep the port taken until that child has executed its program.
+fn stop_listening(holder: &Holder) {
+    if let Some(socket) = &holder.socket {
+        // A UDP socket has nothing to shut down and says so.
+        let _ = rustix::net::shutdown(socket, rustix::net::Shutdown::Both);
+    }
 }
 
 fn is_in_use(error: &io::Error) -> bool {
