@@ -1,0 +1,427 @@
+//! The command line as a whole: which commands there are, under which names.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Arg, ArgAction, Args, CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
+
+use crate::commands::build::BuildArgs;
+use crate::commands::builder::PruneCacheArgs;
+use crate::commands::container::{
+    attach, copy, create, exec, lifecycle, list, logs, run, snapshot, stats, update,
+};
+use crate::commands::image::{archive, history, layers, list as images, names, transfer};
+use crate::commands::system::{disk_usage, events, info, version};
+use crate::commands::{inspect, login, network, prune, volume};
+
+/// Build images and run containers
+#[derive(Debug, Parser)]
+#[command(
+    name = "wharf",
+    version,
+    disable_help_subcommand = false,
+    subcommand_required = true,
+    arg_required_else_help = true
+)]
+pub struct Arguments {
+    /// Daemon to talk to (unix:///path)
+    #[arg(short = 'H', long, value_name = "URL")]
+    pub host: Option<String>,
+    /// Directory of the client's configuration
+    #[arg(long, value_name = "DIRECTORY")]
+    pub config: Option<PathBuf>,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Flags of the daemon.
+#[derive(Debug, Clone, Default, Args)]
+pub struct DaemonArgs {
+    /// Socket to listen on (may be given several times)
+    #[arg(long = "socket", value_name = "PATH")]
+    pub sockets: Vec<PathBuf>,
+    /// Socket to listen on, as a URL
+    #[arg(short = 'H', long = "host", value_name = "unix://PATH", value_parser = parse_socket_url)]
+    pub hosts: Vec<PathBuf>,
+    /// Directory for images, containers and volumes
+    #[arg(long, value_name = "DIRECTORY")]
+    pub root: Option<PathBuf>,
+    /// Directory for what is gone with the boot
+    #[arg(long, value_name = "DIRECTORY")]
+    pub run_dir: Option<PathBuf>,
+    /// Listen where docker's clients look, too
+    #[arg(long)]
+    pub docker_socket: bool,
+    /// Group that may use the sockets
+    #[arg(long, value_name = "GROUP")]
+    pub group: Option<String>,
+    /// Log more
+    #[arg(short = 'D', long)]
+    pub debug: bool,
+}
+
+fn parse_socket_url(url: &str) -> Result<PathBuf, String> {
+    crate::connection::socket_path(url).map_err(|error| error.to_string())
+}
+
+/// All commands.
+#[derive(Debug, Subcommand)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "one value exists, for the time of one match"
+)]
+#[allow(missing_docs, reason = "the arguments' types document each command")]
+pub enum Command {
+    Run(run::RunArgs),
+    Exec(exec::ExecArgs),
+    #[command(visible_alias = "list")]
+    Ps(list::ListArgs),
+    Build(BuildArgs),
+    Pull(transfer::PullArgs),
+    Push(transfer::PushArgs),
+    Images(images::ListArgs),
+    Login(login::LoginArgs),
+    Logout(login::LogoutArgs),
+    Version(version::VersionArgs),
+    Info(info::InfoArgs),
+    /// Work with build cache
+    #[command(subcommand)]
+    Builder(BuilderCommand),
+    /// Work with containers
+    #[command(subcommand)]
+    Container(ContainerCommand),
+    /// Work with images
+    #[command(subcommand)]
+    Image(ImageCommand),
+    /// Work with networks
+    #[command(subcommand)]
+    Network(NetworkCommand),
+    /// Work with the daemon
+    #[command(subcommand)]
+    System(SystemCommand),
+    /// Work with volumes
+    #[command(subcommand)]
+    Volume(VolumeCommand),
+    Attach(attach::AttachArgs),
+    Commit(snapshot::CommitArgs),
+    Cp(copy::CopyArgs),
+    Create(create::CreateArgs),
+    Diff(snapshot::DiffArgs),
+    Events(events::EventsArgs),
+    Export(snapshot::ExportArgs),
+    History(history::HistoryArgs),
+    Import(archive::ImportArgs),
+    Inspect(inspect::InspectArgs),
+    Kill(lifecycle::KillArgs),
+    Load(archive::LoadArgs),
+    Logs(logs::LogsArgs),
+    /// Freeze the processes of containers
+    Pause(lifecycle::ContainersArgs),
+    Port(snapshot::PortArgs),
+    Rename(lifecycle::RenameArgs),
+    /// Restart containers
+    Restart(lifecycle::StopArgs),
+    Rm(lifecycle::RemoveArgs),
+    Rmi(names::RemoveArgs),
+    Save(archive::SaveArgs),
+    Start(attach::StartArgs),
+    Stats(stats::StatsArgs),
+    Stop(lifecycle::StopArgs),
+    Tag(names::TagArgs),
+    Top(snapshot::TopArgs),
+    /// Let the frozen processes of containers go on
+    Unpause(lifecycle::ContainersArgs),
+    Update(update::UpdateArgs),
+    /// Wait until containers stop, and print their exit statuses
+    Wait(lifecycle::ContainersArgs),
+    /// Run the daemon
+    Daemon(DaemonArgs),
+    /// Print a shell's completion script
+    Completion {
+        /// Shell
+        shell: Shell,
+    },
+    /// Write the manual pages into a directory
+    #[command(hide = true)]
+    Man {
+        /// Directory
+        directory: PathBuf,
+    },
+}
+
+/// `wharf builder …`.
+#[derive(Debug, Subcommand)]
+#[allow(missing_docs, reason = "the arguments' types document each command")]
+pub enum BuilderCommand {
+    Build(BuildArgs),
+    Prune(PruneCacheArgs),
+}
+
+/// `wharf container …`.
+#[derive(Debug, Subcommand)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "one value exists, for the time of one match"
+)]
+#[allow(missing_docs, reason = "the arguments' types document each command")]
+pub enum ContainerCommand {
+    Attach(attach::AttachArgs),
+    Commit(snapshot::CommitArgs),
+    Cp(copy::CopyArgs),
+    Create(create::CreateArgs),
+    Diff(snapshot::DiffArgs),
+    Exec(exec::ExecArgs),
+    Export(snapshot::ExportArgs),
+    /// Show everything about containers
+    Inspect(inspect::ContainerArgs),
+    Kill(lifecycle::KillArgs),
+    Logs(logs::LogsArgs),
+    #[command(visible_aliases = ["list", "ps"])]
+    Ls(list::ListArgs),
+    /// Freeze the processes of containers
+    Pause(lifecycle::ContainersArgs),
+    Port(snapshot::PortArgs),
+    /// Remove stopped containers
+    Prune(prune::PruneArgs),
+    Rename(lifecycle::RenameArgs),
+    /// Restart containers
+    Restart(lifecycle::StopArgs),
+    #[command(visible_alias = "remove")]
+    Rm(lifecycle::RemoveArgs),
+    Run(run::RunArgs),
+    Start(attach::StartArgs),
+    Stats(stats::StatsArgs),
+    Stop(lifecycle::StopArgs),
+    Top(snapshot::TopArgs),
+    /// Let the frozen processes of containers go on
+    Unpause(lifecycle::ContainersArgs),
+    Update(update::UpdateArgs),
+    /// Wait until containers stop, and print their exit statuses
+    Wait(lifecycle::ContainersArgs),
+}
+
+/// `wharf image …`.
+#[derive(Debug, Subcommand)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "one value exists, for the time of one match"
+)]
+#[allow(missing_docs, reason = "the arguments' types document each command")]
+pub enum ImageCommand {
+    Build(BuildArgs),
+    History(history::HistoryArgs),
+    Import(archive::ImportArgs),
+    /// Show everything about images
+    Inspect(inspect::ImageArgs),
+    Layers(layers::LayersArgs),
+    Load(archive::LoadArgs),
+    #[command(visible_alias = "list")]
+    Ls(images::ListArgs),
+    /// Remove unused images
+    Prune(prune::PruneAllArgs),
+    Pull(transfer::PullArgs),
+    Push(transfer::PushArgs),
+    #[command(visible_alias = "remove")]
+    Rm(names::RemoveArgs),
+    Save(archive::SaveArgs),
+    Tag(names::TagArgs),
+}
+
+/// `wharf network …`.
+#[derive(Debug, Subcommand)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "one value exists, for the time of one match"
+)]
+#[allow(missing_docs, reason = "the arguments' types document each command")]
+pub enum NetworkCommand {
+    Connect(network::ConnectArgs),
+    Create(network::CreateArgs),
+    Disconnect(network::DisconnectArgs),
+    /// Show everything about networks
+    Inspect(inspect::NetworkArgs),
+    #[command(visible_alias = "list")]
+    Ls(network::ListArgs),
+    /// Remove unused networks
+    Prune(prune::PruneArgs),
+    #[command(visible_alias = "remove")]
+    Rm(network::RemoveArgs),
+}
+
+/// `wharf system …`.
+#[derive(Debug, Subcommand)]
+#[allow(missing_docs, reason = "the arguments' types document each command")]
+pub enum SystemCommand {
+    Df(disk_usage::DiskUsageArgs),
+    Events(events::EventsArgs),
+    Info(info::InfoArgs),
+    Prune(prune::SystemPruneArgs),
+}
+
+/// `wharf volume …`.
+#[derive(Debug, Subcommand)]
+#[allow(missing_docs, reason = "the arguments' types document each command")]
+pub enum VolumeCommand {
+    Create(volume::CreateArgs),
+    /// Show everything about volumes
+    Inspect(inspect::KindArgs),
+    #[command(visible_alias = "list")]
+    Ls(volume::ListArgs),
+    /// Remove unused anonymous volumes
+    Prune(prune::PruneAllArgs),
+    #[command(visible_alias = "remove")]
+    Rm(volume::RemoveArgs),
+}
+
+/// Returns the definition of the whole command line.
+///
+/// Help, manual pages and completions all come from it. Beyond what the types say, docker's conventions hold: a flag
+/// given twice keeps its last value, and a flag that takes a value takes the next argument whatever it looks like.
+#[must_use]
+pub fn command() -> clap::Command {
+    docker_conventions(Arguments::command())
+}
+
+/// Returns the definition for parsing `arguments`, in which switches take `=true` and `=false` if any argument has it.
+pub(crate) fn command_for(arguments: &[OsString]) -> clap::Command {
+    let gives_value = arguments.iter().any(|argument| {
+        argument.to_str().is_some_and(|text| {
+            text.starts_with('-')
+                && text
+                    .split_once('=')
+                    .is_some_and(|(_, value)| go_boolean(value).is_ok())
+        })
+    });
+    if gives_value {
+        switches_with_values(command())
+    } else {
+        command()
+    }
+}
+
+fn docker_conventions(command: clap::Command) -> clap::Command {
+    command
+        .args_override_self(true)
+        .mut_args(|argument| {
+            let takes_value = matches!(argument.get_action(), ArgAction::Set | ArgAction::Append);
+            let is_flag = argument.get_short().is_some() || argument.get_long().is_some();
+            let optional_value = argument.is_require_equals_set();
+            if takes_value && is_flag && !optional_value {
+                argument.allow_hyphen_values(true)
+            } else {
+                argument
+            }
+        })
+        .mut_subcommands(docker_conventions)
+}
+
+fn switches_with_values(command: clap::Command) -> clap::Command {
+    command
+        .mut_args(switch_with_value)
+        .mut_subcommands(switches_with_values)
+}
+
+fn switch_with_value(argument: Arg) -> Arg {
+    if argument.is_require_equals_set() {
+        return argument.value_parser(go_boolean);
+    }
+    if !matches!(argument.get_action(), ArgAction::SetTrue) {
+        return argument;
+    }
+    argument
+        .action(ArgAction::Set)
+        .num_args(0..=1)
+        .require_equals(true)
+        .value_parser(go_boolean)
+        .default_value("false")
+        .default_missing_value("true")
+}
+
+/// Reads a truth value as Go's flags do.
+fn go_boolean(text: &str) -> Result<bool, String> {
+    match text {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
+        other => Err(format!("{other:?} is neither true nor false")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::FromArgMatches;
+
+    use super::*;
+
+    fn parse(arguments: &[&str]) -> Result<Arguments, clap::Error> {
+        let arguments: Vec<OsString> = arguments.iter().map(Into::into).collect();
+        let matches = command_for(&arguments).try_get_matches_from(arguments)?;
+        Arguments::from_arg_matches(&matches)
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        command().debug_assert();
+        switches_with_values(command()).debug_assert();
+    }
+
+    #[test]
+    fn arguments_after_the_image_are_the_commands_own() {
+        for line in [
+            &["wharf", "run", "-it", "--rm", "busybox", "ls", "-l", "--rm"][..],
+            &["wharf", "run", "-itd", "busybox", "-l", "--", "-x"],
+            &[
+                "wharf",
+                "run",
+                "--rm=false",
+                "-i=true",
+                "--name",
+                "a",
+                "--name",
+                "b",
+                "busybox",
+                "--rm=true",
+            ],
+            &[
+                "wharf",
+                "run",
+                "-h",
+                "host",
+                "--memory-swap",
+                "-1",
+                "-e",
+                "-X",
+                "busybox",
+            ],
+            &["wharf", "container", "run", "--sig-proxy=false", "busybox"],
+            &["wharf", "exec", "-it", "web", "sh", "-c", "echo -n"],
+            &["wharf", "top", "web", "-o", "pid"],
+            &["wharf", "-H", "unix:///x", "ps", "-aq"],
+            &["wharf", "stop", "-t", "-1", "a"],
+            &["wharf", "image", "layers", "a", "b"],
+            &["wharf", "ps", "-n", "-1"],
+        ] {
+            let parsed = parse(line);
+            assert!(parsed.is_ok(), "{line:?}: {}", parsed.unwrap_err());
+        }
+        let Command::Run(arguments) = parse(&["wharf", "run", "busybox", "ls", "-d"])
+            .unwrap()
+            .command
+        else {
+            unreachable!()
+        };
+        assert!(format!("{arguments:?}").contains(r#"["busybox", "ls", "-d"]"#));
+    }
+
+    #[test]
+    fn an_unknown_flag_is_refused() {
+        for line in [
+            &["wharf", "run", "--isolation", "x", "busybox"][..],
+            &["wharf", "ps", "--nope"],
+            &["wharf", "swarm"],
+        ] {
+            assert!(parse(line).is_err(), "{line:?}");
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! The flags of `wharf build` (docker's names).
+
+use clap::Args;
+
+use crate::error::{CliError, Result};
+
+/// Build an image from a Dockerfile
+#[derive(Debug, Args)]
+#[allow(missing_docs, reason = "each flag's help text is its documentation")]
+pub struct BuildArgs {
+    /// Add a line to /etc/hosts of the steps (HOST:IP)
+    #[arg(long, value_name = "HOST:IP")]
+    pub add_host: Vec<String>,
+    /// Set a build argument (NAME=VALUE, or NAME to pass the caller's on)
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub build_arg: Vec<String>,
+    /// Take an image as a source of cached steps
+    #[arg(long, value_name = "IMAGE", value_delimiter = ',')]
+    pub cache_from: Vec<String>,
+    /// Parent control group of the steps
+    #[arg(long, value_name = "PATH")]
+    pub cgroup_parent: Option<String>,
+    /// CPU bandwidth period, in microseconds
+    #[arg(long, value_name = "MICROSECONDS")]
+    pub cpu_period: Option<i64>,
+    /// CPU bandwidth quota, in microseconds per period
+    #[arg(long, value_name = "MICROSECONDS")]
+    pub cpu_quota: Option<i64>,
+    /// Relative CPU weight
+    #[arg(short = 'c', long, value_name = "WEIGHT")]
+    pub cpu_shares: Option<i64>,
+    /// CPUs to run on
+    #[arg(long, value_name = "LIST")]
+    pub cpuset_cpus: Option<String>,
+    /// Memory nodes to use
+    #[arg(long, value_name = "LIST")]
+    pub cpuset_mems: Option<String>,
+    /// Dockerfile ("-" for standard input)
+    #[arg(short = 'f', long, value_name = "FILE")]
+    pub file: Option<String>,
+    /// Remove intermediate containers of a failed build, too
+    #[arg(long)]
+    pub force_rm: bool,
+    /// Write the image's id to a file
+    #[arg(long, value_name = "FILE")]
+    pub iidfile: Option<String>,
+    /// Set a label (KEY=VALUE)
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub label: Vec<String>,
+    /// Memory limit of a step
+    #[arg(short = 'm', long, value_name = "SIZE")]
+    pub memory: Option<String>,
+    /// Limit of memory and swap together, -1 for no limit
+    #[arg(long, value_name = "SIZE")]
+    pub memory_swap: Option<String>,
+    /// Network of the steps
+    #[arg(long, value_name = "MODE")]
+    pub network: Option<String>,
+    /// Run every step again
+    #[arg(long)]
+    pub no_cache: bool,
+    /// Platform, such as linux/arm64
+    #[arg(
+        long,
+        value_name = "PLATFORM",
+        env = "DOCKER_DEFAULT_PLATFORM",
+        hide_env = true
+    )]
+    pub platform: Option<String>,
+    /// Kind of progress: auto, plain or tty
+    #[arg(long, value_name = "KIND", default_value = "auto")]
+    pub progress: String,
+    /// Get newer base images even if they are here
+    #[arg(long)]
+    pub pull: bool,
+    /// Print only the image's id
+    #[arg(short = 'q', long)]
+    pub quiet: bool,
+    /// Remove intermediate containers
+    #[arg(long, default_value_t = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_default_value = true, hide_possible_values = true, value_name = "BOOL")]
+    pub rm: bool,
+    /// Security option of the steps
+    #[arg(long, value_name = "OPTION")]
+    pub security_opt: Vec<String>,
+    /// Size of /dev/shm
+    #[arg(long, value_name = "SIZE")]
+    pub shm_size: Option<String>,
+    /// Name of the image
+    #[arg(short = 't', long, value_name = "NAME[:TAG]")]
+    pub tag: Vec<String>,
+    /// Stage to build
+    #[arg(long, value_name = "STAGE")]
+    pub target: Option<String>,
+    /// Set a resource limit of the steps (NAME=SOFT[:HARD])
+    #[arg(long, value_name = "NAME=SOFT[:HARD]")]
+    pub ulimit: Vec<String>,
+    /// Directory, tar archive, URL, or "-" for standard input
+    #[arg(value_name = "PATH|URL|-")]
+    pub context: String,
+}
+
+impl BuildArgs {
+    /// Fails for a kind of progress there is not. The steps' text is the same in all of them.
+    pub fn check_progress(&self) -> Result<()> {
+        match self.progress.as_str() {
+            "auto" | "plain" | "tty" => Ok(()),
+            other => Err(CliError::usage(format!(
+                "invalid --progress {other:?}: expected auto, plain or tty"
+            ))),
+        }
+    }
+}

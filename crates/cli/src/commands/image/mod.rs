@@ -1,0 +1,8 @@
+//! `wharf image …` and its short forms.
+
+pub(crate) mod archive;
+pub(crate) mod history;
+pub(crate) mod layers;
+pub(crate) mod list;
+pub(crate) mod names;
+pub(crate) mod transfer;

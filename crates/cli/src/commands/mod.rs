@@ -1,0 +1,13 @@
+//! The commands, one module for each family.
+
+pub(crate) mod build;
+pub(crate) mod builder;
+pub(crate) mod container;
+pub(crate) mod image;
+pub(crate) mod inspect;
+pub(crate) mod login;
+pub(crate) mod network;
+pub(crate) mod prune;
+pub(crate) mod system;
+pub(crate) mod targets;
+pub(crate) mod volume;

@@ -1,0 +1,281 @@
+//! `wharf system df`.
+
+use clap::Args;
+use serde::Deserialize;
+
+use crate::commands::container::list::ContainerSummary;
+use crate::commands::image::list::ImageSummary;
+use crate::commands::volume::Volume;
+use crate::error::Result;
+use crate::http::Request;
+use crate::render::list::{Layout, Row};
+use crate::render::table;
+use crate::render::text::{short_id, time_ago};
+use crate::session::Session;
+use crate::units::{human_size, human_size_short};
+
+/// Show what takes disk space
+#[derive(Debug, Args)]
+pub struct DiskUsageArgs {
+    /// Print with a template, "table TEMPLATE" or "json"
+    #[arg(long, value_name = "FORMAT", conflicts_with = "verbose")]
+    format: Option<String>,
+    /// Show each object
+    #[arg(short = 'v', long)]
+    verbose: bool,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct Usage {
+    layers_size: i64,
+    images: Option<Vec<ImageSummary>>,
+    containers: Option<Vec<ContainerSummary>>,
+    volumes: Option<Vec<Volume>>,
+    build_cache: Option<Vec<CacheRecord>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct CacheRecord {
+    #[serde(rename = "ID")]
+    id: String,
+    #[serde(rename = "Type")]
+    kind: String,
+    size: i64,
+    in_use: bool,
+    shared: bool,
+    usage_count: i64,
+    created_at: String,
+    last_used_at: Option<String>,
+}
+
+/// One line of the overview, sizes in bytes.
+struct Total {
+    kind: &'static str,
+    count: usize,
+    active: usize,
+    size: i64,
+    reclaimable: i64,
+    with_share: bool,
+}
+
+/// Runs `wharf system df`.
+pub async fn disk_usage_command(session: &mut Session, args: DiskUsageArgs) -> Result<()> {
+    let usage: Usage = session
+        .client
+        .send(Request::get("/system/df"))
+        .await?
+        .json()
+        .await?;
+    if args.verbose {
+        return session.output.text(&usage.verbose());
+    }
+    let rows: Vec<Row> = usage.totals().iter().map(Total::row).collect();
+    let layout = Layout {
+        type_name: "*formatter.diskUsageContext",
+        table: "{{.Type}}\t{{.TotalCount}}\t{{.Active}}\t{{.Size}}\t{{.Reclaimable}}".into(),
+        quiet: "{{.Type}}",
+        headings: &[
+            ("Type", "TYPE"),
+            ("TotalCount", "TOTAL"),
+            ("Active", "ACTIVE"),
+            ("Size", "SIZE"),
+            ("Reclaimable", "RECLAIMABLE"),
+        ],
+    };
+    let text = layout.render(args.format.as_deref().unwrap_or_default(), false, &rows)?;
+    session.output.text(&text)
+}
+
+impl Usage {
+    fn totals(&self) -> Vec<Total> {
+        let images = self.images.as_deref().unwrap_or_default();
+        let used: i64 = images
+            .iter()
+            .filter(|image| image.containers > 0 && image.size >= 0 && image.shared_size >= 0)
+            .map(|image| image.size - image.shared_size)
+            .sum();
+        let containers = self.containers.as_deref().unwrap_or_default();
+        let volumes = self.volumes.as_deref().unwrap_or_default();
+        let cache = self.build_cache.as_deref().unwrap_or_default();
+        let volume_size = |volume: &Volume| {
+            volume
+                .usage_data
+                .as_ref()
+                .map_or(0, |usage| usage.size.max(0))
+        };
+        let is_mounted = |volume: &&Volume| {
+            volume
+                .usage_data
+                .as_ref()
+                .is_some_and(|usage| usage.ref_count > 0)
+        };
+        let own_cache = |record: &&CacheRecord| !record.shared;
+        vec![
+            Total {
+                kind: "Images",
+                count: images.len(),
+                active: images.iter().filter(|image| image.containers > 0).count(),
+                size: self.layers_size,
+                reclaimable: (self.layers_size - used).max(0),
+                with_share: true,
+            },
+            Total {
+                kind: "Containers",
+                count: containers.len(),
+                active: containers
+                    .iter()
+                    .filter(|container| container.is_active())
+                    .count(),
+                size: containers.iter().map(ContainerSummary::own_size).sum(),
+                reclaimable: containers
+                    .iter()
+                    .filter(|container| !container.is_active())
+                    .map(ContainerSummary::own_size)
+                    .sum(),
+                with_share: true,
+            },
+            Total {
+                kind: "Local Volumes",
+                count: volumes.len(),
+                active: volumes.iter().filter(is_mounted).count(),
+                size: volumes.iter().map(volume_size).sum(),
+                reclaimable: volumes
+                    .iter()
+                    .filter(|volume| !is_mounted(volume))
+                    .map(volume_size)
+                    .sum(),
+                with_share: true,
+            },
+            Total {
+                kind: "Build Cache",
+                count: cache.len(),
+                active: cache.iter().filter(|record| record.in_use).count(),
+                size: cache
+                    .iter()
+                    .filter(own_cache)
+                    .map(|record| record.size)
+                    .sum(),
+                reclaimable: cache
+                    .iter()
+                    .filter(own_cache)
+                    .filter(|r| !r.in_use)
+                    .map(|r| r.size)
+                    .sum(),
+                with_share: false,
+            },
+        ]
+    }
+
+    fn verbose(&self) -> String {
+        let size = |bytes: i64| {
+            if bytes < 0 {
+                "N/A".to_owned()
+            } else {
+                human_size_short(bytes as f64)
+            }
+        };
+        let mut text = String::from("Images space usage:\n\n");
+        let mut rows =
+            String::from("REPOSITORY:TAG\tIMAGE ID\tSIZE\tSHARED SIZE\tUNIQUE SIZE\tCONTAINERS\n");
+        for image in self.images.iter().flatten() {
+            let name = image
+                .repo_tags
+                .iter()
+                .flatten()
+                .next()
+                .map_or("<none>", String::as_str);
+            let unique = if image.shared_size < 0 {
+                -1
+            } else {
+                image.size - image.shared_size
+            };
+            rows.push_str(&format!(
+                "{name}\t{}\t{}\t{}\t{}\t{}\n",
+                short_id(&image.id),
+                size(image.size),
+                size(image.shared_size),
+                size(unique),
+                image.containers
+            ));
+        }
+        text.push_str(&table::align(&rows));
+        text.push_str("\nContainers space usage:\n\n");
+        let mut rows = String::from("CONTAINER ID\tSIZE\tNAMES\n");
+        for container in self.containers.iter().flatten() {
+            rows.push_str(&format!(
+                "{}\t{}\t{}\n",
+                short_id(&container.id),
+                size(container.own_size()),
+                container.names(false)
+            ));
+        }
+        text.push_str(&table::align(&rows));
+        text.push_str("\nLocal Volumes space usage:\n\n");
+        let mut rows = String::from("VOLUME NAME\tLINKS\tSIZE\n");
+        for volume in self.volumes.iter().flatten() {
+            let (links, bytes) = volume
+                .usage_data
+                .as_ref()
+                .map_or((-1, -1), |usage| (usage.ref_count, usage.size));
+            rows.push_str(&format!("{}\t{links}\t{}\n", volume.name, size(bytes)));
+        }
+        text.push_str(&table::align(&rows));
+        text.push_str(&self.verbose_cache());
+        text
+    }
+
+    fn verbose_cache(&self) -> String {
+        let total: i64 = self
+            .build_cache
+            .iter()
+            .flatten()
+            .filter(|record| !record.shared)
+            .map(|r| r.size)
+            .sum();
+        let mut rows =
+            String::from("CACHE ID\tCACHE TYPE\tSIZE\tCREATED\tLAST USED\tUSAGE\tSHARED\n");
+        let ago = |time: &str| {
+            crate::render::text::unix_seconds(time)
+                .map(time_ago)
+                .unwrap_or_default()
+        };
+        for record in self.build_cache.iter().flatten() {
+            rows.push_str(&format!(
+                "{}\t{}\t{}\t{}\t{}\t{}\t{}\n",
+                short_id(&record.id),
+                record.kind,
+                human_size_short(record.size as f64),
+                ago(&record.created_at),
+                record.last_used_at.as_deref().map(ago).unwrap_or_default(),
+                record.usage_count,
+                record.shared
+            ));
+        }
+        format!(
+            "\nBuild cache usage: {}\n\n{}",
+            human_size(total as f64),
+            table::align(&rows)
+        )
+    }
+}
+
+impl Total {
+    fn row(&self) -> Row {
+        let share = if self.with_share && self.size > 0 {
+            format!(" ({}%)", self.reclaimable * 100 / self.size)
+        } else {
+            String::new()
+        };
+        Row::new()
+            .with("Type", self.kind)
+            .with("TotalCount", self.count.to_string())
+            .with("Active", self.active.to_string())
+            .with("Size", human_size(self.size as f64))
+            .with(
+                "Reclaimable",
+                format!("{}{share}", human_size(self.reclaimable as f64)),
+            )
+    }
+}

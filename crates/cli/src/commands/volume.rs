@@ -1,0 +1,176 @@
+//! `wharf volume …`.
+
+use std::collections::BTreeMap;
+
+use clap::Args;
+use serde::Deserialize;
+use serde_json::json;
+
+use crate::commands::targets;
+use crate::error::Result;
+use crate::http::{Request, path_part};
+use crate::options::{env, filter};
+use crate::render::list::{Layout, Row};
+use crate::render::text::labels;
+use crate::session::Session;
+use crate::units::human_size_short;
+
+/// Create a volume
+#[derive(Debug, Args)]
+pub struct CreateArgs {
+    /// Driver
+    #[arg(short = 'd', long, value_name = "DRIVER", default_value = "local")]
+    driver: String,
+    /// Set a label (KEY=VALUE)
+    #[arg(long, value_name = "KEY=VALUE")]
+    label: Vec<String>,
+    /// Option of the driver (KEY=VALUE)
+    #[arg(short = 'o', long, value_name = "KEY=VALUE")]
+    opt: Vec<String>,
+    /// Name; without one, the volume is anonymous
+    name: Option<String>,
+}
+
+/// List volumes
+#[derive(Debug, Args)]
+pub struct ListArgs {
+    /// Show volumes that match (such as dangling=true, label=KEY=VALUE)
+    #[arg(short = 'f', long, value_name = "NAME=VALUE")]
+    filter: Vec<String>,
+    /// Print with a template, "table TEMPLATE" or "json"
+    #[arg(long, value_name = "FORMAT")]
+    format: Option<String>,
+    /// Print only names
+    #[arg(short = 'q', long)]
+    quiet: bool,
+}
+
+/// Remove volumes
+#[derive(Debug, Args)]
+pub struct RemoveArgs {
+    /// Do not fail for a volume that is not there
+    #[arg(short = 'f', long)]
+    force: bool,
+    /// Volumes
+    #[arg(required = true, value_name = "VOLUME")]
+    volumes: Vec<String>,
+}
+
+/// A volume as the API gives it (engine-api.md §5.4).
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Volume {
+    pub(crate) name: String,
+    driver: String,
+    scope: String,
+    mountpoint: String,
+    labels: Option<BTreeMap<String, String>>,
+    pub(crate) usage_data: Option<Usage>,
+}
+
+/// What a volume takes and who uses it; -1 is unknown.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Usage {
+    pub(crate) size: i64,
+    pub(crate) ref_count: i64,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct Volumes {
+    volumes: Option<Vec<Volume>>,
+    warnings: Option<Vec<String>>,
+}
+
+/// Runs `wharf volume create`.
+pub async fn create_command(session: &mut Session, args: CreateArgs) -> Result<()> {
+    let body = json!({
+        "Name": args.name.unwrap_or_default(),
+        "Driver": args.driver,
+        "DriverOpts": env::to_map(&args.opt),
+        "Labels": env::to_map(&args.label),
+    });
+    let volume: Volume = session
+        .client
+        .send(Request::post("/volumes/create").json(&body))
+        .await?
+        .json()
+        .await?;
+    session.output.line(&volume.name)
+}
+
+/// Runs `wharf volume ls`.
+pub async fn list_command(session: &mut Session, args: ListArgs) -> Result<()> {
+    let format = match &args.format {
+        Some(format) => format.clone(),
+        None if args.quiet => String::new(),
+        None => session
+            .config()?
+            .text("volumesFormat")
+            .unwrap_or_default()
+            .to_owned(),
+    };
+    let request = Request::get("/volumes").query_if("filters", filter::query(&args.filter)?);
+    let answer: Volumes = session.client.send(request).await?.json().await?;
+    for warning in answer.warnings.unwrap_or_default() {
+        session.output.talk(&format!("WARNING: {warning}"));
+    }
+    let mut volumes = answer.volumes.unwrap_or_default();
+    volumes.sort_by(|a, b| a.name.cmp(&b.name));
+    let rows: Vec<Row> = volumes.iter().map(Volume::row).collect();
+    session
+        .output
+        .text(&layout().render(&format, args.quiet, &rows)?)
+}
+
+/// Runs `wharf volume rm`.
+pub async fn remove_command(session: &mut Session, args: RemoveArgs) -> Result<()> {
+    targets::for_each(session, &args.volumes, async |session, name| {
+        let request = Request::delete(format!("/volumes/{}", path_part(name)))
+            .query_flag("force", args.force);
+        session.client.send(request).await?;
+        Ok(Some(name.to_owned()))
+    })
+    .await
+}
+
+fn layout() -> Layout {
+    Layout {
+        type_name: "*formatter.volumeContext",
+        table: "{{.Driver}}\t{{.Name}}".into(),
+        quiet: "{{.Name}}",
+        headings: &[
+            ("Name", "VOLUME NAME"),
+            ("Driver", "DRIVER"),
+            ("Scope", "SCOPE"),
+            ("Mountpoint", "MOUNTPOINT"),
+            ("Labels", "LABELS"),
+            ("Links", "LINKS"),
+            ("Size", "SIZE"),
+            ("Availability", "AVAILABILITY"),
+            ("Group", "GROUP"),
+            ("Status", "STATUS"),
+        ],
+    }
+}
+
+impl Volume {
+    fn row(&self) -> Row {
+        let labels_of = self.labels.clone().unwrap_or_default();
+        let usage =
+            |show: &dyn Fn(&Usage) -> String| self.usage_data.as_ref().map_or("N/A".into(), show);
+        Row::new()
+            .with("Name", self.name.as_str())
+            .with("Driver", self.driver.as_str())
+            .with("Scope", self.scope.as_str())
+            .with("Mountpoint", self.mountpoint.as_str())
+            .with("Labels", labels(&labels_of))
+            .with("Links", usage(&|usage| usage.ref_count.to_string()))
+            .with("Size", usage(&|usage| human_size_short(usage.size as f64)))
+            .with("Availability", "N/A")
+            .with("Group", "N/A")
+            .with("Status", "N/A")
+            .with_labels(labels_of)
+    }
+}

@@ -1,0 +1,185 @@
+//! The caller's own files: every place where the client opens a path.
+//!
+//! The client runs with the caller's rights and opens the paths the caller named, so nothing here crosses a
+//! boundary of trust; the limits guard against a mistaken path such as `/dev/zero`.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "the one module of the client that opens files"
+)]
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use crate::error::{CliError, Result};
+
+/// Returns a file's content, failing when it is larger than `limit_bytes`.
+pub(crate) fn read(path: &Path, limit_bytes: u64) -> Result<Vec<u8>> {
+    let action = || format!("cannot read {}", path.display());
+    let file = File::open(path).map_err(|error| CliError::io(action(), error))?;
+    let mut content = Vec::new();
+    file.take(limit_bytes + 1)
+        .read_to_end(&mut content)
+        .map_err(|error| CliError::io(action(), error))?;
+    if content.len() as u64 > limit_bytes {
+        return Err(CliError::usage(format!(
+            "{} is larger than {limit_bytes} bytes",
+            path.display()
+        )));
+    }
+    Ok(content)
+}
+
+/// Returns a file's content, or nothing when there is no such file.
+pub(crate) fn read_if_present(path: &Path, limit_bytes: u64) -> Result<Option<Vec<u8>>> {
+    match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        _ => read(path, limit_bytes).map(Some),
+    }
+}
+
+/// Opens a file for reading.
+pub(crate) fn open(path: &Path) -> Result<File> {
+    File::open(path).map_err(|error| CliError::io(format!("cannot open {}", path.display()), error))
+}
+
+/// Creates or truncates a file for writing.
+pub(crate) fn create(path: &Path) -> Result<File> {
+    File::create(path)
+        .map_err(|error| CliError::io(format!("cannot write {}", path.display()), error))
+}
+
+/// Creates a file that must not exist yet.
+pub(crate) fn create_new(path: &Path) -> Result<File> {
+    OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .open(path)
+        .map_err(|error| CliError::io(format!("cannot create {}", path.display()), error))
+}
+
+/// Opens a log file for appending, readable by its owner and group only.
+pub(crate) fn append(path: &Path) -> std::io::Result<File> {
+    OpenOptions::new()
+        .append(true)
+        .create(true)
+        .mode(0o640)
+        .open(path)
+}
+
+/// Replaces a file's content in one step, readable by its owner only.
+pub(crate) fn replace_private(path: &Path, content: &[u8]) -> Result<()> {
+    let action = || format!("cannot write {}", path.display());
+    let fail = |error| CliError::io(action(), error);
+    let directory = path.parent().unwrap_or(Path::new("."));
+    fs::create_dir_all(directory).map_err(fail)?;
+    let temporary = path.with_extension(format!("tmp{}", std::process::id()));
+    let written = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&temporary)
+        .and_then(|mut file| file.write_all(content).and_then(|()| file.sync_all()))
+        .and_then(|()| fs::rename(&temporary, path));
+    if written.is_err() {
+        let _ = fs::remove_file(&temporary);
+    }
+    written.map_err(fail)
+}
+
+/// Writes a file's content, for the small results such as `--iidfile`.
+pub(crate) fn write(path: &Path, content: &[u8]) -> Result<()> {
+    fs::write(path, content)
+        .map_err(|error| CliError::io(format!("cannot write {}", path.display()), error))
+}
+
+/// Removes a file if it is there.
+pub(crate) fn remove(path: &Path) {
+    let _ = fs::remove_file(path);
+}
+
+/// Gives a file another name, replacing what has it.
+pub(crate) fn rename(from: &Path, to: &Path) -> Result<()> {
+    fs::rename(from, to)
+        .map_err(|error| CliError::io(format!("cannot write {}", to.display()), error))
+}
+
+/// Gives a file a second name.
+pub(crate) fn hard_link(existing: &Path, new: &Path) -> std::io::Result<()> {
+    fs::hard_link(existing, new)
+}
+
+/// Makes a directory and its parents.
+pub(crate) fn create_directories(path: &Path) -> Result<()> {
+    fs::create_dir_all(path)
+        .map_err(|error| CliError::io(format!("cannot create {}", path.display()), error))
+}
+
+/// Returns a path's metadata without following a last symbolic link.
+pub(crate) fn link_metadata(path: &Path) -> std::io::Result<fs::Metadata> {
+    fs::symlink_metadata(path)
+}
+
+/// Returns a path's metadata, following symbolic links.
+pub(crate) fn metadata(path: &Path) -> std::io::Result<fs::Metadata> {
+    fs::metadata(path)
+}
+
+/// Returns what a symbolic link points at.
+pub(crate) fn read_link(path: &Path) -> std::io::Result<PathBuf> {
+    fs::read_link(path)
+}
+
+/// Returns a path with all symbolic links resolved.
+pub(crate) fn canonical(path: &Path) -> Result<PathBuf> {
+    fs::canonicalize(path)
+        .map_err(|error| CliError::io(format!("cannot find {}", path.display()), error))
+}
+
+/// Returns a directory's entries, sorted by name.
+pub(crate) fn entries(path: &Path) -> Result<Vec<fs::DirEntry>> {
+    let fail = |error| CliError::io(format!("cannot read {}", path.display()), error);
+    let mut entries = fs::read_dir(path)
+        .map_err(fail)?
+        .collect::<std::io::Result<Vec<_>>>()
+        .map_err(fail)?;
+    entries.sort_by_key(fs::DirEntry::file_name);
+    Ok(entries)
+}
+
+/// Returns the caller's working directory.
+pub(crate) fn working_directory() -> Result<PathBuf> {
+    std::env::current_dir()
+        .map_err(|error| CliError::io("cannot find the working directory", error))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn reading_stops_at_the_limit() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("f");
+        write(&path, b"12345").unwrap();
+        assert_eq!(read(&path, 5).unwrap(), b"12345");
+        assert!(read(&path, 4).is_err());
+        assert!(
+            read_if_present(&directory.path().join("none"), 1)
+                .unwrap()
+                .is_none()
+        );
+    }
+
+    #[test]
+    fn replacing_keeps_the_file_private() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("d/config.json");
+        replace_private(&path, b"{}").unwrap();
+        assert_eq!(metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+}

@@ -1,0 +1,147 @@
+//! Lists of rows in the format the caller asked for: a table, a template per row, or JSON.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use gotmpl::Value;
+
+use crate::error::{CliError, Result};
+use crate::render::table;
+use crate::render::template::{Missing, Template};
+
+/// One row: what `--format` can ask for, by field name.
+pub struct Row {
+    fields: BTreeMap<Arc<str>, Value>,
+}
+
+impl Row {
+    /// Returns a row without fields.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            fields: BTreeMap::new(),
+        }
+    }
+
+    /// Adds a field.
+    #[must_use]
+    pub fn with(mut self, name: &str, value: impl Into<String>) -> Self {
+        self.fields
+            .insert(name.into(), Value::String(value.into().into()));
+        self
+    }
+
+    /// Adds the method `Label`, which looks a label up by its key.
+    #[must_use]
+    pub fn with_labels(mut self, labels: BTreeMap<String, String>) -> Self {
+        let lookup = move |args: &[Value]| {
+            let key = args
+                .first()
+                .and_then(|key| key.as_str())
+                .unwrap_or_default();
+            Ok(Value::String(
+                labels
+                    .get(key)
+                    .map(String::as_str)
+                    .unwrap_or_default()
+                    .into(),
+            ))
+        };
+        self.fields
+            .insert("Label".into(), Value::Function(Arc::new(lookup)));
+        self
+    }
+}
+
+impl Default for Row {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// What a kind of list looks like.
+pub struct Layout {
+    /// Go type named in the error about an unknown field.
+    pub type_name: &'static str,
+    /// Template of the default table, without the word `table`.
+    pub table: String,
+    /// Template of `--quiet`.
+    pub quiet: &'static str,
+    /// Column headings by field name.
+    pub headings: &'static [(&'static str, &'static str)],
+}
+
+impl Layout {
+    /// Returns the rows in the wanted format.
+    ///
+    /// `format` is what `--format` said (empty: the default table); `quiet` wins over it.
+    pub fn render(&self, format: &str, quiet: bool, rows: &[Row]) -> Result<String> {
+        let (is_table, source) = self.source(format, quiet);
+        let template = Template::parse(&source)?;
+        let mut text = String::new();
+        if is_table {
+            text.push_str(&self.header(&source)?);
+            text.push('\n');
+        }
+        for row in rows {
+            let data = Value::Map(Arc::new(row.fields.clone()));
+            text.push_str(&template.execute(&data, self.type_name, Missing::IsAnError)?);
+            text.push('\n');
+        }
+        Ok(if is_table { table::align(&text) } else { text })
+    }
+
+    /// Returns whether the format is a table, and the template of one row.
+    fn source(&self, format: &str, quiet: bool) -> (bool, String) {
+        if quiet {
+            return (false, self.quiet.to_owned());
+        }
+        match format {
+            "" | "table" => (true, self.table.clone()),
+            "json" => (false, "{{json .}}".to_owned()),
+            other => match other.strip_prefix("table") {
+                Some(template) => (true, unescape(template.trim_matches(' '))),
+                None => (false, unescape(other.trim_matches(' '))),
+            },
+        }
+    }
+
+    fn header(&self, source: &str) -> Result<String> {
+        let mut names: BTreeMap<Arc<str>, Value> = self
+            .headings
+            .iter()
+            .map(|(field, heading)| ((*field).into(), Value::String((*heading).into())))
+            .collect();
+        names.insert(
+            "Label".into(),
+            Value::Function(Arc::new(|args| Ok(label_heading(args)))),
+        );
+        Template::parse_with(
+            source,
+            &[
+                "json", "title", "lower", "upper", "truncate", "pad", "split", "join",
+            ],
+        )?
+        .execute(
+            &Value::Map(Arc::new(names)),
+            self.type_name,
+            Missing::HasNoValue,
+        )
+        .map_err(|error| CliError::Template(error.to_string()))
+    }
+}
+
+/// A label's heading is the last part of its key, with blanks for dashes and underscores.
+fn label_heading(args: &[Value]) -> Value {
+    let key = args
+        .first()
+        .and_then(|key| key.as_str())
+        .unwrap_or_default();
+    let last = key.rsplit('.').next().unwrap_or(key);
+    Value::String(last.replace(['-', '_'], " ").into())
+}
+
+/// In a list's template a backslash followed by `t` or `n` is a tab or a newline.
+fn unescape(template: &str) -> String {
+    template.replace("\\t", "\t").replace("\\n", "\n")
+}
