@@ -30,6 +30,17 @@ struct Holder {
     socket: Option<OwnedFd>,
 }
 
+impl Drop for Holder {
+    /// Ends listening for good: a copy of the descriptor in a child process that is just being
+    /// started would otherwise keep the port taken until that child has executed its program.
+    fn drop(&mut self) {
+        if let Some(socket) = &self.socket {
+            // A UDP socket has nothing to shut down and says so.
+            let _ = rustix::net::shutdown(socket, rustix::net::Shutdown::Both);
+        }
+    }
+}
+
 /// Why one port could not be had.
 enum Refusal {
     Allocated,
@@ -80,7 +91,7 @@ impl PortAllocator {
                 .iter()
                 .position(|holder| holder.host_ip == port.host_ip)
             {
-                stop_listening(&holders.swap_remove(index));
+                holders.swap_remove(index);
             }
             if holders.is_empty() {
                 self.held.remove(&key);
@@ -192,15 +203,6 @@ fn bind(protocol: Protocol, host_ip: Ipv4Addr, host_port: u16) -> io::Result<Own
         }
     }
     Ok(socket)
-}
-
-/// Ends listening for good: a copy of the descriptor in a child process that is just being started
-/// would otherwise keep the port taken until that child has executed its program.
-fn stop_listening(holder: &Holder) {
-    if let Some(socket) = &holder.socket {
-        // A UDP socket has nothing to shut down and says so.
-        let _ = rustix::net::shutdown(socket, rustix::net::Shutdown::Both);
-    }
 }
 
 fn is_in_use(error: &io::Error) -> bool {
