@@ -1,0 +1,161 @@
+//! What can go wrong in a build.
+
+use wharf_image::Digest;
+use wharf_layer::LayerError;
+use wharf_safefs::FsError;
+use wharf_store::StoreError;
+
+use crate::HostError;
+
+/// A build that failed. Nothing of the failed step is left behind.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// The Dockerfile has mistakes; the text starts with docker's line and shows the source.
+    #[error("{}", .rendered.trim_end())]
+    Dockerfile {
+        /// Headline and source lines.
+        rendered: String,
+    },
+    /// There is no such Dockerfile in the context.
+    #[error("Cannot locate specified Dockerfile: {name}{}", hint_text(.hint))]
+    NoDockerfile {
+        /// Its path as asked for.
+        name: String,
+        /// What was found instead.
+        hint: Option<String>,
+    },
+    /// The Dockerfile holds nothing.
+    #[error("the Dockerfile ({name}) cannot be empty")]
+    EmptyDockerfile {
+        /// Its path.
+        name: String,
+    },
+    /// The Dockerfile or ignore file cannot be read.
+    #[error("cannot read {name}: {reason}")]
+    Unreadable {
+        /// Its path.
+        name: String,
+        /// Why.
+        reason: String,
+    },
+    /// There is no such stage.
+    #[error("target stage \"{name}\" could not be found{}", hint_text(.hint))]
+    NoTarget {
+        /// The stage asked for.
+        name: String,
+        /// Which stages there are.
+        hint: Option<String>,
+    },
+    /// An instruction asks for something that cannot be.
+    #[error("{}{message}", line_text(.line))]
+    Instruction {
+        /// Line of the instruction, from 1; 0 where it stands in no file.
+        line: usize,
+        /// What is wrong.
+        message: String,
+    },
+    /// An instruction asks for something that is not there yet.
+    #[error("{}{what} is not supported yet", line_text(.line))]
+    Unsupported {
+        /// Line of the instruction, from 1; 0 where it stands in no file.
+        line: usize,
+        /// The instruction with the flag.
+        what: String,
+    },
+    /// A source of COPY or ADD is not in the context.
+    #[error("COPY failed: {message}")]
+    Source {
+        /// What is missing and why.
+        message: String,
+    },
+    /// A step ended with another status than 0.
+    #[error("The command '{command}' returned a non-zero code: {exit_code}{}", if *.oom_killed { " (a process in it was killed for lack of memory)" } else { "" })]
+    Run {
+        /// Program and arguments, joined by blanks.
+        command: String,
+        /// The exit status.
+        exit_code: i32,
+        /// Whether the kernel killed something in it for lack of memory.
+        oom_killed: bool,
+    },
+    /// Not one of the instructions `commit --change` and `import --change` take.
+    #[error("{instruction} is not a valid change command")]
+    InvalidChange {
+        /// The instruction.
+        instruction: String,
+    },
+    /// Nobody waits for the build any more.
+    #[error("build cancelled")]
+    Cancelled,
+    /// The engine could not do what a step needs.
+    #[error("{0}")]
+    Host(HostError),
+    /// The store refused something.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A layer or archive could not be made or read.
+    #[error(transparent)]
+    Layer(#[from] LayerError),
+    /// A file operation failed.
+    #[error(transparent)]
+    File(#[from] FsError),
+    /// An image needs a layer that is not in the store.
+    #[error("layer {diff_id} of {image} is missing; pull the image again")]
+    LayerMissing {
+        /// The layer.
+        diff_id: Digest,
+        /// The image.
+        image: String,
+    },
+}
+
+impl BuildError {
+    /// Returns the exit status of the step that failed, if one did.
+    pub fn exit_code(&self) -> Option<i32> {
+        match self {
+            Self::Run { exit_code, .. } => Some(*exit_code),
+            _ => None,
+        }
+    }
+
+    /// Says whether the request, its Dockerfile or its context is to blame, and not the engine.
+    pub fn is_users_fault(&self) -> bool {
+        !matches!(
+            self,
+            Self::Cancelled
+                | Self::Host(_)
+                | Self::Store(_)
+                | Self::Layer(_)
+                | Self::File(_)
+                | Self::LayerMissing { .. }
+        )
+    }
+
+    pub(crate) fn instruction(line: usize, message: impl Into<String>) -> Self {
+        Self::Instruction {
+            line,
+            message: message.into(),
+        }
+    }
+
+    pub(crate) fn unsupported(line: usize, what: impl Into<String>) -> Self {
+        Self::Unsupported {
+            line,
+            what: what.into(),
+        }
+    }
+}
+
+fn line_text(line: &usize) -> String {
+    match line {
+        0 => String::new(),
+        line => format!("dockerfile parse error on line {line}: "),
+    }
+}
+
+fn hint_text(hint: &Option<String>) -> String {
+    hint.as_ref()
+        .map(|hint| format!(" ({hint})"))
+        .unwrap_or_default()
+}
