@@ -1,1 +1,39 @@
-//! This room is not furnished yet.
+//! Containers: namespaces, mounts, control groups, system call filters, and the shim that is their
+//! parent.
+//!
+//! [`launch`] spawns a shim, which sets a container up to just before exec; [`Shim`] starts it,
+//! attaches to it, executes more processes in it and waits for it. The shim survives the daemon:
+//! [`Shim::connect`] finds it again, and its exit status is kept when nobody is there.
+//!
+//! Nothing of a container is ever mounted in the host's mount namespace.
+
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+pub mod capabilities;
+mod cgroup;
+mod client;
+pub mod defaults;
+mod error;
+mod init;
+mod launch;
+mod protocol;
+mod request;
+mod seccomp;
+mod shim;
+mod socket;
+mod state;
+mod sweep;
+mod sys;
+
+pub use cgroup::{BlockIoEntry, CpuStats, MemoryStats, PidsStats, Stats, ThrottlingStats};
+pub use client::Shim;
+pub use error::{Result, RuntimeError};
+pub use init::mount_plan::MAX_MOUNTS;
+pub use init::overlay::MAX_LOWER_DIRS;
+pub use launch::launch;
+pub use request::{
+    AttachRequest, ExecRequest, ExecStarted, ExitStatus, LaunchRequest, LogConfig, LogDriver,
+    RootMount, Started, Stdio,
+};
+pub use shim::{SHIM_ARGUMENT, shim_main};
+pub use sweep::sweep;

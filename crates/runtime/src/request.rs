@@ -1,0 +1,141 @@
+//! What a caller asks of the runtime and what it is told.
+
+use std::path::PathBuf;
+
+use oci_spec::runtime::{Process, Spec};
+use serde::{Deserialize, Serialize};
+
+/// All a shim needs to make one container.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct LaunchRequest {
+    /// The container's id; names its state directory and appears in errors.
+    pub id: String,
+    /// Where socket, process numbers and exit status are kept; made if missing (mode 0700).
+    pub state_dir: PathBuf,
+    /// Process, mounts, namespaces, limits, devices, masked paths and seccomp. Its `root.path` and
+    /// `linux.cgroupsPath` are not looked at; `root` and `cgroup_path` of this request count.
+    pub spec: Spec,
+    /// What the container sees as `/`.
+    pub root: RootMount,
+    /// Terminal and standard input.
+    pub stdio: Stdio,
+    /// Where output is recorded.
+    pub log: Option<LogConfig>,
+    /// The control group, from the hierarchy's root, for example `/wharf/<id>`.
+    pub cgroup_path: String,
+    /// Whether a small init of the shim's own is process 1, forwards signals and reaps.
+    pub init: bool,
+    /// Whether the container is killed when the launcher goes away (build steps).
+    pub stop_on_disconnect: bool,
+}
+
+/// A container's root file system, mounted in the container's mount namespace only.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RootMount {
+    /// Layer directories in overlay form (kernel `Documentation/filesystems/overlayfs.rst`).
+    Overlay {
+        /// The layers, lowest first; at most [`crate::MAX_LOWER_DIRS`].
+        lower_dirs: Vec<PathBuf>,
+        /// Where changes go; without it the root is read-only.
+        upper: Option<PathBuf>,
+        /// Overlay's scratch directory, on the upper directory's file system; needed with `upper`.
+        work: Option<PathBuf>,
+        /// Whether overlay may leave out every fsync (the upper directory is lost in a crash).
+        volatile: bool,
+    },
+    /// A plain directory.
+    Directory(PathBuf),
+}
+
+/// A process's terminal and standard input.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stdio {
+    /// Whether the process gets a terminal; its output is then one raw stream.
+    pub tty: bool,
+    /// Whether standard input stays open for attached clients; otherwise it is `/dev/null`.
+    pub open_stdin: bool,
+    /// Whether standard input closes when the first attached client's input ends.
+    pub stdin_once: bool,
+    /// The terminal's size as (height, width) in characters.
+    pub console_size: Option<(u16, u16)>,
+}
+
+/// How a container's output is recorded.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogConfig {
+    /// The current log file; rotated ones are `<path>.1` and up.
+    pub path: PathBuf,
+    /// The file's format.
+    pub driver: LogDriver,
+    /// The size in bytes at which the file is rotated; none means never.
+    pub max_size_bytes: Option<u64>,
+    /// How many files are kept, the current one included.
+    pub max_files: u32,
+    /// Whether rotated files are compressed with gzip.
+    pub compress: bool,
+    /// Extra attributes of each entry, written under `attrs`.
+    #[serde(default)]
+    pub attributes: std::collections::BTreeMap<String, String>,
+}
+
+/// A log's format.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LogDriver {
+    /// One JSON object a line (spec runtime §7).
+    JsonFile,
+    /// Nothing is recorded.
+    None,
+}
+
+/// Which streams an attached client takes part in.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttachRequest {
+    /// Whether what the client sends becomes the process's input.
+    pub stdin: bool,
+    /// Whether the client gets standard output.
+    pub stdout: bool,
+    /// Whether the client gets standard error (of a terminal there is only output).
+    pub stderr: bool,
+}
+
+/// One more process in a running container.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ExecRequest {
+    /// The exec's id, unique in its container.
+    pub id: String,
+    /// Arguments, environment, user, capabilities, limits, working directory.
+    pub process: Process,
+    /// Terminal and standard input.
+    pub stdio: Stdio,
+    /// A client attached from the first byte on.
+    pub attach: Option<AttachRequest>,
+}
+
+/// A container's process that was started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Started {
+    /// The process's number on the host.
+    pub pid: u32,
+    /// When it was started, nanoseconds since 1970.
+    pub started_at_ns: u64,
+}
+
+/// An exec that was started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExecStarted {
+    /// The process's number on the host.
+    pub pid: u32,
+}
+
+/// How a container ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExitStatus {
+    /// The exit code; 128 + n for signal n.
+    pub code: i32,
+    /// Whether the kernel killed a process of the container for lack of memory.
+    pub oom_killed: bool,
+    /// When it ended, nanoseconds since 1970.
+    pub finished_at_ns: u64,
+}

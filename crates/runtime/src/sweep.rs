@@ -1,0 +1,62 @@
+//! Cleaning up after containers nobody owns.
+
+use std::path::Path;
+
+use wharf_safefs::trusted;
+
+use crate::cgroup::Cgroup;
+use crate::error::Result;
+use crate::protocol::{STATE_NAME, ShimState};
+use crate::state;
+
+/// Kills and removes what is left of containers that are not `live`: state directories below
+/// `state_root` named by other ids, and control groups below `cgroup_parent`.
+///
+/// Returns what could not be removed, as texts; the rest is done all the same.
+pub fn sweep(state_root: &Path, cgroup_parent: &str, live: &[String]) -> Vec<String> {
+    let mut problems = Vec::new();
+    let is_live = |name: &str| live.iter().any(|id| id == name);
+    for entry in trusted::read_dir_sorted(state_root).unwrap_or_default() {
+        let name = entry.name.to_string_lossy().into_owned();
+        let directory = state_root.join(&entry.name);
+        let is_state = trusted::exists(directory.join(STATE_NAME)).unwrap_or(false);
+        if is_state
+            && !is_live(&name)
+            && let Err(error) = remove_container(&directory)
+        {
+            problems.push(format!("{name}: {error}"));
+        }
+    }
+    for name in Cgroup::list(cgroup_parent) {
+        if is_live(&name) {
+            continue;
+        }
+        let path = format!("{}/{name}", cgroup_parent.trim_end_matches('/'));
+        if let Err(error) = remove_group(&path) {
+            problems.push(format!("{path}: {error}"));
+        }
+    }
+    problems
+}
+
+fn remove_container(directory: &Path) -> Result<()> {
+    if let Some(state) = state::read::<ShimState>(directory, STATE_NAME)? {
+        let alive = state::start_ticks(state.shim_pid).ok() == Some(state.shim_start_ticks);
+        if alive && let Ok(pid) = i32::try_from(state.shim_pid) {
+            // The container dies with its shim.
+            // SAFETY: plain system call; the start time says that it is the shim.
+            unsafe { libc::kill(pid, libc::SIGKILL) };
+        }
+        remove_group(&state.cgroup_path)?;
+    }
+    trusted::remove_all(directory)?;
+    Ok(())
+}
+
+fn remove_group(path: &str) -> Result<()> {
+    let cgroup = Cgroup::new(path, false)?;
+    // A frozen process does not die.
+    let _ = cgroup.thaw();
+    cgroup.kill_all()?;
+    cgroup.remove()
+}
