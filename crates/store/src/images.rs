@@ -3,15 +3,19 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use rusqlite::{Connection, OptionalExtension, Row, Transaction};
+use rusqlite::{OptionalExtension, Transaction};
 use wharf_image::{ChainId, Descriptor, Digest, ImageConfig, ImageId};
 
-use crate::db::{digest_column, digest_option_column, json_column, lock, size_column, sql_size};
+use crate::db::{digest_column, lock};
 use crate::error::{Kind, Result, StoreError};
-use crate::layers::{find_chain, insert_chain};
+use crate::image_rows::{
+    IMAGE_COLUMNS, INDEX, ImageRow, MANIFEST, chain_is_used, image_candidates, image_chain,
+    image_exists, image_row, insert_image, list_documents,
+};
+use crate::layers::find_chain;
 use crate::leases::Held;
 use crate::limits::{MAX_CONFIG_BYTES, MAX_MANIFEST_BYTES, MIN_PREFIX_CHARS};
-use crate::store::{Store, now_unix_ns};
+use crate::store::Store;
 use crate::sweep::Candidates;
 
 /// An image to store; see [`Store::put_image`](crate::Store::put_image).
@@ -62,11 +66,23 @@ pub struct Image {
     pub index: Option<Descriptor>,
 }
 
+impl Image {
+    /// Says whether putting `new`, which has the same config, would change nothing.
+    fn tells_all_of(&self, new: &NewImage<'_>) -> bool {
+        let has = |document: &Option<(Descriptor, Vec<u8>)>, own: &Option<Descriptor>| {
+            document
+                .as_ref()
+                .is_none_or(|(descriptor, _)| own.as_ref() == Some(descriptor))
+        };
+        (new.parent.is_none() || new.parent == self.parent)
+            && (self.built_here || !new.built_here)
+            && has(&new.manifest, &self.manifest)
+            && has(&new.index, &self.index)
+    }
+}
+
 /// Most bytes of configs that stay parsed in memory; lists of many images read each config once.
 const MAX_CACHED_CONFIG_BYTES: usize = 4 << 20;
-const MANIFEST: &str = "manifest";
-const INDEX: &str = "index";
-const IMAGE_COLUMNS: &str = "id, parent, created_ns, size_bytes, tagged_ns, built_here";
 
 /// Parsed configs by image ID. A config never changes under its ID.
 #[derive(Debug, Default)]
@@ -84,22 +100,6 @@ impl ConfigCache {
             self.bytes += bytes;
         }
     }
-}
-
-struct ImageRow {
-    id: ImageId,
-    parent: Option<ImageId>,
-    created_unix_ns: i64,
-    size_bytes: u64,
-    last_tag_unix_ns: Option<i64>,
-    built_here: bool,
-}
-
-/// An image's newest documents.
-#[derive(Default)]
-struct Documents {
-    manifest: Option<Descriptor>,
-    index: Option<Descriptor>,
 }
 
 impl Store {
@@ -126,6 +126,11 @@ impl Store {
             })?;
         let size_bytes = layers.iter().map(|layer| layer.size_bytes).sum();
         let id = self.put_blob(image.config)?;
+        if let Some(existing) = self.image(&id)?
+            && existing.tells_all_of(image)
+        {
+            return Ok(existing);
+        }
         for (kind, document) in [(MANIFEST, &image.manifest), (INDEX, &image.index)] {
             if let Some((descriptor, bytes)) = document {
                 self.put_document_blob(kind, descriptor, bytes)?;
@@ -287,28 +292,6 @@ impl Store {
     }
 }
 
-impl ImageRow {
-    fn into_image(self, config: Arc<ImageConfig>, documents: Documents) -> Image {
-        Image {
-            id: self.id,
-            config,
-            parent: self.parent,
-            created_unix_ns: self.created_unix_ns,
-            size_bytes: self.size_bytes,
-            last_tag_unix_ns: self.last_tag_unix_ns,
-            built_here: self.built_here,
-            manifest: documents.manifest,
-            index: documents.index,
-        }
-    }
-}
-
-/// Says whether an image has a row.
-pub(crate) fn image_exists(connection: &Connection, id: &ImageId) -> Result<bool> {
-    let mut statement = connection.prepare_cached("SELECT 1 FROM images WHERE id = ?1")?;
-    Ok(statement.exists([id.to_string()])?)
-}
-
 /// Returns the half-open range of digest texts that start with `sha256:` and these characters.
 pub(crate) fn prefix_range(hex_prefix: &str) -> Option<(String, String)> {
     let is_hex = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
@@ -336,110 +319,6 @@ fn parse_config(bytes: &[u8]) -> Result<ImageConfig> {
         what: "image config",
         found: String::from_utf8_lossy(bytes.get(..64).unwrap_or(bytes)).into_owned(),
         reason: error.to_string(),
-    })
-}
-
-fn created_unix_ns(config: &ImageConfig) -> i64 {
-    let parsed = config
-        .created
-        .as_deref()
-        .and_then(|text| text.parse::<jiff::Timestamp>().ok());
-    parsed
-        .and_then(|time| i64::try_from(time.as_nanosecond()).ok())
-        .unwrap_or(0)
-}
-
-fn insert_image(
-    transaction: &Transaction<'_>,
-    id: &ImageId,
-    image: &NewImage<'_>,
-    config: &ImageConfig,
-    size_bytes: u64,
-) -> Result<()> {
-    let new_row = !image_exists(transaction, id)?;
-    transaction
-        .prepare_cached(
-            "INSERT INTO images (id, parent, created_ns, size_bytes, built_here) VALUES (?1, ?2, ?3, ?4, ?5)
-             ON CONFLICT (id) DO UPDATE SET parent = coalesce(excluded.parent, parent),
-                built_here = max(excluded.built_here, built_here)",
-        )?
-        .execute((
-            id.to_string(),
-            image.parent.map(|parent| parent.to_string()),
-            created_unix_ns(config),
-            sql_size(size_bytes),
-            image.built_here,
-        ))?;
-    if new_row {
-        let insert = "INSERT INTO image_layers (image_id, position, diff_id, chain_id) VALUES (?1, ?2, ?3, ?4)";
-        insert_chain(
-            transaction,
-            insert,
-            &id.to_string(),
-            &config.rootfs.diff_ids,
-        )?;
-    }
-    for (kind, document) in [(MANIFEST, &image.manifest), (INDEX, &image.index)] {
-        if let Some((descriptor, _)) = document {
-            insert_document(transaction, id, kind, descriptor)?;
-        }
-    }
-    Ok(())
-}
-
-fn insert_document(
-    transaction: &Transaction<'_>,
-    id: &ImageId,
-    kind: &str,
-    descriptor: &Descriptor,
-) -> Result<()> {
-    let json = serde_json::to_string(descriptor)
-        .map_err(|error| StoreError::damaged("descriptor", error))?;
-    transaction
-        .prepare_cached(
-            "INSERT OR REPLACE INTO image_documents (image_id, kind, digest, descriptor, put_ns)
-             VALUES (?1, ?2, ?3, ?4, ?5)",
-        )?
-        .execute((
-            id.to_string(),
-            kind,
-            descriptor.digest.to_string(),
-            json,
-            now_unix_ns(),
-        ))?;
-    Ok(())
-}
-
-/// Returns the newest documents of one image or of all.
-fn list_documents(
-    connection: &Connection,
-    id: Option<&ImageId>,
-) -> Result<HashMap<ImageId, Documents>> {
-    let mut statement = connection.prepare_cached(
-        "SELECT image_id, kind, descriptor FROM image_documents
-         WHERE ?1 IS NULL OR image_id = ?1 ORDER BY put_ns",
-    )?;
-    let mut rows = statement.query([id.map(|id| id.to_string())])?;
-    let mut documents: HashMap<ImageId, Documents> = HashMap::new();
-    while let Some(row) = rows.next()? {
-        let entry = documents.entry(digest_column(row, 0)?).or_default();
-        let descriptor: Descriptor = json_column(row, 2)?;
-        match row.get::<_, String>(1)?.as_str() {
-            MANIFEST => entry.manifest = Some(descriptor),
-            _ => entry.index = Some(descriptor),
-        }
-    }
-    Ok(documents)
-}
-
-fn image_row(row: &Row<'_>) -> rusqlite::Result<ImageRow> {
-    Ok(ImageRow {
-        id: digest_column(row, 0)?,
-        parent: digest_option_column(row, 1)?,
-        created_unix_ns: row.get(2)?,
-        size_bytes: size_column(row, 3)?,
-        last_tag_unix_ns: row.get(4)?,
-        built_here: row.get(5)?,
     })
 }
 
@@ -476,38 +355,4 @@ fn delete_image_row(
         }
     }
     Ok((candidates, released))
-}
-
-/// Returns what deleting an image may leave without an owner.
-pub(crate) fn image_candidates(connection: &Connection, id: &ImageId) -> Result<Candidates> {
-    let id_text = id.to_string();
-    let mut layers = connection
-        .prepare_cached("SELECT DISTINCT diff_id FROM image_layers WHERE image_id = ?1")?;
-    let layers = layers
-        .query_map([&id_text], |row| digest_column(row, 0))?
-        .collect::<rusqlite::Result<_>>()?;
-    let mut blobs = connection
-        .prepare_cached("SELECT digest FROM image_documents WHERE image_id = ?1 UNION SELECT ?1")?;
-    let blobs = blobs
-        .query_map([&id_text], |row| digest_column(row, 0))?
-        .collect::<rusqlite::Result<_>>()?;
-    Ok(Candidates { layers, blobs })
-}
-
-/// Returns an image's chain IDs, top to bottom.
-fn image_chain(connection: &Connection, id: &ImageId) -> Result<Vec<ChainId>> {
-    let mut statement = connection.prepare_cached(
-        "SELECT chain_id FROM image_layers WHERE image_id = ?1 ORDER BY position DESC",
-    )?;
-    let chain = statement.query_map([id.to_string()], |row| digest_column(row, 0))?;
-    Ok(chain.collect::<rusqlite::Result<_>>()?)
-}
-
-fn chain_is_used(connection: &Connection, chain_id: &ChainId) -> Result<bool> {
-    let mut statement = connection.prepare_cached(
-        "SELECT 1 FROM image_layers WHERE chain_id = ?1
-         UNION ALL SELECT 1 FROM container_layers WHERE chain_id = ?1
-         UNION ALL SELECT 1 FROM cache_layers WHERE chain_id = ?1",
-    )?;
-    Ok(statement.exists([chain_id.to_string()])?)
 }

@@ -78,7 +78,7 @@ impl Store {
     }
 
     /// Returns the purposes of the live leases that hold a layer.
-    pub fn leases_of_layer(&self, diff_id: &DiffId) -> Vec<String> {
+    pub(crate) fn leases_of_layer(&self, diff_id: &DiffId) -> Vec<String> {
         let item = Held::Layer(*diff_id);
         let table = lock(&self.inner.leases);
         table

@@ -14,7 +14,7 @@ pub const MAX_NAME_CHARS: usize = 255;
 pub const MAX_SETTING_BYTES: u64 = 64 << 10;
 /// Most bytes of all implied directories' or pending links' paths of one layer.
 pub const MAX_LAYER_PATHS_BYTES: u64 = 64 << 20;
-/// Most bytes of a layer's recipe on disk.
-pub const MAX_RECIPE_BYTES: u64 = 1 << 30;
+/// Most bytes of a layer's recipe on disk: several parts, each within the layer room's limit.
+pub const MAX_RECIPE_BYTES: u64 = 4 * wharf_layer::MAX_RECIPE_BYTES;
 /// Fewest hexadecimal characters that are looked up as the start of an ID.
 pub const MIN_PREFIX_CHARS: usize = 1;

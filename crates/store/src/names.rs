@@ -5,7 +5,7 @@ use wharf_image::{ImageId, Reference};
 
 use crate::db::{Durability, digest_column, reference_column};
 use crate::error::{Kind, Result, StoreError};
-use crate::images::image_exists;
+use crate::image_rows::image_exists;
 use crate::store::{Store, now_unix_ns};
 
 impl Store {

@@ -10,7 +10,7 @@ use wharf_safefs::trusted;
 use crate::cache::delete_record;
 use crate::db::{Durability, digest_column};
 use crate::error::Result;
-use crate::images::image_candidates;
+use crate::image_rows::image_candidates;
 use crate::layout::VOLUME_FILES;
 use crate::store::{Store, now_unix_ns};
 use crate::sweep::{Candidates, SweepReport};

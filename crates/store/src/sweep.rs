@@ -1,7 +1,7 @@
 //! Garbage: what nothing owns.
 //!
 //! Owners of a layer are images, containers, cache records and leases; owners of a blob are images, their
-//! documents, cache records, layers and leases. Rows go first, in one durable transaction, then the
+//! documents, cache records, layers and leases. Rows go first, durably, then the
 //! directories are renamed into `tmp/` and removed in the background: a crash in between leaves files
 //! without a row, which the next start removes.
 
@@ -40,6 +40,12 @@ struct Garbage {
     report: SweepReport,
 }
 
+impl Garbage {
+    fn is_empty(&self) -> bool {
+        self.numbers.is_empty() && self.blobs.is_empty()
+    }
+}
+
 impl Store {
     /// Removes all that nothing owns. Safe beside running operations that hold a [`Lease`](crate::Lease).
     pub fn sweep(&self) -> Result<SweepReport> {
@@ -49,6 +55,27 @@ impl Store {
         }
         self.collect_reported("sweep", |_| Ok((candidates, ())))
             .map(|((), report)| report)
+    }
+
+    /// Drops the compressed blobs of layers that can be made again without them; a registry has them, too.
+    /// Which blob a layer came as stays known.
+    pub fn evict_layer_blobs(&self) -> Result<SweepReport> {
+        let leases = lock(&self.inner.leases);
+        let garbage = self.inner.database.write(
+            Durability::Power,
+            "evict compressed layers",
+            |transaction| {
+                let mut garbage = Garbage::default();
+                for digest in evictable(transaction)? {
+                    if !leases.is_held(Held::Blob(digest)) {
+                        remove_blob(transaction, &digest, &mut garbage)?;
+                    }
+                }
+                Ok(garbage)
+            },
+        )?;
+        self.discard_all(&garbage)?;
+        Ok(garbage.report)
     }
 
     /// Runs `change`, which deletes rows of owners, and removes what it left without one.
@@ -71,11 +98,15 @@ impl Store {
         let (value, garbage) =
             self.inner
                 .database
-                .write(Durability::Power, operation, |transaction| {
+                .write(Durability::Process, operation, |transaction| {
                     let (candidates, value) = change(transaction)?;
                     Ok((value, delete_unowned(transaction, &leases, candidates)?))
                 })?;
-        self.discard_all(&garbage)?;
+        if !garbage.is_empty() {
+            // A power cut must not bring rows back whose files are gone. Mostly there is nothing to remove.
+            self.inner.database.make_durable()?;
+            self.discard_all(&garbage)?;
+        }
         Ok((value, garbage.report))
     }
 
@@ -120,6 +151,20 @@ fn unowned(connection: &Connection) -> Result<Candidates> {
             "SELECT digest FROM blobs b WHERE NOT ({BLOB_IS_OWNED})"
         ))?,
     })
+}
+
+/// Lists the blobs that only layers own which do not need them.
+fn evictable(connection: &Connection) -> Result<Vec<Digest>> {
+    let sql = "SELECT digest FROM blobs b
+        WHERE digest IN (SELECT digest FROM layer_blobs)
+            AND NOT EXISTS (SELECT 1 FROM layer_blobs o JOIN layers l ON l.diff_id = o.diff_id
+                WHERE o.digest = b.digest AND l.tar_source = 'blob')
+            AND NOT EXISTS (SELECT 1 FROM images o WHERE o.id = b.digest)
+            AND NOT EXISTS (SELECT 1 FROM image_documents o WHERE o.digest = b.digest)
+            AND NOT EXISTS (SELECT 1 FROM cache_records o WHERE o.config_digest = b.digest)";
+    let mut statement = connection.prepare_cached(sql)?;
+    let digests = statement.query_map([], |row| digest_column(row, 0))?;
+    Ok(digests.collect::<rusqlite::Result<_>>()?)
 }
 
 fn delete_unowned(
@@ -193,6 +238,14 @@ fn delete_blob(
     {
         return Ok(());
     }
+    remove_blob(transaction, digest, garbage)
+}
+
+fn remove_blob(
+    transaction: &Transaction<'_>,
+    digest: &Digest,
+    garbage: &mut Garbage,
+) -> Result<()> {
     if let Some(disk_bytes) = delete_blob_row(transaction, digest)? {
         garbage.blobs.push(*digest);
         garbage.report.blobs += 1;

@@ -46,6 +46,15 @@ fn invariant_2_layers_are_sealed_before_their_image_is_there() {
     assert!(!sealed(&test, &layer));
     put_image(&test.store, &[&layer], "");
     assert!(sealed(&test, &layer));
+    // Many files are synced with the whole file system.
+    let names: Vec<String> = (0..100).map(|number| format!("d/{number}")).collect();
+    let files: Vec<(&str, &[u8])> = names
+        .iter()
+        .map(|name| (name.as_str(), name.as_bytes()))
+        .collect();
+    let large = publish(&test.store, &files);
+    put_image(&test.store, &[&layer, &large], "");
+    assert!(sealed(&test, &large));
 }
 
 #[test]

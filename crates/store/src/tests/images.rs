@@ -258,3 +258,33 @@ fn a_damaged_config_hides_one_image_not_the_list() {
     assert!(error.to_string().contains("is damaged"), "{error}");
     test.store.delete_image(&bad.id).unwrap();
 }
+
+#[test]
+fn putting_an_image_again_changes_only_what_is_new() {
+    let test = TestStore::new();
+    let config = config_of(&[], "again");
+    let first = test.store.put_image(&NewImage::of(&config)).unwrap();
+    let with_manifest = NewImage {
+        manifest: Some(document("{\"m\":1}")),
+        built_here: true,
+        ..NewImage::of(&config)
+    };
+    for new in [&with_manifest, &with_manifest, &NewImage::of(&config)] {
+        let image = test.store.put_image(new).unwrap();
+        assert_eq!((image.id, image.built_here), (first.id, true));
+        assert_eq!(image.manifest, Some(document("{\"m\":1}").0));
+    }
+    let second = NewImage {
+        manifest: Some(document("{\"m\":2}")),
+        ..NewImage::of(&config)
+    };
+    assert_eq!(
+        test.store.put_image(&second).unwrap().manifest,
+        Some(document("{\"m\":2}").0)
+    );
+    // Both digests name it.
+    for text in ["{\"m\":1}", "{\"m\":2}"] {
+        let hex = Digest::of(text).hex();
+        assert_eq!(test.store.find_by_prefix(&hex).unwrap(), [first.id]);
+    }
+}

@@ -3,7 +3,7 @@
 use wharf_image::Digest;
 
 use super::{TestStore, container, publish, put_image};
-use crate::SweepReport;
+use crate::{LayerOwners, SweepReport};
 
 #[test]
 fn a_sweep_takes_what_nothing_owns() {
@@ -43,7 +43,14 @@ fn a_lease_keeps_what_is_made_or_held_under_it() {
     let made = publish(&test.store, &[("a", b"made")]);
     let blob = test.store.put_blob(b"made").unwrap();
     assert!(lease.hold_blob(&blob).unwrap());
-    assert_eq!(test.store.leases_of_layer(&made.diff_id), ["pull alpine"]);
+    let owners = test.store.layer_owners(&made.diff_id).unwrap();
+    assert_eq!(
+        owners,
+        LayerOwners {
+            leases: vec!["pull alpine".to_owned()],
+            ..LayerOwners::default()
+        }
+    );
     assert_eq!(test.store.sweep().unwrap(), SweepReport::default());
     drop(lease);
     let report = test.store.sweep().unwrap();

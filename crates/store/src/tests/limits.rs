@@ -1,13 +1,16 @@
 //! Limits: at the limit and one past it.
 
+use std::path::PathBuf;
+
 use serde_json::json;
-use wharf_image::Digest;
+use wharf_image::{Descriptor, Digest};
 
 use super::{TestStore, container};
 use crate::limits::{
-    MAX_CONFIG_BYTES, MAX_DOCUMENT_BYTES, MAX_LAYERS, MAX_NAME_CHARS, MAX_SETTING_BYTES,
+    MAX_CONFIG_BYTES, MAX_DOCUMENT_BYTES, MAX_LAYER_PATHS_BYTES, MAX_LAYERS, MAX_MANIFEST_BYTES,
+    MAX_NAME_CHARS, MAX_SETTING_BYTES,
 };
-use crate::{NewImage, StoreError};
+use crate::{NewImage, NewLayer, StoreError};
 
 #[test]
 fn configs_have_a_limit() {
@@ -72,4 +75,59 @@ fn chains_and_names_have_a_limit() {
             .create_container(container("c2", &(name + "n"), &[]))
             .is_err()
     );
+}
+
+#[test]
+fn manifests_have_a_limit() {
+    let test = TestStore::new();
+    let config = super::config_of(&[], "");
+    let put = |size: u64| {
+        let bytes = vec![b' '; size as usize];
+        let descriptor = Descriptor {
+            media_type: String::new(),
+            digest: Digest::of(&bytes),
+            size,
+            urls: Vec::new(),
+            annotations: Default::default(),
+            platform: None,
+        };
+        let new = NewImage {
+            manifest: Some((descriptor, bytes)),
+            ..NewImage::of(&config)
+        };
+        test.store.put_image(&new)
+    };
+    put(MAX_MANIFEST_BYTES).unwrap();
+    let error = put(MAX_MANIFEST_BYTES + 1).unwrap_err();
+    assert!(
+        matches!(
+            error,
+            StoreError::TooLarge {
+                what: "manifest",
+                ..
+            }
+        ),
+        "{error}"
+    );
+}
+
+#[test]
+fn the_paths_of_a_layer_have_a_limit() {
+    let test = TestStore::new();
+    let publish = |bytes: u64| {
+        let staging = super::stage_files(&test.store, &[("a", bytes.to_string().as_bytes())]);
+        let summary = wharf_layer::summarize(staging.root()).unwrap();
+        // Each path takes one byte more, its separator.
+        let path = PathBuf::from("p".repeat(bytes as usize - 1));
+        test.store.publish_layer(
+            staging,
+            NewLayer {
+                implied_dirs: vec![path],
+                ..NewLayer::made_here(summary)
+            },
+        )
+    };
+    publish(MAX_LAYER_PATHS_BYTES).unwrap();
+    let error = publish(MAX_LAYER_PATHS_BYTES + 1).unwrap_err();
+    assert!(matches!(error, StoreError::TooLarge { .. }), "{error}");
 }

@@ -4,6 +4,7 @@ mod cache;
 mod containers;
 mod crash;
 mod durability;
+mod foreign;
 mod images;
 mod layers;
 mod leases;
