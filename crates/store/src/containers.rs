@@ -71,12 +71,8 @@ impl Store {
     }
 
     pub(crate) fn make_container_directory(&self, directory: &Path) -> Result<()> {
-        let staged = self.inner.temporary_path("container");
-        trusted::create_dir(&staged, CONTAINER_MODE)?;
-        for (name, mode) in [UPPER, WORK] {
-            trusted::create_dir(staged.join(name), mode)?;
-        }
-        Ok(trusted::rename(&staged, directory)?)
+        self.inner
+            .make_directory(CONTAINER_MODE, &[UPPER, WORK], directory)
     }
 
     /// Replaces a container's document.

@@ -129,6 +129,27 @@ impl Inner {
         self.next_number.fetch_add(1, Ordering::Relaxed)
     }
 
+    /// Makes a directory with empty directories in it, each with its mode, whole or not at all.
+    pub(crate) fn make_directory(
+        &self,
+        mode: u32,
+        parts: &[(&str, u32)],
+        place: &Path,
+    ) -> Result<()> {
+        let staged = self.temporary_path("directory");
+        let made = trusted::create_dir(&staged, mode)
+            .and_then(|()| {
+                parts
+                    .iter()
+                    .try_for_each(|(name, mode)| trusted::create_dir(staged.join(name), *mode))
+            })
+            .and_then(|()| trusted::rename(&staged, place));
+        if made.is_err() {
+            self.worker.submit(Job::Remove(staged));
+        }
+        Ok(made?)
+    }
+
     /// Takes something out of its place at once and removes it in the background. Absence is no error.
     pub(crate) fn discard(&self, path: &Path) -> Result<()> {
         let trash = self.temporary_path("trash");

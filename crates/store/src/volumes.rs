@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use rusqlite::{Connection, OptionalExtension, Row};
-use wharf_safefs::trusted;
 
 use crate::containers::check_name;
 use crate::db::{Durability, json_column, lock};
@@ -89,15 +88,10 @@ impl Store {
         Ok(volume)
     }
 
-    /// Makes a volume's directories in one step.
     pub(crate) fn make_volume_directory(&self, name: &str) -> Result<()> {
-        let staged = self.inner.temporary_path("volume");
-        trusted::create_dir(&staged, VOLUME_MODE)?;
-        trusted::create_dir(staged.join(VOLUME_FILES), FILES_MODE)?;
-        Ok(trusted::rename(
-            &staged,
-            self.inner.layout.volumes().join(name),
-        )?)
+        let place = self.inner.layout.volumes().join(name);
+        self.inner
+            .make_directory(VOLUME_MODE, &[(VOLUME_FILES, FILES_MODE)], &place)
     }
 
     pub(crate) fn insert_volume(&self, volume: &Volume) -> Result<()> {
