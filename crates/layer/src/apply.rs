@@ -1,6 +1,7 @@
 //! Unpacking one layer tar into a directory in overlay form, without its lower layers.
 
-use std::collections::{BTreeMap, HashSet};
+use std::borrow::Borrow;
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
@@ -17,7 +18,7 @@ use crate::recipe::{Recipe, RecipeBuilder};
 use crate::source::with_source;
 use crate::tar::reader::TarReader;
 use crate::tar::{Entry, Kind};
-use crate::tree::{Directory, Tree, as_path, clean, join, split};
+use crate::tree::{Directory, Tree, as_path, clean, join, remove_tree, split};
 use crate::whiteout::{self, LINK_DIRECTORY, Meaning, OPAQUE_USER_XATTR, OPAQUE_XATTR};
 
 /// What a layer's directory holds, counted while it was made.
@@ -74,11 +75,12 @@ pub struct Applied {
 pub fn apply(
     tar: impl Read + Send,
     into: &Root,
-    options: ApplyOptions,
+    options: impl Borrow<ApplyOptions>,
 ) -> Result<Applied, LayerError> {
+    let options = options.borrow();
     let limit = options.limits.max_tar_bytes;
     let (unpacked, diff_id, tar_bytes) = with_source(tar, limit, |source| {
-        let mut unpacker = Unpacker::new(into, &options)?;
+        let mut unpacker = Unpacker::new(into, options)?;
         let mut reader = TarReader::new(source);
         let mut entry = Entry::default();
         while reader.next(&mut entry)? {
@@ -130,8 +132,9 @@ struct Unpacker<'a> {
     recipe: RecipeBuilder,
     check: CanonicalCheck,
     directories: BTreeMap<Vec<u8>, DirectoryState>,
-    pending: Vec<(Vec<u8>, Vec<u8>)>,
-    pending_paths: HashSet<Vec<u8>>,
+    /// Hard links to lower layers in the tar's order; one counts while it has a target below.
+    pending: Vec<Vec<u8>>,
+    pending_targets: BTreeMap<Vec<u8>, Vec<u8>>,
     has_link_directory: bool,
     size_bytes: u64,
     unpacked_bytes: u64,
@@ -160,7 +163,7 @@ impl<'a> Unpacker<'a> {
             check: CanonicalCheck::new(),
             directories: BTreeMap::new(),
             pending: Vec::new(),
-            pending_paths: HashSet::new(),
+            pending_targets: BTreeMap::new(),
             has_link_directory: false,
             size_bytes: 0,
             unpacked_bytes: 0,
@@ -287,9 +290,8 @@ impl<'a> Unpacker<'a> {
     ) -> Result<(), LayerError> {
         let (parent, name) = split(path);
         let directory = self.parent(entry, parent)?;
-        if !self.pending_paths.is_empty() && self.pending_paths.remove(&directory.child(name)) {
-            let replaced = directory.child(name);
-            self.pending.retain(|(link, _)| *link != replaced);
+        if !self.pending_targets.is_empty() {
+            self.pending_targets.remove(&directory.child(name));
         }
         let attributes = self.placing.attributes(entry)?;
         match entry.kind {
@@ -435,11 +437,11 @@ impl<'a> Unpacker<'a> {
             if self.is_hidden(&target) {
                 return refused("its link target does not exist");
             }
-            if let Some((_, first)) = self.pending.iter().find(|(link, _)| *link == target) {
+            if let Some(first) = self.pending_targets.get(&target) {
                 target = first.clone();
             }
-            self.pending_paths.insert(path.clone());
-            self.pending.push((path, target));
+            self.pending.push(path.clone());
+            self.pending_targets.insert(path, target);
             return Ok(());
         };
         if found.is_dir() {
@@ -580,22 +582,8 @@ impl<'a> Unpacker<'a> {
     }
 
     fn forget_directories(&mut self, path: &[u8]) {
-        self.directories.remove(path);
-        let below = [path, b"/"].concat();
-        let gone: Vec<Vec<u8>> = self
-            .directories
-            .range(below.clone()..)
-            .map(|(known, _)| known)
-            .take_while(|known| known.starts_with(&below))
-            .cloned()
-            .collect();
-        for known in gone {
-            self.directories.remove(&known);
-        }
-        if !self.pending.is_empty() {
-            self.pending.retain(|(link, _)| !link.starts_with(&below));
-            self.pending_paths.retain(|link| !link.starts_with(&below));
-        }
+        remove_tree(&mut self.directories, path);
+        remove_tree(&mut self.pending_targets, path);
     }
 
     /// Sets the attributes of all directories, deepest first.
@@ -632,17 +620,19 @@ impl<'a> Unpacker<'a> {
             }
         }
         implied_dirs.reverse();
-        let to_path = |path: Vec<u8>| as_path(&path).to_path_buf();
-        let pending_links = std::mem::take(&mut self.pending);
+        let pending_links = std::mem::take(&mut self.pending)
+            .into_iter()
+            .filter_map(|link| {
+                let target = self.pending_targets.remove(&link)?;
+                Some((as_path(&link).to_path_buf(), as_path(&target).to_path_buf()))
+            })
+            .collect();
         Ok(Unpacked {
             canonical: self.check.is_canonical(),
             size_bytes: self.size_bytes,
             entries: self.entries,
             implied_dirs,
-            pending_links: pending_links
-                .into_iter()
-                .map(|(link, target)| (to_path(link), to_path(target)))
-                .collect(),
+            pending_links,
             opaque_root: self
                 .directories
                 .get(&b""[..])

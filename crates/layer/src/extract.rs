@@ -13,7 +13,7 @@ use crate::place::{self, Attributes, Placing};
 use crate::source::with_source;
 use crate::tar::reader::TarReader;
 use crate::tar::{Entry, Kind};
-use crate::tree::{Directory, Tree, as_path, clean, join, split};
+use crate::tree::{Directory, Tree, as_path, clean, join, remove_tree, split};
 
 /// How an archive is unpacked.
 #[derive(Debug, Clone, Default)]
@@ -222,10 +222,7 @@ impl Extractor<'_> {
         }
         if was_dir {
             directory.root.remove_all(as_path(name)).map_err(failed)?;
-            let path = directory.child(name);
-            let below = [path.as_slice(), b"/"].concat();
-            self.directories
-                .retain(|known, _| *known != path && !known.starts_with(&below));
+            remove_tree(&mut self.directories, &directory.child(name));
             self.tree.forget();
             return Ok(());
         }

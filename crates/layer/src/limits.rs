@@ -15,6 +15,9 @@ pub const MAX_UNPACKED_BYTES: u64 = 1 << 40;
 /// Most bytes of one extended header: PAX records or a GNU long name (as Go's archive/tar allows).
 pub const MAX_EXTENDED_HEADER_BYTES: u64 = 1 << 20;
 
+/// Most bytes of all headers before one entry's content, sparse maps included.
+pub const MAX_HEADERS_BYTES: usize = 64 << 20;
+
 /// Most bytes of one extended attribute's value (`XATTR_SIZE_MAX`, linux/limits.h).
 pub const MAX_XATTR_BYTES: usize = 64 << 10;
 

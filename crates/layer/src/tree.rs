@@ -3,7 +3,7 @@
 //! No path of more than one component reaches the kernel, symlinks are followed here and stay
 //! beneath the root, and a few directories are kept open because neighbours in an archive share them.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -323,6 +323,23 @@ pub(crate) fn join(path: &[u8], name: &[u8]) -> Vec<u8> {
     }
     joined.extend_from_slice(name);
     joined
+}
+
+/// Removes what a map says about a path and all below it.
+pub(crate) fn remove_tree<V>(map: &mut BTreeMap<Vec<u8>, V>, path: &[u8]) {
+    map.remove(path);
+    let below = [path, b"/"].concat();
+    while let Some(known) = map
+        .range(below.clone()..)
+        .map(|(known, _)| known)
+        .next()
+        .cloned()
+    {
+        if !known.starts_with(&below) {
+            return;
+        }
+        map.remove(&known);
+    }
 }
 
 /// Returns bytes as a path.

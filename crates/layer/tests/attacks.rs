@@ -6,7 +6,9 @@ mod common;
 use std::path::Path;
 
 use common::{Item, Scene, is_root_user, look, put_item, put_pax, tar_of};
-use wharf_layer::limits::{MAX_EXTENDED_HEADER_BYTES, MAX_PATH_BYTES, MAX_XATTR_BYTES};
+use wharf_layer::limits::{
+    MAX_EXTENDED_HEADER_BYTES, MAX_HEADERS_BYTES, MAX_PATH_BYTES, MAX_XATTR_BYTES,
+};
 use wharf_layer::{ApplyOptions, ExtractOptions, LayerError, Limits, apply, extract};
 use wharf_safefs::{MAX_SYMLINKS, Root};
 
@@ -536,4 +538,39 @@ fn extraction_stays_beneath_the_root_and_keeps_kinds_apart() {
         }
         assert_eq!(root.lstat("at/new/deep/x").unwrap().mode, 0o4755);
     }
+}
+
+#[test]
+fn headers_without_an_entry_end_at_the_limit() {
+    let mut one = Vec::new();
+    put_pax(&mut one, &[("comment", &vec![b'x'; 1_000_000])]);
+    let with = |count: usize| {
+        let mut tar = one.repeat(count);
+        put_item(&mut tar, &Item::file("x", ""));
+        tar
+    };
+    let fitting = (MAX_HEADERS_BYTES - 512) / one.len();
+    applied(&with(fitting)).2.unwrap();
+    assert!(refused(&with(fitting + 1)).contains("headers"));
+}
+
+#[test]
+fn links_to_lower_layers_are_told_once_and_in_order() {
+    let (_scene, _root, result) = applied(&tar_of(&[
+        Item::hard_link("a", "below/1"),
+        Item::hard_link("b", "a"),
+        Item::hard_link("d/c", "below/1"),
+        Item::hard_link("e", "below/2"),
+        Item::file("d", "replaces the directory"),
+        Item::file("e", "replaces the link"),
+        Item::hard_link("a", "below/3"),
+    ]));
+    let links = result.unwrap().pending_links;
+    let expected =
+        [("b", "below/1"), ("a", "below/3")].map(|(link, target)| (link.into(), target.into()));
+    assert_eq!(links.len(), 2);
+    assert!(
+        expected.iter().all(|link| links.contains(link)),
+        "{links:?}"
+    );
 }

@@ -5,7 +5,9 @@ use super::header::{checksum, signed_checksum};
 use super::sparse::{self, SparseRecords};
 use super::{BLOCK_BYTES, Entry, Kind, XATTR_RECORD_PREFIX, padding, pax};
 use crate::error::{LayerError, display};
-use crate::limits::{MAX_EXTENDED_HEADER_BYTES, MAX_PATH_BYTES, MAX_XATTR_BYTES};
+use crate::limits::{
+    MAX_EXTENDED_HEADER_BYTES, MAX_HEADERS_BYTES, MAX_PATH_BYTES, MAX_XATTR_BYTES,
+};
 use crate::source::Source;
 
 type Block = [u8; BLOCK_BYTES];
@@ -219,6 +221,12 @@ impl<'s, 'r> TarReader<'s, 'r> {
                 .copy_from_slice(available.get(..length).unwrap_or_default());
             self.source.consume(length);
             filled += length;
+        }
+        if self.raw.len() + BLOCK_BYTES > MAX_HEADERS_BYTES {
+            return Err(LayerError::Limit {
+                what: "bytes of headers before one entry",
+                limit: MAX_HEADERS_BYTES as u64,
+            });
         }
         self.raw.extend_from_slice(block);
         Ok(true)
