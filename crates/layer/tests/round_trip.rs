@@ -491,3 +491,19 @@ fn every_compression_is_detected_and_read_to_its_end() {
     let (compression, _) = decompress(&b"\xfd7zXZ\0rest"[..]).unwrap();
     assert_eq!(compression, Compression::Xz);
 }
+
+#[test]
+fn a_tar_that_replaces_too_much_of_itself_has_no_complete_recipe() {
+    let limit = wharf_layer::MAX_RECIPE_CONTENT_BYTES as usize;
+    for (size, complete) in [(limit, true), (limit + 1, false)] {
+        let scene = Scene::new();
+        let root = scene.root("layer");
+        let tar = tar_of(&[Item::file("a", vec![0; size]), Item::file("a", "last")]);
+        let applied = apply(tar.as_slice(), &root, ApplyOptions::default()).unwrap();
+        let recipe = Recipe::from_bytes(&applied.recipe.to_bytes()).unwrap();
+        assert_eq!(recipe.is_complete(), complete);
+        let mut rebuilt = Vec::new();
+        assert_eq!(recipe.rebuild(&root, &mut rebuilt).is_ok(), complete);
+        assert!(!complete || rebuilt == tar);
+    }
+}
