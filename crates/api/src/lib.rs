@@ -1,1 +1,39 @@
-//! This room is not furnished yet.
+//! The Engine API: routes, JSON shapes and stream framing of docker's HTTP interface.
+//!
+//! Docker's wire types live only here. [`serve`] answers on unix sockets that [`bind_unix`] makes;
+//! everything else is a translation between requests and [`wharf_engine::Engine`]. The version
+//! spoken is [`API_VERSION`]; what is answered and how far it agrees with docker is told by
+//! [`compatibility_table`].
+
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod body;
+mod call;
+mod credentials;
+mod error;
+mod filters;
+mod go_json;
+mod handlers;
+mod hijack;
+mod human;
+mod json_lines;
+pub mod limits;
+mod query;
+mod respond;
+mod router;
+mod routes;
+mod server;
+mod socket;
+mod spool;
+pub mod stdcopy;
+mod timestamp;
+#[cfg(test)]
+mod vectors;
+mod version;
+mod wire;
+
+pub use error::ApiError;
+pub use routes::compatibility_table;
+pub use server::{Listener, ServeOptions, serve};
+pub use socket::bind_unix;
+pub use version::{API_VERSION, ENGINE_VERSION, MIN_API_VERSION};

@@ -1,0 +1,62 @@
+//! Attaching to containers (spec engine-api §2.2).
+
+use crate::call::Call;
+use crate::hijack::{self, MULTIPLEXED_STREAM, RAW_STREAM};
+use crate::respond::{Answer, Failure};
+use crate::version::ApiVersion;
+use wharf_engine::model::request::AttachRequest;
+
+/// First version that tells framed streams by their content type.
+const FIRST_WITH_MULTIPLEXED_TYPE: &str = "1.42";
+
+/// Returns the content type of a process's streams (spec engine-api §2.1).
+pub(crate) fn content_type(version: &ApiVersion, tty: bool) -> &'static str {
+    if tty || version.is_before(FIRST_WITH_MULTIPLEXED_TYPE) {
+        RAW_STREAM
+    } else {
+        MULTIPLEXED_STREAM
+    }
+}
+
+/// `POST /containers/{name}/attach`
+///
+/// The engine listens before the answer goes out, so nothing of a container that is started next is
+/// lost.
+pub(crate) async fn attach(mut call: Call) -> Answer {
+    let query = &call.query;
+    let request = AttachRequest {
+        logs: query.switch("logs", false),
+        stream: query.switch("stream", false),
+        stdin: query.switch("stdin", false),
+        stdout: query.switch("stdout", false),
+        stderr: query.switch("stderr", false),
+        detach_keys: query
+            .get("detachKeys")
+            .filter(|keys| !keys.is_empty())
+            .map(str::to_owned),
+    };
+    let upgrade = call.upgrade.take();
+    if request.stdin && upgrade.is_none() {
+        return Ok(hijack::refuse(&Failure::bad_request(
+            "attaching to standard input needs the headers \"Connection: Upgrade\" and \"Upgrade: tcp\"",
+        )));
+    }
+    match call
+        .engine
+        .attach_container(call.container(), request)
+        .await
+    {
+        Ok(stream) => {
+            let content_type = content_type(&call.version, stream.tty);
+            Ok(hijack::serve(stream, upgrade, content_type, call.peer))
+        }
+        Err(error) => Ok(hijack::refuse(&Failure::from(error))),
+    }
+}
+
+/// `GET /containers/{name}/attach/ws`
+pub(crate) async fn web_socket(_: Call) -> Answer {
+    Err(Failure::not_implemented(
+        "attaching over a web socket is not supported yet: use POST attach",
+    ))
+}

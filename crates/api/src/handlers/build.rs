@@ -1,0 +1,307 @@
+//! Builds (spec engine-api §10).
+
+use crate::call::{Call, Peer};
+use crate::credentials;
+use crate::filters;
+use crate::json_lines::{self, EarlyErrors, Failed};
+use crate::limits::MAX_INLINE_DOCKERFILE_BYTES;
+use crate::query::Query;
+use crate::respond::{self, Answer, Failure};
+use crate::spool::{self, SpoolFile};
+use http::StatusCode;
+use serde::Deserialize;
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use wharf_engine::model::host_config::{Resources, Ulimit};
+use wharf_engine::model::request::{Build, BuildContext};
+use wharf_safefs::Root;
+
+/// `POST /build`
+pub(crate) async fn build(mut call: Call) -> Answer {
+    check_builder(&call.query)?;
+    let mut request = build_request(&call)?;
+    let spooled = if let Some(context) = named_context(&call.query, &call.peer)? {
+        request.context = context;
+        None
+    } else {
+        let file = spool::receive(&call.engine.spool_dir(), call.body.take()).await?;
+        request.context = BuildContext::Tar(file.path().to_owned());
+        Some(file)
+    };
+    run(call, request, spooled).await
+}
+
+async fn run(call: Call, request: Build, spooled: Option<SpoolFile>) -> Answer {
+    let engine = call.engine;
+    json_lines::run(EarlyErrors::ByStatus, |progress| async move {
+        let built = engine.build(request, progress).await;
+        // The context lives as long as its build.
+        drop(spooled);
+        built.map_err(|error| Failed {
+            code: error.exit_code(),
+            error,
+        })?;
+        Ok(Vec::new())
+    })
+    .await
+}
+
+/// Refuses what needs BuildKit, and what the builder does not do.
+fn check_builder(query: &Query) -> Result<(), Failure> {
+    match query.text("version") {
+        "" | "1" => {}
+        "2" => {
+            return Err(Failure::not_implemented(
+                "BuildKit sessions are not supported yet: set DOCKER_BUILDKIT=0 to build without one",
+            ));
+        }
+        other => return Err(Failure::bad_request(format!("invalid version {other:?}"))),
+    }
+    let outputs: Vec<serde_json::Value> = query.json("outputs", "outputs")?.unwrap_or_default();
+    if !outputs.is_empty() {
+        return Err(Failure::not_implemented(
+            "outputs of a build are not supported yet",
+        ));
+    }
+    if !query.all("securityopt").iter().all(String::is_empty) {
+        return Err(Failure::not_implemented(
+            "security options of a build are not supported yet",
+        ));
+    }
+    match query.text("isolation") {
+        "" | "default" => Ok(()),
+        other => Err(Failure::bad_request(format!(
+            "invalid isolation {other:?}: linux has only default"
+        ))),
+    }
+}
+
+/// Returns a context that is not the request's body.
+fn named_context(query: &Query, peer: &Peer) -> Result<Option<BuildContext>, Failure> {
+    if let Some(directory) = query.get("contextdir").filter(|path| !path.is_empty()) {
+        return local_directory(directory, peer).map(|path| Some(BuildContext::Directory(path)));
+    }
+    Ok(match query.text("remote") {
+        "" | "client-session" => None,
+        url => Some(BuildContext::Remote(url.to_owned())),
+    })
+}
+
+/// Checks that a client may have a directory of this machine read: it is root, or owns it.
+fn local_directory(path: &str, peer: &Peer) -> Result<PathBuf, Failure> {
+    let directory = Path::new(path);
+    if !directory.is_absolute() {
+        return Err(Failure::bad_request(format!(
+            "contextdir {path:?} must be an absolute path"
+        )));
+    }
+    let owner = Root::open(directory)
+        .and_then(|root| root.stat("."))
+        .map_err(|error| Failure::bad_request(format!("cannot open contextdir {path:?}: {error}")))?
+        .uid;
+    match peer.uid {
+        Some(uid) if uid == 0 || uid == owner => Ok(directory.to_owned()),
+        _ => Err(Failure::new(
+            StatusCode::FORBIDDEN,
+            format!(
+                "contextdir {path:?} belongs to user {owner}: only that user and root may build it in place"
+            ),
+        )),
+    }
+}
+
+fn build_request(call: &Call) -> Result<Build, Failure> {
+    let query = &call.query;
+    Ok(Build {
+        // Replaced as soon as the context is known.
+        context: BuildContext::Dockerfile(Vec::new()),
+        dockerfile: query.text("dockerfile").to_owned(),
+        dockerfile_inline: inline_dockerfile(query)?,
+        tags: query
+            .all("t")
+            .into_iter()
+            .filter(|tag| !tag.is_empty())
+            .collect(),
+        build_args: query
+            .json::<Option<BTreeMap<String, Option<String>>>>("buildargs", "build args")?
+            .flatten()
+            .unwrap_or_default(),
+        labels: query.json_map("labels", "labels")?,
+        target: query.text("target").to_owned(),
+        no_cache: query.switch("nocache", false),
+        pull: query.switch("pull", false),
+        quiet: query.switch("q", false),
+        remove: query.switch("rm", true) || query.switch("forcerm", false),
+        network_mode: query.text("networkmode").to_owned(),
+        extra_hosts: extra_hosts(query),
+        shm_size_bytes: number(query, "shmsize")?,
+        resources: Resources {
+            memory_bytes: number(query, "memory")?,
+            memory_swap_bytes: number(query, "memswap")?,
+            cpu_shares: number(query, "cpushares")?,
+            cpu_period_us: number(query, "cpuperiod")?,
+            cpu_quota_us: number(query, "cpuquota")?,
+            cpuset_cpus: query.text("cpusetcpus").to_owned(),
+            cpuset_mems: query.text("cpusetmems").to_owned(),
+            cgroup_parent: query.text("cgroupparent").to_owned(),
+            ..Resources::default()
+        },
+        ulimits: ulimits(query)?,
+        cache_from: query
+            .json::<Option<Vec<String>>>("cachefrom", "cache-from")?
+            .flatten()
+            .unwrap_or_default(),
+        platform: super::platform_text(query)?,
+        squash: query.switch("squash", false),
+        credentials: credentials::of_build(call),
+        caller_uid: call.peer.uid,
+    })
+}
+
+fn inline_dockerfile(query: &Query) -> Result<Option<Vec<u8>>, Failure> {
+    let Some(text) = query.get("dockerfileinline") else {
+        return Ok(None);
+    };
+    if text.len() > MAX_INLINE_DOCKERFILE_BYTES {
+        return Err(Failure::bad_request(format!(
+            "dockerfileinline has {} bytes, at most {MAX_INLINE_DOCKERFILE_BYTES} are accepted",
+            text.len()
+        )));
+    }
+    Ok(Some(text.as_bytes().to_vec()))
+}
+
+/// Reads hosts given as repeated parameters or, by older clients, as one with commas.
+fn extra_hosts(query: &Query) -> Vec<String> {
+    let values = query.all("extrahosts");
+    let hosts = values.iter().flat_map(|value| value.split(','));
+    hosts
+        .filter(|host| !host.is_empty())
+        .map(str::to_owned)
+        .collect()
+}
+
+fn number(query: &Query, key: &str) -> Result<i64, Failure> {
+    match query.text(key) {
+        "" => Ok(0),
+        text => text.parse().map_err(|_| {
+            Failure::bad_request(format!(
+                "strconv.ParseInt: parsing {text:?}: invalid syntax"
+            ))
+        }),
+    }
+}
+
+fn ulimits(query: &Query) -> Result<Vec<Ulimit>, Failure> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct Limit {
+        name: String,
+        soft: i64,
+        hard: i64,
+    }
+    let limits: Option<Vec<Limit>> = query
+        .json::<Option<_>>("ulimits", "ulimit settings")?
+        .flatten();
+    let convert = |limit: Limit| Ulimit {
+        name: limit.name,
+        hard: limit.hard,
+        soft: limit.soft,
+    };
+    Ok(limits
+        .unwrap_or_default()
+        .into_iter()
+        .map(convert)
+        .collect())
+}
+
+/// `POST /build/prune`
+pub(crate) async fn prune(call: Call) -> Answer {
+    let limits = [
+        "keep-storage",
+        "reserved-space",
+        "max-used-space",
+        "min-free-space",
+    ];
+    if let Some(limit) = limits
+        .iter()
+        .find(|key| !matches!(call.query.text(key), "" | "0"))
+    {
+        return Err(Failure::not_implemented(format!(
+            "{limit} is not supported yet: use the filter until"
+        )));
+    }
+    let context = "failed to prune build cache";
+    let filters = filters::from_query(&call.query).map_err(|failure| failure.context(context))?;
+    let pruned = call
+        .engine
+        .prune_build_cache(call.query.switch("all", false), &filters)
+        .await
+        .map_err(|error| Failure::from(error).context(context))?;
+    respond::json(&json!({
+        "CachesDeleted": crate::wire::none_if_empty(pruned.removed),
+        "SpaceReclaimed": pruned.reclaimed_bytes,
+    }))
+}
+
+/// `POST /build/cancel`
+pub(crate) async fn cancel(_: Call) -> Answer {
+    Err(Failure::not_implemented(
+        "cancelling a build by ID is not supported: close its connection",
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_classic_builder_is_here() {
+        let check = |text: &str| check_builder(&Query::parse(text).expect("a query"));
+        assert!(check("").is_ok());
+        assert!(check("version=1&isolation=default&outputs=[]").is_ok());
+        assert_eq!(
+            check("version=2").expect_err("BuildKit").status().as_u16(),
+            501
+        );
+        assert_eq!(
+            check("version=3").expect_err("unknown").message(),
+            "invalid version \"3\""
+        );
+        assert_eq!(
+            check("outputs=[{}]")
+                .expect_err("outputs")
+                .status()
+                .as_u16(),
+            501
+        );
+    }
+
+    #[test]
+    fn parameters() {
+        let query = Query::parse(
+            "extrahosts=a:1.2.3.4,b:5&extrahosts=c:6&ulimits=[{\"Name\":\"nofile\",\"Soft\":1,\"Hard\":2}]",
+        )
+        .expect("a query");
+        assert_eq!(extra_hosts(&query), ["a:1.2.3.4", "b:5", "c:6"]);
+        assert_eq!(ulimits(&query).expect("limits")[0].hard, 2);
+        let bad = Query::parse("ulimits=x&shmsize=x").expect("a query");
+        assert!(
+            ulimits(&bad)
+                .expect_err("bad")
+                .message()
+                .starts_with("error reading ulimit settings")
+        );
+        assert!(number(&bad, "shmsize").is_err());
+    }
+
+    #[test]
+    fn inline_dockerfiles_have_a_limit() {
+        let query = |length: usize| {
+            Query::parse(&format!("dockerfileinline={}", "a".repeat(length))).expect("a query")
+        };
+        assert!(inline_dockerfile(&query(MAX_INLINE_DOCKERFILE_BYTES)).is_ok());
+        assert!(inline_dockerfile(&query(MAX_INLINE_DOCKERFILE_BYTES + 1)).is_err());
+    }
+}

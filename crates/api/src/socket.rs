@@ -1,0 +1,234 @@
+//! Unix sockets: binding one for clients, and seeing that a client left.
+
+use crate::error::ApiError;
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, Uid};
+use std::io::{self, Read};
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::net::UnixListener;
+
+/// Mode of a socket: its owner and its group may use it.
+const SOCKET_MODE: u32 = 0o660;
+/// File of the group names.
+const GROUP_FILE: &str = "/etc/group";
+/// Bytes of the group file that are looked at.
+const MAX_GROUP_FILE_BYTES: u64 = 4 << 20;
+
+/// Binds a unix socket with mode 0660, owned by `group` if a group of that name exists.
+///
+/// A socket that nobody listens on any more is replaced. The socket appears under its name only
+/// with its final mode and owner.
+///
+/// # Errors
+/// Fails when a server listens there, when the path is something other than a socket, or when the
+/// directory does not allow it. Needs a tokio runtime.
+pub fn bind_unix(path: &Path, group: Option<&str>) -> Result<UnixListener, ApiError> {
+    refuse_what_is_in_use(path)?;
+    let fail = |source: io::Error| ApiError::Bind {
+        path: path.to_owned(),
+        source,
+    };
+    let hidden = hidden_name(path);
+    remove_if_there(&hidden).map_err(fail)?;
+    let listener = UnixListener::bind(&hidden).map_err(fail)?;
+    let publish = || -> io::Result<()> {
+        if let Some(gid) = group.and_then(group_id) {
+            rustix::fs::chownat(
+                CWD,
+                &hidden,
+                None::<Uid>,
+                Some(gid),
+                AtFlags::SYMLINK_NOFOLLOW,
+            )?;
+        }
+        rustix::fs::chmod(&hidden, Mode::from_raw_mode(SOCKET_MODE))?;
+        rustix::fs::rename(&hidden, path)?;
+        Ok(())
+    };
+    publish().map_err(|error| {
+        // The name is ours and of no use to anybody; a failure to remove it changes nothing.
+        let _ = remove_if_there(&hidden);
+        fail(error)
+    })?;
+    Ok(listener)
+}
+
+/// Returns a name in the same directory, short enough for a socket address.
+fn hidden_name(path: &Path) -> PathBuf {
+    let name = format!(".{:x}", std::process::id());
+    path.parent()
+        .map_or_else(|| PathBuf::from(&name), |parent| parent.join(&name))
+}
+
+/// Fails unless the path is free or a socket nobody listens on.
+fn refuse_what_is_in_use(path: &Path) -> Result<(), ApiError> {
+    let found = match rustix::fs::lstat(path) {
+        Ok(found) => found,
+        Err(rustix::io::Errno::NOENT) => return Ok(()),
+        Err(error) => {
+            return Err(ApiError::Bind {
+                path: path.to_owned(),
+                source: error.into(),
+            });
+        }
+    };
+    if FileType::from_raw_mode(found.st_mode) != FileType::Socket {
+        return Err(ApiError::NotASocket {
+            path: path.to_owned(),
+        });
+    }
+    match std::os::unix::net::UnixStream::connect(path) {
+        Ok(_) => Err(ApiError::InUse {
+            path: path.to_owned(),
+        }),
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Ok(()),
+        Err(source) => Err(ApiError::Bind {
+            path: path.to_owned(),
+            source,
+        }),
+    }
+}
+
+fn remove_if_there(path: &Path) -> io::Result<()> {
+    match rustix::fs::unlink(path) {
+        Ok(()) | Err(rustix::io::Errno::NOENT) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Returns the number of a group of this machine; None when there is none of that name.
+fn group_id(name: &str) -> Option<Gid> {
+    let file =
+        rustix::fs::open(GROUP_FILE, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
+    let mut text = String::new();
+    std::fs::File::from(file)
+        .take(MAX_GROUP_FILE_BYTES)
+        .read_to_string(&mut text)
+        .ok()?;
+    text.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        (fields.next()? == name)
+            .then(|| fields.nth(1)?.parse().ok())
+            .flatten()
+            .map(Gid::from_raw)
+    })
+}
+
+/// Returns a future that ends when the other end of `socket` is closed altogether.
+///
+/// A client that only closes its sending half is still there, so the end of its bytes says nothing;
+/// a long answer that has nothing to send at the moment would otherwise never end. The future holds
+/// the socket by a descriptor of its own.
+pub(crate) fn hang_up_of(socket: BorrowedFd<'_>) -> impl Future<Output = ()> + Send + use<> {
+    let watched = socket
+        .try_clone_to_owned()
+        .map_err(drop)
+        .and_then(|descriptor| {
+            // SAFETY: an owned descriptor stays open and the same until it is dropped, and the value
+            // registered here is never taken out again.
+            unsafe { AsyncFd::register_with_interest(descriptor, Interest::WRITABLE) }.map_err(drop)
+        });
+    async move {
+        let Ok(watched) = watched else {
+            return std::future::pending().await;
+        };
+        // Room to write comes and goes, the end of the other side's bytes is not seen at all; both
+        // sides closed shows as the end of writing.
+        while !is_hung_up(watched.get_ref()) {
+            match watched.writable().await {
+                Ok(ready) if ready.ready().is_write_closed() => return,
+                Ok(mut ready) => ready.clear_ready(),
+                Err(_) => return std::future::pending().await,
+            }
+        }
+    }
+}
+
+fn is_hung_up(socket: &OwnedFd) -> bool {
+    let mut sockets = [PollFd::new(socket, PollFlags::empty())];
+    let at_once = Timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    rustix::event::poll(&mut sockets, Some(&at_once)).is_ok()
+        && sockets
+            .iter()
+            .any(|socket| socket.revents().contains(PollFlags::HUP))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::AsFd;
+    use std::os::unix::fs::PermissionsExt;
+    use tokio::io::AsyncWriteExt;
+    use tokio::net::UnixStream;
+
+    /// A directory of one test, removed when the test ends.
+    struct Scratch(PathBuf);
+
+    impl Scratch {
+        fn new(name: &str) -> Self {
+            let path =
+                std::env::temp_dir().join(format!("wharf-api-{name}-{}", std::process::id()));
+            std::fs::create_dir_all(&path).expect("a directory");
+            Self(path)
+        }
+    }
+
+    impl Drop for Scratch {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+
+    #[tokio::test]
+    async fn replaces_a_stale_socket_and_refuses_a_live_one() {
+        let scratch = Scratch::new("bind");
+        let path = scratch.0.join("s.sock");
+        let listener = bind_unix(&path, Some("no such group")).expect("bound");
+        let mode = std::fs::metadata(&path)
+            .expect("a socket")
+            .permissions()
+            .mode();
+        assert_eq!(mode & 0o777, 0o660);
+        assert!(matches!(
+            bind_unix(&path, None),
+            Err(ApiError::InUse { .. })
+        ));
+        drop(listener);
+        let _again = bind_unix(&path, None).expect("a stale socket is replaced");
+        let names: Vec<_> = std::fs::read_dir(&scratch.0)
+            .expect("a directory")
+            .collect();
+        assert_eq!(names.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn refuses_what_is_no_socket() {
+        let scratch = Scratch::new("file");
+        let path = scratch.0.join("file");
+        std::fs::write(&path, "keep").expect("written");
+        assert!(matches!(
+            bind_unix(&path, None),
+            Err(ApiError::NotASocket { .. })
+        ));
+        assert_eq!(std::fs::read_to_string(&path).expect("still there"), "keep");
+    }
+
+    #[tokio::test]
+    async fn half_closing_is_no_hang_up() {
+        let (mut client, server) = UnixStream::pair().expect("a socket pair");
+        let hang_up = hang_up_of(server.as_fd());
+        tokio::pin!(hang_up);
+        client.write_all(b"x").await.expect("sent");
+        client.shutdown().await.expect("half closed");
+        let early = tokio::time::timeout(std::time::Duration::from_millis(50), &mut hang_up).await;
+        assert!(early.is_err(), "the client is still there");
+        drop(client);
+        hang_up.await;
+    }
+}

@@ -1,0 +1,600 @@
+//! Containers as inspect and list answer them (spec engine-api §6.3, §8).
+
+use super::host_config;
+use super::mount::MountPoint;
+use super::network::EndpointSettings;
+use super::{EmptyObject, is_default, none_if_empty};
+use crate::human;
+use crate::timestamp::{ZERO_TIME, rfc3339_nano};
+use serde::Serialize;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use wharf_engine::model::container::{Container, Health, State, Status};
+use wharf_engine::model::view::ContainerSummary;
+use wharf_image::{ContainerConfig, Empty, Healthcheck};
+
+/// The storage driver docker's clients know our layers by.
+pub(crate) const STORAGE_DRIVER: &str = "overlay2";
+
+/// Answer of `GET /containers/{id}/json`, keys in docker's order.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct ContainerInspect {
+    id: String,
+    created: String,
+    path: String,
+    args: Vec<String>,
+    state: StateView,
+    image: String,
+    resolv_conf_path: String,
+    hostname_path: String,
+    hosts_path: String,
+    log_path: String,
+    name: String,
+    restart_count: i64,
+    driver: &'static str,
+    platform: String,
+    mount_label: &'static str,
+    process_label: &'static str,
+    app_armor_profile: &'static str,
+    #[serde(rename = "ExecIDs")]
+    exec_ids: Option<Vec<String>>,
+    host_config: Value,
+    graph_driver: GraphDriver,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    size_rw: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    size_root_fs: Option<u64>,
+    mounts: Vec<MountPoint>,
+    config: ConfigView,
+    network_settings: NetworkSettings,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct StateView {
+    status: &'static str,
+    running: bool,
+    paused: bool,
+    restarting: bool,
+    #[serde(rename = "OOMKilled")]
+    oom_killed: bool,
+    dead: bool,
+    pid: u32,
+    exit_code: i32,
+    error: String,
+    started_at: String,
+    finished_at: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    health: Option<HealthView>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct HealthView {
+    status: String,
+    failing_streak: i64,
+    log: Option<Vec<HealthResultView>>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct HealthResultView {
+    start: String,
+    end: String,
+    exit_code: i32,
+    output: String,
+}
+
+/// Where the layers lie; maps sort their keys as Go does.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct GraphDriver {
+    pub(crate) data: Option<BTreeMap<&'static str, String>>,
+    pub(crate) name: &'static str,
+}
+
+/// The merged config, with the keys docker writes even when they are empty.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct ConfigView {
+    hostname: String,
+    domainname: String,
+    user: String,
+    attach_stdin: bool,
+    attach_stdout: bool,
+    attach_stderr: bool,
+    #[serde(skip_serializing_if = "is_default")]
+    exposed_ports: BTreeMap<String, Empty>,
+    tty: bool,
+    open_stdin: bool,
+    stdin_once: bool,
+    env: Option<Vec<String>>,
+    cmd: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    healthcheck: Option<Healthcheck>,
+    #[serde(skip_serializing_if = "is_default")]
+    args_escaped: bool,
+    image: String,
+    volumes: Option<BTreeMap<String, Empty>>,
+    working_dir: String,
+    entrypoint: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "is_default")]
+    network_disabled: bool,
+    #[serde(skip_serializing_if = "is_default")]
+    mac_address: String,
+    on_build: Option<Vec<String>>,
+    labels: BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "is_default")]
+    stop_signal: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stop_timeout: Option<i64>,
+    #[serde(skip_serializing_if = "is_default")]
+    shell: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct NetworkSettings {
+    bridge: &'static str,
+    #[serde(rename = "SandboxID")]
+    sandbox_id: String,
+    sandbox_key: String,
+    ports: BTreeMap<String, Option<Vec<PortOnHost>>>,
+    hairpin_mode: bool,
+    #[serde(rename = "LinkLocalIPv6Address")]
+    link_local_ipv6_address: &'static str,
+    #[serde(rename = "LinkLocalIPv6PrefixLen")]
+    link_local_ipv6_prefix_len: u8,
+    #[serde(rename = "SecondaryIPAddresses")]
+    secondary_ip_addresses: Option<EmptyObject>,
+    #[serde(rename = "SecondaryIPv6Addresses")]
+    secondary_ipv6_addresses: Option<EmptyObject>,
+    /// The endpoint on the default bridge once more, which older clients read.
+    #[serde(rename = "EndpointID")]
+    endpoint_id: String,
+    gateway: String,
+    #[serde(rename = "GlobalIPv6Address")]
+    global_ipv6_address: &'static str,
+    #[serde(rename = "GlobalIPv6PrefixLen")]
+    global_ipv6_prefix_len: u8,
+    #[serde(rename = "IPAddress")]
+    ip_address: String,
+    #[serde(rename = "IPPrefixLen")]
+    ip_prefix_len: u8,
+    #[serde(rename = "IPv6Gateway")]
+    ipv6_gateway: &'static str,
+    mac_address: String,
+    networks: BTreeMap<String, EndpointSettings>,
+}
+
+/// The host side of a port that is published at this moment.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct PortOnHost {
+    host_ip: String,
+    host_port: String,
+}
+
+impl ContainerInspect {
+    /// Makes the answer; `sizes` are the bytes of the container's own layer and of everything.
+    pub(crate) fn new(container: &Container, sizes: Option<(u64, u64)>) -> Self {
+        let file = |name: &str| match container.directory.as_str() {
+            "" => String::new(),
+            directory => format!("{directory}/{name}"),
+        };
+        Self {
+            id: container.id.clone(),
+            created: rfc3339_nano(container.created_at_ns),
+            path: container.path.clone(),
+            args: container.args.clone(),
+            state: StateView::new(&container.state),
+            image: container
+                .image_id
+                .map(|id| id.to_string())
+                .unwrap_or_default(),
+            resolv_conf_path: file("resolv.conf"),
+            hostname_path: file("hostname"),
+            hosts_path: file("hosts"),
+            log_path: match container.host_config.log_config.driver.as_str() {
+                "json-file" => file(&format!("{}-json.log", container.id)),
+                _ => String::new(),
+            },
+            name: format!("/{}", container.name),
+            restart_count: container.restart_count,
+            driver: STORAGE_DRIVER,
+            platform: container.platform.clone(),
+            mount_label: "",
+            process_label: "",
+            app_armor_profile: "",
+            exec_ids: none_if_empty(container.exec_ids.clone()),
+            host_config: host_config::to_value(&container.host_config),
+            graph_driver: graph_driver(container),
+            size_rw: sizes.map(|(own, _)| own),
+            size_root_fs: sizes.map(|(_, all)| all),
+            mounts: container.mounts.iter().map(MountPoint::from).collect(),
+            config: ConfigView::new(&container.config),
+            network_settings: NetworkSettings::new(container),
+        }
+    }
+}
+
+fn graph_driver(container: &Container) -> GraphDriver {
+    let directory = &container.directory;
+    let data = BTreeMap::from([
+        ("ID", container.id.clone()),
+        ("MergedDir", format!("{directory}/merged")),
+        ("UpperDir", format!("{directory}/upper")),
+        ("WorkDir", format!("{directory}/work")),
+    ]);
+    GraphDriver {
+        data: Some(data),
+        name: STORAGE_DRIVER,
+    }
+}
+
+impl StateView {
+    fn new(state: &State) -> Self {
+        let is = |status: Status| state.status == status;
+        let time = |time_ns: i64| {
+            if time_ns == 0 {
+                ZERO_TIME.to_owned()
+            } else {
+                rfc3339_nano(time_ns)
+            }
+        };
+        Self {
+            status: state.status.as_str(),
+            running: is(Status::Running) || is(Status::Paused) || is(Status::Restarting),
+            paused: is(Status::Paused),
+            restarting: is(Status::Restarting),
+            oom_killed: state.oom_killed,
+            dead: is(Status::Dead),
+            pid: state.pid,
+            exit_code: state.exit_code,
+            error: state.error.clone(),
+            started_at: time(state.started_at_ns),
+            finished_at: time(state.finished_at_ns),
+            health: state.health.as_ref().map(HealthView::new),
+        }
+    }
+}
+
+impl HealthView {
+    fn new(health: &Health) -> Self {
+        let results = health.log.iter().map(|result| HealthResultView {
+            start: rfc3339_nano(result.start_ns),
+            end: rfc3339_nano(result.end_ns),
+            exit_code: result.exit_code,
+            output: result.output.clone(),
+        });
+        Self {
+            status: health.status.clone(),
+            failing_streak: health.failing_streak,
+            log: none_if_empty(results.collect()),
+        }
+    }
+}
+
+impl ConfigView {
+    fn new(config: &ContainerConfig) -> Self {
+        Self {
+            hostname: config.hostname.clone(),
+            domainname: config.domainname.clone(),
+            user: config.user.clone(),
+            attach_stdin: config.attach_stdin,
+            attach_stdout: config.attach_stdout,
+            attach_stderr: config.attach_stderr,
+            exposed_ports: config.exposed_ports.clone(),
+            tty: config.tty,
+            open_stdin: config.open_stdin,
+            stdin_once: config.stdin_once,
+            env: none_if_empty(config.env.clone()),
+            cmd: config.cmd.clone(),
+            healthcheck: config.healthcheck.clone(),
+            args_escaped: config.args_escaped,
+            image: config.image.clone(),
+            volumes: (!config.volumes.is_empty()).then(|| config.volumes.clone()),
+            working_dir: config.working_dir.clone(),
+            entrypoint: config.entrypoint.clone(),
+            network_disabled: config.network_disabled,
+            mac_address: config.mac_address.clone(),
+            on_build: none_if_empty(config.on_build.clone()),
+            labels: config.labels.clone(),
+            stop_signal: config.stop_signal.clone(),
+            stop_timeout: config.stop_timeout,
+            shell: config.shell.clone(),
+        }
+    }
+}
+
+impl NetworkSettings {
+    fn new(container: &Container) -> Self {
+        let is_running = container.is_running();
+        let default_bridge = container
+            .networks
+            .get("bridge")
+            .cloned()
+            .unwrap_or_default();
+        Self {
+            bridge: "",
+            sandbox_id: if is_running {
+                container.id.clone()
+            } else {
+                String::new()
+            },
+            sandbox_key: if is_running {
+                format!("/proc/{}/ns/net", container.state.pid)
+            } else {
+                String::new()
+            },
+            ports: if is_running {
+                ports(container)
+            } else {
+                BTreeMap::new()
+            },
+            hairpin_mode: false,
+            link_local_ipv6_address: "",
+            link_local_ipv6_prefix_len: 0,
+            secondary_ip_addresses: None,
+            secondary_ipv6_addresses: None,
+            endpoint_id: default_bridge.endpoint_id,
+            gateway: default_bridge.gateway,
+            global_ipv6_address: "",
+            global_ipv6_prefix_len: 0,
+            ip_address: default_bridge.address,
+            ip_prefix_len: default_bridge.prefix_length,
+            ipv6_gateway: "",
+            mac_address: default_bridge.mac_address,
+            networks: endpoints(container),
+        }
+    }
+}
+
+/// Exposed ports with null, published ones with their places on the host.
+fn ports(container: &Container) -> BTreeMap<String, Option<Vec<PortOnHost>>> {
+    let exposed = container
+        .config
+        .exposed_ports
+        .keys()
+        .map(|port| (port.clone(), None));
+    let mut ports: BTreeMap<String, Option<Vec<PortOnHost>>> = exposed.collect();
+    for port in &container.published_ports {
+        ports
+            .entry(format!("{}/{}", port.container_port, port.protocol))
+            .or_default()
+            .get_or_insert_default()
+            .push(PortOnHost {
+                host_ip: port.host_ip.clone(),
+                host_port: port.host_port.to_string(),
+            });
+    }
+    ports
+}
+
+fn endpoints(container: &Container) -> BTreeMap<String, EndpointSettings> {
+    container
+        .networks
+        .iter()
+        .map(|(name, endpoint)| (name.clone(), EndpointSettings::from(endpoint)))
+        .collect()
+}
+
+/// One entry of `GET /containers/json`.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct ContainerItem {
+    id: String,
+    names: Vec<String>,
+    image: String,
+    #[serde(rename = "ImageID")]
+    image_id: String,
+    command: String,
+    created: i64,
+    ports: Vec<ListedPort>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    size_rw: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    size_root_fs: Option<u64>,
+    labels: BTreeMap<String, String>,
+    state: &'static str,
+    status: String,
+    host_config: ListedHostConfig,
+    network_settings: ListedNetworks,
+    mounts: Vec<MountPoint>,
+}
+
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+struct ListedPort {
+    #[serde(rename = "IP", skip_serializing_if = "is_default")]
+    ip: String,
+    #[serde(rename = "PrivatePort")]
+    private_port: u16,
+    #[serde(rename = "PublicPort", skip_serializing_if = "is_default")]
+    public_port: u16,
+    #[serde(rename = "Type")]
+    protocol: String,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct ListedHostConfig {
+    network_mode: String,
+    #[serde(skip_serializing_if = "is_default")]
+    annotations: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct ListedNetworks {
+    networks: BTreeMap<String, EndpointSettings>,
+}
+
+impl ContainerItem {
+    /// Makes a list entry as of `now_ns`.
+    pub(crate) fn new(summary: &ContainerSummary, now_ns: i64) -> Self {
+        let container = &summary.container;
+        Self {
+            id: container.id.clone(),
+            names: vec![format!("/{}", container.name)],
+            image: summary.image.clone(),
+            image_id: container
+                .image_id
+                .map(|id| id.to_string())
+                .unwrap_or_default(),
+            command: human::command_line(&container.path, &container.args),
+            created: crate::timestamp::seconds(container.created_at_ns),
+            ports: listed_ports(container),
+            size_rw: summary.size_bytes.map(|(own, _)| own),
+            size_root_fs: summary.size_bytes.map(|(_, all)| all),
+            labels: container.config.labels.clone(),
+            state: container.state.status.as_str(),
+            status: human::status_text(container, now_ns),
+            host_config: ListedHostConfig {
+                network_mode: container.host_config.network_mode.clone(),
+                annotations: container.host_config.annotations.clone(),
+            },
+            network_settings: ListedNetworks {
+                networks: endpoints(container),
+            },
+            mounts: container.mounts.iter().map(MountPoint::from).collect(),
+        }
+    }
+}
+
+/// Lists published ports, and exposed ones that are not published; none when it does not run.
+fn listed_ports(container: &Container) -> Vec<ListedPort> {
+    if !container.is_running() {
+        return Vec::new();
+    }
+    let mut ports: Vec<ListedPort> = container
+        .published_ports
+        .iter()
+        .map(|port| ListedPort {
+            ip: port.host_ip.clone(),
+            private_port: port.container_port,
+            public_port: port.host_port,
+            protocol: port.protocol.clone(),
+        })
+        .collect();
+    for exposed in container.config.exposed_ports.keys() {
+        let (number, protocol) = exposed.split_once('/').unwrap_or((exposed, "tcp"));
+        let Ok(number) = number.parse() else { continue };
+        if !ports
+            .iter()
+            .any(|port| port.private_port == number && port.protocol == protocol)
+        {
+            ports.push(ListedPort {
+                ip: String::new(),
+                private_port: number,
+                public_port: 0,
+                protocol: protocol.to_owned(),
+            });
+        }
+    }
+    ports.sort();
+    ports
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use wharf_engine::model::container::{NetworkEndpoint, PublishedPort};
+    use wharf_engine::model::host_config::{HostConfig, LogConfig};
+
+    fn example() -> Container {
+        let endpoint = NetworkEndpoint {
+            network_id: "n".repeat(64),
+            endpoint_id: "e".repeat(64),
+            address: "172.17.0.2".into(),
+            prefix_length: 16,
+            gateway: "172.17.0.1".into(),
+            mac_address: "02:42:ac:11:00:02".into(),
+            aliases: Vec::new(),
+        };
+        Container {
+            id: "c".repeat(64),
+            name: "web".into(),
+            created_at_ns: 1_714_557_600_120_000_000,
+            path: "sh".into(),
+            args: vec!["-c".into(), "sleep 1".into()],
+            platform: "linux".into(),
+            config: ContainerConfig {
+                image: "busybox".into(),
+                exposed_ports: [
+                    ("53/udp".to_owned(), Empty {}),
+                    ("80/tcp".to_owned(), Empty {}),
+                ]
+                .into(),
+                ..ContainerConfig::default()
+            },
+            host_config: HostConfig {
+                network_mode: "bridge".into(),
+                log_config: LogConfig {
+                    driver: "json-file".into(),
+                    ..LogConfig::default()
+                },
+                ..HostConfig::default()
+            },
+            networks: [("bridge".to_owned(), endpoint)].into(),
+            published_ports: vec![PublishedPort {
+                container_port: 80,
+                protocol: "tcp".into(),
+                host_ip: "0.0.0.0".into(),
+                host_port: 8080,
+            }],
+            state: State {
+                status: Status::Running,
+                pid: 42,
+                started_at_ns: 1_714_557_601_000_000_000,
+                ..State::default()
+            },
+            directory: "/data/containers/x".into(),
+            ..Container::default()
+        }
+    }
+
+    /// What docker 28 prints for a container like [`example`], but for `HostConfig`, which has a
+    /// test of its own.
+    #[test]
+    fn inspect_matches_the_golden_document() {
+        let mut value =
+            serde_json::to_value(ContainerInspect::new(&example(), None)).expect("plain data");
+        value["HostConfig"] = Value::Null;
+        let text = serde_json::to_string_pretty(&value).expect("plain data");
+        let golden = include_str!("../../tests/vectors/container-inspect.golden.json");
+        assert_eq!(text.trim(), golden.trim());
+    }
+
+    #[test]
+    fn a_list_entry_has_every_key() {
+        let summary = ContainerSummary {
+            container: std::sync::Arc::new(example()),
+            image: "busybox".into(),
+            size_bytes: Some((1, 2)),
+        };
+        let item = ContainerItem::new(&summary, 1_714_557_661_000_000_000);
+        let value = serde_json::to_value(item).expect("plain data");
+        assert_eq!(value["Names"], serde_json::json!(["/web"]));
+        assert_eq!(value["Command"], "sh -c 'sleep 1'");
+        assert_eq!(value["Status"], "Up About a minute");
+        assert_eq!(
+            value["Ports"],
+            serde_json::json!([
+                {"PrivatePort": 53, "Type": "udp"},
+                {"IP": "0.0.0.0", "PrivatePort": 80, "PublicPort": 8080, "Type": "tcp"},
+            ])
+        );
+        assert_eq!(value["SizeRw"], 1);
+    }
+
+    #[test]
+    fn a_stopped_container_has_no_ports() {
+        let mut container = example();
+        container.state.status = Status::Exited;
+        let value =
+            serde_json::to_value(ContainerInspect::new(&container, None)).expect("plain data");
+        assert_eq!(value["NetworkSettings"]["Ports"], serde_json::json!({}));
+        assert_eq!(value["State"]["FinishedAt"], ZERO_TIME);
+    }
+}

@@ -1,0 +1,215 @@
+//! Bodies of create, update and exec calls (spec engine-api §7.1, §7.5).
+
+use super::host_config::{self, RestartPolicy};
+use super::resources::Resources;
+use crate::body::read_document;
+use crate::respond::Failure;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use wharf_engine::model::request::{CreateContainer, CreateExec, EndpointRequest};
+use wharf_image::{ContainerConfig, Platform};
+
+/// The keys of a create body beside those of the config, which lie at the same level.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct CreateBody {
+    host_config: Option<Value>,
+    networking_config: NetworkingConfig,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct NetworkingConfig {
+    endpoints_config: BTreeMap<String, Option<EndpointSettings>>,
+}
+
+/// What a client may set of an endpoint.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct EndpointSettings {
+    #[serde(rename = "IPAMConfig")]
+    ipam_config: IpamConfig,
+    links: Vec<String>,
+    aliases: Vec<String>,
+    mac_address: String,
+    driver_opts: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct IpamConfig {
+    #[serde(rename = "IPv4Address")]
+    ipv4_address: String,
+    #[serde(rename = "IPv6Address")]
+    ipv6_address: String,
+    #[serde(rename = "LinkLocalIPs")]
+    link_local_addresses: Vec<String>,
+}
+
+/// Answers a create call; `Warnings` is never null.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct Created {
+    pub(crate) id: String,
+    pub(crate) warnings: Vec<String>,
+}
+
+/// Reads the body of `POST /containers/create`.
+///
+/// # Errors
+/// 400 for a wrong shape or an empty config, 501 for settings the engine has no place for.
+pub(crate) fn container(
+    body: Value,
+    name: Option<String>,
+    platform: Option<Platform>,
+) -> Result<CreateContainer, Failure> {
+    if body.as_object().is_some_and(serde_json::Map::is_empty) || body.is_null() {
+        return Err(Failure::bad_request(
+            "config cannot be empty in order to create a container",
+        ));
+    }
+    let config: ContainerConfig = read_document(body.clone())?;
+    let rest: CreateBody = read_document(body)?;
+    let host_config = rest
+        .host_config
+        .unwrap_or_else(|| Value::Object(serde_json::Map::new()));
+    let networks = rest.networking_config.endpoints_config.into_iter();
+    Ok(CreateContainer {
+        name,
+        config,
+        host_config: host_config::from_value(host_config)?,
+        networks: networks
+            .map(|(network, settings)| Ok((network, endpoint(settings.unwrap_or_default())?)))
+            .collect::<Result<_, Failure>>()?,
+        platform,
+    })
+}
+
+fn endpoint(settings: EndpointSettings) -> Result<EndpointRequest, Failure> {
+    if !settings.driver_opts.is_empty() {
+        return Err(Failure::not_implemented(
+            "DriverOpts of an endpoint are not supported yet",
+        ));
+    }
+    if !settings.ipam_config.link_local_addresses.is_empty() {
+        return Err(Failure::not_implemented(
+            "LinkLocalIPs of an endpoint are not supported yet",
+        ));
+    }
+    Ok(EndpointRequest {
+        ipv4_address: settings.ipam_config.ipv4_address,
+        ipv6_address: settings.ipam_config.ipv6_address,
+        aliases: settings.aliases,
+        links: settings.links,
+        mac_address: settings.mac_address,
+    })
+}
+
+/// Reads the body of an update call: limits, and the policy when it is given.
+pub(crate) fn update(
+    body: Value,
+) -> Result<
+    (
+        wharf_engine::model::host_config::Resources,
+        Option<wharf_engine::model::host_config::RestartPolicy>,
+    ),
+    Failure,
+> {
+    #[derive(Debug, Default, Deserialize)]
+    #[serde(rename_all = "PascalCase", default)]
+    struct Policy {
+        restart_policy: Option<RestartPolicy>,
+    }
+    let resources: Resources = read_document(body.clone())?;
+    let policy: Policy = read_document(body)?;
+    let policy = policy
+        .restart_policy
+        .map(wharf_engine::model::host_config::RestartPolicy::from)
+        .filter(|policy| !policy.name.is_empty());
+    Ok((resources.limits(), policy))
+}
+
+/// Body of `POST /containers/{id}/exec`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(crate) struct ExecBody {
+    user: String,
+    privileged: bool,
+    tty: bool,
+    console_size: Option<[u16; 2]>,
+    attach_stdin: bool,
+    attach_stderr: bool,
+    attach_stdout: bool,
+    detach_keys: String,
+    env: Vec<String>,
+    working_dir: String,
+    cmd: Vec<String>,
+}
+
+impl From<ExecBody> for CreateExec {
+    fn from(body: ExecBody) -> Self {
+        Self {
+            user: body.user,
+            privileged: body.privileged,
+            tty: body.tty,
+            attach_stdin: body.attach_stdin,
+            attach_stdout: body.attach_stdout,
+            attach_stderr: body.attach_stderr,
+            detach_keys: Some(body.detach_keys).filter(|keys| !keys.is_empty()),
+            env: body.env,
+            working_dir: body.working_dir,
+            command: body.cmd,
+            console_size: body.console_size.map(|[height, width]| (height, width)),
+        }
+    }
+}
+
+/// Body of `POST /exec/{id}/start`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(crate) struct ExecStart {
+    pub(crate) detach: bool,
+    pub(crate) tty: bool,
+    pub(crate) console_size: Option<[u16; 2]>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn config_and_host_config_come_from_one_document() {
+        let request = container(
+            json!({
+                "Image": "busybox", "cmd": "true", "Env": ["A=1"],
+                "HostConfig": {"memory": 6_291_456, "NetworkMode": "none"},
+                "NetworkingConfig": {"EndpointsConfig": {"bridge": null, "n": {"Aliases": ["a"]}}},
+            }),
+            Some("web".into()),
+            None,
+        )
+        .expect("a request");
+        assert_eq!(request.config.image, "busybox");
+        assert_eq!(
+            request.config.cmd.as_deref(),
+            Some(&["true".to_owned()][..])
+        );
+        assert_eq!(request.host_config.resources.memory_bytes, 6_291_456);
+        assert_eq!(request.networks["n"].aliases, ["a"]);
+        assert!(request.networks.contains_key("bridge"));
+    }
+
+    #[test]
+    fn an_empty_config_is_refused() {
+        assert_eq!(
+            container(json!({}), None, None)
+                .expect_err("empty")
+                .message(),
+            "config cannot be empty in order to create a container"
+        );
+        assert!(container(json!({"Image": 1}), None, None).is_err());
+        assert!(container(json!([]), None, None).is_err());
+    }
+}

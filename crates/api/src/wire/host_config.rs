@@ -1,0 +1,344 @@
+//! `HostConfig` (spec engine-api §7.1): every key docker 28 knows, in its order.
+
+use super::mount::Mount;
+use super::resources::Resources;
+use super::{is_default, none_if_empty};
+use crate::respond::Failure;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use std::collections::BTreeMap;
+use wharf_engine::model::host_config as model;
+
+/// The keys of `HostConfig` but for [`Resources`], which lie among them.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(crate) struct HostConfig {
+    binds: Option<Vec<String>>,
+    #[serde(rename = "ContainerIDFile")]
+    container_id_file: String,
+    log_config: LogConfig,
+    network_mode: String,
+    port_bindings: Option<BTreeMap<String, Option<Vec<PortBinding>>>>,
+    restart_policy: RestartPolicy,
+    auto_remove: bool,
+    volume_driver: String,
+    volumes_from: Option<Vec<String>>,
+    console_size: [u16; 2],
+    #[serde(skip_serializing_if = "is_default")]
+    annotations: BTreeMap<String, String>,
+    cap_add: Option<Vec<String>>,
+    cap_drop: Option<Vec<String>>,
+    cgroupns_mode: String,
+    dns: Option<Vec<String>>,
+    dns_options: Option<Vec<String>>,
+    dns_search: Option<Vec<String>>,
+    extra_hosts: Option<Vec<String>>,
+    group_add: Option<Vec<String>>,
+    ipc_mode: String,
+    /// Of no effect in docker either.
+    cgroup: String,
+    links: Option<Vec<String>>,
+    oom_score_adj: i32,
+    pid_mode: String,
+    privileged: bool,
+    publish_all_ports: bool,
+    readonly_rootfs: bool,
+    security_opt: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "is_default")]
+    storage_opt: BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "is_default")]
+    tmpfs: BTreeMap<String, String>,
+    #[serde(rename = "UTSMode")]
+    uts_mode: String,
+    userns_mode: String,
+    shm_size: i64,
+    #[serde(skip_serializing_if = "is_default")]
+    sysctls: BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "is_default")]
+    runtime: String,
+    isolation: String,
+    #[serde(skip_serializing_if = "is_default")]
+    mounts: Option<Vec<Mount>>,
+    masked_paths: Option<Vec<String>>,
+    readonly_paths: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    init: Option<bool>,
+}
+
+/// How output is logged.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct LogConfig {
+    #[serde(rename = "Type")]
+    driver: String,
+    #[serde(rename = "Config")]
+    options: BTreeMap<String, String>,
+}
+
+/// The host side of a published port.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(crate) struct PortBinding {
+    pub(crate) host_ip: String,
+    pub(crate) host_port: String,
+}
+
+/// When a container is started again.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(crate) struct RestartPolicy {
+    name: String,
+    maximum_retry_count: i64,
+}
+
+impl From<RestartPolicy> for model::RestartPolicy {
+    fn from(policy: RestartPolicy) -> Self {
+        Self {
+            name: policy.name,
+            maximum_retry_count: policy.maximum_retry_count,
+        }
+    }
+}
+
+/// The last key before the resources, as docker's struct embeds them there.
+const KEY_BEFORE_RESOURCES: &str = "Isolation";
+
+/// Writes a container's `HostConfig` with all keys in docker's order.
+pub(crate) fn to_value(host: &model::HostConfig) -> Value {
+    let object = |value: Result<Value, serde_json::Error>| match value {
+        Ok(Value::Object(object)) => object,
+        // Both are plain structs of data with text keys.
+        _ => Map::new(),
+    };
+    let mut resources = Some(object(serde_json::to_value(Resources::of(host))));
+    let mut keys = Map::new();
+    for (key, value) in object(serde_json::to_value(HostConfig::from(host))) {
+        let is_place = key == KEY_BEFORE_RESOURCES;
+        keys.insert(key, value);
+        if let Some(resources) = resources.take_if(|_| is_place) {
+            keys.extend(resources);
+        }
+    }
+    Value::Object(keys)
+}
+
+/// Reads the `HostConfig` of a create request.
+///
+/// # Errors
+/// 400 for a wrong shape, 501 for mounts that are not supported.
+pub(crate) fn from_value(value: Value) -> Result<model::HostConfig, Failure> {
+    let resources: Resources = crate::body::read_document(value.clone())?;
+    let host: HostConfig = crate::body::read_document(value)?;
+    host.into_model(&resources)
+}
+
+impl HostConfig {
+    fn into_model(self, resources: &Resources) -> Result<model::HostConfig, Failure> {
+        let mounts = self
+            .mounts
+            .unwrap_or_default()
+            .into_iter()
+            .map(Mount::into_model);
+        Ok(model::HostConfig {
+            binds: self.binds.unwrap_or_default(),
+            mounts: mounts.collect::<Result<_, _>>()?,
+            tmpfs: self.tmpfs,
+            volumes_from: self.volumes_from.unwrap_or_default(),
+            volume_driver: self.volume_driver,
+            network_mode: self.network_mode,
+            port_bindings: port_bindings(self.port_bindings.unwrap_or_default()),
+            publish_all_ports: self.publish_all_ports,
+            restart_policy: self.restart_policy.into(),
+            auto_remove: self.auto_remove,
+            privileged: self.privileged,
+            readonly_rootfs: self.readonly_rootfs,
+            init: self.init,
+            cap_add: self.cap_add.unwrap_or_default(),
+            cap_drop: self.cap_drop.unwrap_or_default(),
+            security_opt: self.security_opt.unwrap_or_default(),
+            devices: resources.device_mappings(),
+            device_cgroup_rules: resources.device_cgroup_rules.clone().unwrap_or_default(),
+            device_requests: resources.device_requests(),
+            dns: self.dns.unwrap_or_default(),
+            dns_options: self.dns_options.unwrap_or_default(),
+            dns_search: self.dns_search.unwrap_or_default(),
+            extra_hosts: self.extra_hosts.unwrap_or_default(),
+            group_add: self.group_add.unwrap_or_default(),
+            ipc_mode: self.ipc_mode,
+            pid_mode: self.pid_mode,
+            uts_mode: self.uts_mode,
+            userns_mode: self.userns_mode,
+            cgroupns_mode: self.cgroupns_mode,
+            links: self.links.unwrap_or_default(),
+            oom_score_adj: self.oom_score_adj,
+            storage_opt: self.storage_opt,
+            shm_size_bytes: self.shm_size,
+            sysctls: self.sysctls,
+            runtime: self.runtime,
+            ulimits: resources.ulimits(),
+            resources: resources.limits(),
+            log_config: model::LogConfig {
+                driver: self.log_config.driver,
+                options: self.log_config.options,
+            },
+            masked_paths: self.masked_paths,
+            readonly_paths: self.readonly_paths,
+            annotations: self.annotations,
+            console_size: match self.console_size {
+                [0, 0] => None,
+                [height, width] => Some((height, width)),
+            },
+            container_id_file: self.container_id_file,
+            isolation: self.isolation,
+        })
+    }
+}
+
+/// A port without bindings is published nowhere, but kept: docker lists it too.
+fn port_bindings(
+    ports: BTreeMap<String, Option<Vec<PortBinding>>>,
+) -> BTreeMap<String, Vec<model::PortBinding>> {
+    let convert = |binding: PortBinding| model::PortBinding {
+        host_ip: binding.host_ip,
+        host_port: binding.host_port,
+    };
+    ports
+        .into_iter()
+        .map(|(port, bindings)| (port, bindings.into_iter().flatten().map(convert).collect()))
+        .collect()
+}
+
+impl From<&model::HostConfig> for HostConfig {
+    fn from(host: &model::HostConfig) -> Self {
+        let list = |values: &Vec<String>| none_if_empty(values.clone());
+        let (height, width) = host.console_size.unwrap_or_default();
+        Self {
+            binds: list(&host.binds),
+            container_id_file: host.container_id_file.clone(),
+            log_config: LogConfig {
+                driver: host.log_config.driver.clone(),
+                options: host.log_config.options.clone(),
+            },
+            network_mode: host.network_mode.clone(),
+            port_bindings: Some(ports_of(&host.port_bindings)),
+            restart_policy: RestartPolicy {
+                name: host.restart_policy.name.clone(),
+                maximum_retry_count: host.restart_policy.maximum_retry_count,
+            },
+            auto_remove: host.auto_remove,
+            volume_driver: host.volume_driver.clone(),
+            volumes_from: list(&host.volumes_from),
+            console_size: [height, width],
+            annotations: host.annotations.clone(),
+            cap_add: list(&host.cap_add),
+            cap_drop: list(&host.cap_drop),
+            cgroupns_mode: host.cgroupns_mode.clone(),
+            dns: list(&host.dns),
+            dns_options: list(&host.dns_options),
+            dns_search: list(&host.dns_search),
+            extra_hosts: list(&host.extra_hosts),
+            group_add: list(&host.group_add),
+            ipc_mode: host.ipc_mode.clone(),
+            cgroup: String::new(),
+            links: list(&host.links),
+            oom_score_adj: host.oom_score_adj,
+            pid_mode: host.pid_mode.clone(),
+            privileged: host.privileged,
+            publish_all_ports: host.publish_all_ports,
+            readonly_rootfs: host.readonly_rootfs,
+            security_opt: list(&host.security_opt),
+            storage_opt: host.storage_opt.clone(),
+            tmpfs: host.tmpfs.clone(),
+            uts_mode: host.uts_mode.clone(),
+            userns_mode: host.userns_mode.clone(),
+            shm_size: host.shm_size_bytes,
+            sysctls: host.sysctls.clone(),
+            runtime: host.runtime.clone(),
+            isolation: host.isolation.clone(),
+            mounts: none_if_empty(host.mounts.iter().map(Mount::from).collect()),
+            masked_paths: host.masked_paths.clone(),
+            readonly_paths: host.readonly_paths.clone(),
+            init: host.init,
+        }
+    }
+}
+
+fn ports_of(
+    ports: &BTreeMap<String, Vec<model::PortBinding>>,
+) -> BTreeMap<String, Option<Vec<PortBinding>>> {
+    let convert = |binding: &model::PortBinding| PortBinding {
+        host_ip: binding.host_ip.clone(),
+        host_port: binding.host_port.clone(),
+    };
+    ports
+        .iter()
+        .map(|(port, bindings)| {
+            (
+                port.clone(),
+                none_if_empty(bindings.iter().map(convert).collect()),
+            )
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    /// The keys docker 28 prints for a container created with nothing set, in its order.
+    const KEYS: &str = "Binds ContainerIDFile LogConfig NetworkMode PortBindings RestartPolicy \
+        AutoRemove VolumeDriver VolumesFrom ConsoleSize CapAdd CapDrop CgroupnsMode Dns DnsOptions \
+        DnsSearch ExtraHosts GroupAdd IpcMode Cgroup Links OomScoreAdj PidMode Privileged \
+        PublishAllPorts ReadonlyRootfs SecurityOpt UTSMode UsernsMode ShmSize Isolation CpuShares \
+        Memory NanoCpus CgroupParent BlkioWeight BlkioWeightDevice BlkioDeviceReadBps \
+        BlkioDeviceWriteBps BlkioDeviceReadIOps BlkioDeviceWriteIOps CpuPeriod CpuQuota \
+        CpuRealtimePeriod CpuRealtimeRuntime CpusetCpus CpusetMems Devices DeviceCgroupRules \
+        DeviceRequests MemoryReservation MemorySwap MemorySwappiness OomKillDisable PidsLimit \
+        Ulimits CpuCount CpuPercent IOMaximumIOps IOMaximumBandwidth MaskedPaths ReadonlyPaths";
+
+    #[test]
+    fn keys_are_dockers_in_dockers_order() {
+        let value = to_value(&model::HostConfig::default());
+        let keys: Vec<&str> = value
+            .as_object()
+            .expect("an object")
+            .keys()
+            .map(String::as_str)
+            .collect();
+        assert_eq!(keys, KEYS.split_whitespace().collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn what_was_asked_for_comes_back() {
+        let asked = json!({
+            "Binds": ["/tmp:/mnt:ro,rslave"], "CapAdd": ["SYS_ADMIN"], "Memory": 67_108_864,
+            "Devices": [{"PathOnHost": "/dev/null", "PathInContainer": "/dev/x", "CgroupPermissions": "rw"}],
+            "DeviceRequests": [{"Driver": "", "Count": -1, "DeviceIDs": null, "Capabilities": [["gpu"]], "Options": null}],
+            "Ulimits": [{"Name": "nofile", "Hard": 200, "Soft": 100}],
+            "PortBindings": {"80/tcp": [{"HostIp": "", "HostPort": "18080"}], "81/tcp": null},
+            "BlkioDeviceReadBps": [{"Path": "/dev/vda", "Rate": 1_048_576}],
+            "Mounts": [{"Type": "bind", "Source": "/tmp", "Target": "/m",
+                        "BindOptions": {"Propagation": "rshared", "NonRecursive": true}},
+                       {"Type": "tmpfs", "Target": "/t", "TmpfsOptions": {"SizeBytes": 1_048_576, "Mode": 448}}],
+            "Tmpfs": {"/t": "size=1m"}, "Sysctls": {"kernel.msgmax": "1000"}, "Init": true,
+            "ConsoleSize": [10, 20], "MaskedPaths": [], "ReadonlyPaths": null, "PidsLimit": 5,
+            "LogConfig": {"Type": "json-file", "Config": {"max-size": "10k"}},
+            "RestartPolicy": {"Name": "on-failure", "MaximumRetryCount": 2},
+        });
+        let host = from_value(asked.clone()).expect("a host config");
+        let answered = to_value(&host);
+        for (key, value) in asked.as_object().expect("an object") {
+            assert_eq!(&answered[key], value, "{key}");
+        }
+    }
+
+    #[test]
+    fn what_has_no_place_is_refused() {
+        let image = json!({"Mounts": [{"Type": "image", "Source": "busybox", "Target": "/m"}]});
+        assert_eq!(
+            from_value(image).expect_err("refused").status().as_u16(),
+            501
+        );
+    }
+}
