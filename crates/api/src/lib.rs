@@ -17,6 +17,7 @@ mod handlers;
 mod hijack;
 mod human;
 mod json_lines;
+mod json_message;
 pub mod limits;
 mod query;
 mod respond;

@@ -1,6 +1,7 @@
 //! Docker's JSON shapes (spec engine-api §6–§9) and how they map to the engine's own types.
 
 pub(crate) mod container;
+pub(crate) mod container_list;
 pub(crate) mod create;
 pub(crate) mod event;
 pub(crate) mod host_config;

@@ -1,6 +1,7 @@
 //! What the engine tells of itself: version, info, disk usage (spec engine-api §5.1, §6.1, §6.2).
 
-use super::container::{ContainerItem, STORAGE_DRIVER};
+use super::container::STORAGE_DRIVER;
+use super::container_list::ContainerItem;
 use super::image::ImageItem;
 use super::volume::Volume;
 use crate::timestamp::{now_ns, rfc3339_nano};
