@@ -37,7 +37,7 @@ fn apply(
     name: &str,
     kind: &InstructionKind,
 ) -> Result<(), BuildError> {
-    let invalid = |message: String| BuildError::instruction(0, message);
+    let invalid = |message: String| BuildError::instruction(message);
     let env: Vec<(String, String)> = config
         .env
         .iter()
@@ -48,7 +48,7 @@ fn apply(
     let expand = |word: &str| {
         expander
             .expand_word(word, &env)
-            .map_err(|error| BuildError::instruction(0, error.to_string()))
+            .map_err(|error| BuildError::instruction(error.to_string()))
     };
     match kind {
         InstructionKind::Cmd(command) => config::set_cmd(config, command),

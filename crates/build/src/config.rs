@@ -65,9 +65,14 @@ pub(crate) fn command_arguments(config: &ContainerConfig, command: &CommandLine)
     arguments
 }
 
+/// An empty list is written as none (spec image-store §3).
+fn filled(arguments: Vec<String>) -> Option<Vec<String>> {
+    (!arguments.is_empty()).then_some(arguments)
+}
+
 /// Applies CMD; `args_escaped` is what BuildKit sets for the shell form.
 pub(crate) fn set_cmd(config: &mut ContainerConfig, command: &CommandLine) {
-    config.cmd = Some(command_arguments(config, command));
+    config.cmd = filled(command_arguments(config, command));
     config.args_escaped = true;
 }
 
@@ -77,7 +82,7 @@ pub(crate) fn set_entrypoint(
     command: &CommandLine,
     has_own_cmd: bool,
 ) {
-    config.entrypoint = Some(command_arguments(config, command));
+    config.entrypoint = filled(command_arguments(config, command));
     if !has_own_cmd {
         config.cmd = None;
     }

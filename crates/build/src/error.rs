@@ -48,20 +48,16 @@ pub enum BuildError {
         hint: Option<String>,
     },
     /// An instruction asks for something that cannot be.
-    #[error("{}{message}", line_text(.line))]
+    #[error("{message}")]
     Instruction {
-        /// Line of the instruction, from 1; 0 where it stands in no file.
-        line: usize,
         /// What is wrong.
         message: String,
     },
-    /// An instruction asks for something that is not there yet.
-    #[error("{}{what} is not supported yet", line_text(.line))]
+    /// The request asks for something that is not there yet.
+    #[error("{what} is not supported yet")]
     Unsupported {
-        /// Line of the instruction, from 1; 0 where it stands in no file.
-        line: usize,
-        /// The instruction with the flag.
-        what: String,
+        /// The option.
+        what: &'static str,
     },
     /// A source of COPY or ADD is not in the context.
     #[error("COPY failed: {message}")]
@@ -132,25 +128,10 @@ impl BuildError {
         )
     }
 
-    pub(crate) fn instruction(line: usize, message: impl Into<String>) -> Self {
+    pub(crate) fn instruction(message: impl Into<String>) -> Self {
         Self::Instruction {
-            line,
             message: message.into(),
         }
-    }
-
-    pub(crate) fn unsupported(line: usize, what: impl Into<String>) -> Self {
-        Self::Unsupported {
-            line,
-            what: what.into(),
-        }
-    }
-}
-
-fn line_text(line: &usize) -> String {
-    match line {
-        0 => String::new(),
-        line => format!("dockerfile parse error on line {line}: "),
     }
 }
 

@@ -3,12 +3,18 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod change;
+mod chmod;
 mod config;
 mod error;
 mod event;
+mod graph;
+mod history;
 mod host;
+mod lower;
+mod plan;
 mod ports;
 mod request;
+mod suggest;
 
 pub use change::apply_change;
 pub use error::BuildError;
@@ -39,5 +45,5 @@ pub fn build(
     if host.is_cancelled() {
         return Err(BuildError::Cancelled);
     }
-    Err(BuildError::unsupported(0, "building"))
+    Err(BuildError::Unsupported { what: "building" })
 }

@@ -1,0 +1,148 @@
+//! Build arguments: those before the first FROM, the predefined ones, and who declared what (spec llb §7.1).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+use wharf_dockerfile::InstructionKind;
+use wharf_dockerfile::expand::Expander;
+use wharf_image::Platform;
+
+use super::{LowerInput, mistake};
+use crate::BuildError;
+
+/// Proxy arguments, usable without being declared.
+const PROXY_ARGS: [&str; 5] = [
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "FTP_PROXY",
+    "NO_PROXY",
+    "ALL_PROXY",
+];
+const EPOCH_ARG: &str = "SOURCE_DATE_EPOCH";
+/// Arguments that tell the builder something and need no declaration.
+const BUILDER_PREFIX: &str = "BUILDKIT_";
+/// What TARGETSTAGE is where no target was asked for.
+const DEFAULT_TARGET: &str = "default";
+
+/// The arguments before the first FROM.
+pub(super) struct Globals {
+    /// Variables for FROM: platforms and declared arguments.
+    pub values: Vec<(String, String)>,
+    /// Names of build arguments that were declared.
+    pub consumed: BTreeSet<String>,
+}
+
+impl Globals {
+    pub fn new(input: &LowerInput<'_>, expander: &Expander) -> Result<Self, BuildError> {
+        let mut globals = Self {
+            values: platform_values(input),
+            consumed: BTreeSet::new(),
+        };
+        for instruction in &input.dockerfile.meta_args {
+            let InstructionKind::Arg(args) = &instruction.kind else {
+                continue;
+            };
+            for arg in args {
+                globals.consumed.insert(arg.key.clone());
+                let default = match &arg.value {
+                    Some(value) => Some(expander.expand_word(value, &globals.values).map_err(
+                        |error| mistake(input, &instruction.location, error.to_string(), None),
+                    )?),
+                    None => None,
+                };
+                if let Some(value) = given(input.build_args, &arg.key).or(default) {
+                    globals.values.push((arg.key.clone(), value));
+                }
+            }
+        }
+        Ok(globals)
+    }
+
+    /// Returns the value of a global argument.
+    pub fn value(&self, key: &str) -> Option<String> {
+        let found = self.values.iter().rev().find(|(name, _)| name == key);
+        found.map(|(_, value)| value.clone())
+    }
+}
+
+/// Returns the value of `--build-arg`.
+pub(super) fn given(build_args: &BTreeMap<String, Option<String>>, key: &str) -> Option<String> {
+    build_args.get(key).cloned().flatten()
+}
+
+/// Returns the proxy variables that RUN gets, each in both spellings.
+pub(super) fn proxy_env(build_args: &BTreeMap<String, Option<String>>) -> Vec<String> {
+    let mut env = Vec::new();
+    for name in PROXY_ARGS {
+        let lower = name.to_lowercase();
+        if let Some(value) = given(build_args, name).or_else(|| given(build_args, &lower)) {
+            env.push(format!("{name}={value}"));
+            env.push(format!("{lower}={value}"));
+        }
+    }
+    env
+}
+
+/// Returns docker's warning about build arguments that nothing declared.
+pub(super) fn unconsumed(
+    build_args: &BTreeMap<String, Option<String>>,
+    consumed: &BTreeSet<String>,
+) -> Option<String> {
+    let is_known = |name: &str| {
+        consumed.contains(name)
+            || PROXY_ARGS.contains(&name.to_uppercase().as_str())
+            || name == EPOCH_ARG
+            || name.starts_with(BUILDER_PREFIX)
+    };
+    let names: Vec<&str> = build_args
+        .iter()
+        .filter(|(name, value)| value.is_some() && !is_known(name))
+        .map(|(name, _)| name.as_str())
+        .collect();
+    (!names.is_empty()).then(|| {
+        format!(
+            "One or more build-args [{}] were not consumed",
+            names.join(" ")
+        )
+    })
+}
+
+/// Returns the time that SOURCE_DATE_EPOCH asks for (spec image-store §12.3).
+pub(super) fn epoch(build_args: &BTreeMap<String, Option<String>>) -> Option<String> {
+    let seconds = given(build_args, EPOCH_ARG)?.parse::<i64>().ok()?;
+    Timestamp::from_second(seconds)
+        .ok()
+        .map(|time| time.to_string())
+}
+
+fn platform_values(input: &LowerInput<'_>) -> Vec<(String, String)> {
+    let target = if input.target.is_empty() {
+        DEFAULT_TARGET
+    } else {
+        input.target
+    };
+    let mut values = vec![("TARGETSTAGE".to_owned(), target.to_owned())];
+    for (prefix, platform) in [
+        ("BUILD", &input.build_platform),
+        ("TARGET", &input.platform),
+    ] {
+        values.extend(platform_parts(prefix, platform));
+    }
+    for (name, value) in &mut values {
+        if let Some(given) = given(input.build_args, name) {
+            *value = given;
+        }
+    }
+    values
+}
+
+fn platform_parts(prefix: &str, platform: &Platform) -> [(String, String); 5] {
+    [
+        ("PLATFORM", platform.to_string()),
+        ("OS", platform.os.clone()),
+        ("OSVERSION", platform.os_version.clone()),
+        ("ARCH", platform.architecture.clone()),
+        ("VARIANT", platform.variant.clone()),
+    ]
+    .map(|(name, value)| (format!("{prefix}{name}"), value))
+}

@@ -1,0 +1,208 @@
+//! The instructions of a stage, except RUN, COPY and ADD (spec llb §7.5).
+
+use wharf_dockerfile::instruction::{Arg, KeyValue};
+use wharf_dockerfile::{Instruction, InstructionKind, Location};
+use wharf_image::HistoryEntry;
+
+use super::{Lowering, StageState, args, config_entry};
+use crate::BuildError;
+use crate::config;
+use crate::graph::{FileAction, FileOp, Input, Op, Owner};
+use crate::history;
+use crate::plan::Step;
+
+const MAINTAINER_WARNING: &str = "Maintainer instruction is deprecated in favor of using label";
+/// Mode of directories that WORKDIR makes.
+const WORKDIR_MODE: u32 = 0o755;
+
+impl Lowering<'_, '_> {
+    /// Lowers one instruction of a stage.
+    pub(super) fn instruction(
+        &mut self,
+        stage: usize,
+        instruction: &Instruction,
+        state: &mut StageState,
+    ) -> Result<Step, BuildError> {
+        let mut warnings = Vec::new();
+        let at = &instruction.location;
+        let history = match &instruction.kind {
+            InstructionKind::Run(run) => self.run(run, state, at)?,
+            InstructionKind::Copy(copy) => self.copy(stage, copy, false, state, at)?,
+            InstructionKind::Add(copy) => self.copy(stage, copy, true, state, at)?,
+            InstructionKind::Workdir(path) => self.workdir(path, state, at)?,
+            InstructionKind::Arg(args) => self.arg(args, state, at)?,
+            InstructionKind::Maintainer(name) => {
+                warnings.push(MAINTAINER_WARNING.to_owned());
+                state.author = Some(name.clone());
+                config_entry(format!("MAINTAINER {name}"))
+            }
+            InstructionKind::Onbuild(trigger) => {
+                state.config.on_build.push(trigger.clone());
+                None
+            }
+            InstructionKind::From(_) => {
+                return Err(self.mistake(at, "FROM isn't allowed as an ONBUILD trigger"));
+            }
+            kind => self.config_instruction(kind, state, at)?,
+        };
+        Ok(Step {
+            text: instruction.original.clone(),
+            warnings,
+            history,
+            state: state.step_state(),
+        })
+    }
+
+    fn config_instruction(
+        &self,
+        kind: &InstructionKind,
+        state: &mut StageState,
+        at: &Location,
+    ) -> Result<Option<HistoryEntry>, BuildError> {
+        let text = match kind {
+            InstructionKind::Env(pairs) => {
+                let pairs = self.pairs(pairs, state, at)?;
+                for (key, value) in &pairs {
+                    config::set_env(&mut state.config.env, key, value);
+                    state.set_variable(key, value);
+                }
+                history::pairs("ENV", &pairs)
+            }
+            InstructionKind::Label(pairs) => {
+                let pairs = self.pairs(pairs, state, at)?;
+                state.config.labels.extend(pairs.iter().cloned());
+                history::pairs("LABEL", &pairs)
+            }
+            InstructionKind::Cmd(command) => {
+                config::set_cmd(&mut state.config, command);
+                state.has_cmd = true;
+                history::quoted_list("CMD", state.config.cmd.as_deref().unwrap_or_default())
+            }
+            InstructionKind::Entrypoint(command) => {
+                config::set_entrypoint(&mut state.config, command, state.has_cmd);
+                history::quoted_list(
+                    "ENTRYPOINT",
+                    state.config.entrypoint.as_deref().unwrap_or_default(),
+                )
+            }
+            InstructionKind::Shell(shell) => {
+                state.config.shell.clone_from(shell);
+                history::plain_list("SHELL", shell)
+            }
+            InstructionKind::Healthcheck(check) => {
+                config::set_healthcheck(&mut state.config, check);
+                history::healthcheck(check)
+            }
+            InstructionKind::User(user) => {
+                state.config.user = self.expand(user, state, at)?;
+                format!("USER {}", state.config.user)
+            }
+            InstructionKind::Stopsignal(signal) => {
+                let signal = self.expand(signal, state, at)?;
+                config::set_stop_signal(&mut state.config, &signal)
+                    .map_err(|error| self.mistake(at, error))?;
+                format!("STOPSIGNAL {signal}")
+            }
+            InstructionKind::Expose(words) => self.expose(words, state, at)?,
+            InstructionKind::Volume(volumes) => {
+                let expand = |volume: &String| self.expand(volume, state, at);
+                let volumes = volumes.iter().map(expand).collect::<Result<Vec<_>, _>>()?;
+                config::add_volumes(&mut state.config, &volumes)
+                    .map_err(|error| self.mistake(at, error))?;
+                history::plain_list("VOLUME", &volumes)
+            }
+            _ => return Err(self.mistake(at, "the instruction cannot stand here")),
+        };
+        Ok(config_entry(text))
+    }
+
+    /// Expands the pairs of one line; all see the variables from before it.
+    fn pairs(
+        &self,
+        pairs: &[KeyValue],
+        state: &StageState,
+        at: &Location,
+    ) -> Result<Vec<(String, String)>, BuildError> {
+        let expand = |pair: &KeyValue| {
+            Ok((
+                self.expand(&pair.key, state, at)?,
+                self.expand(&pair.value, state, at)?,
+            ))
+        };
+        pairs.iter().map(expand).collect()
+    }
+
+    fn expose(
+        &self,
+        words: &[String],
+        state: &mut StageState,
+        at: &Location,
+    ) -> Result<String, BuildError> {
+        let mut expanded = Vec::new();
+        for word in words {
+            let words = self.expander.expand_words(word, &state.env);
+            expanded.extend(words.map_err(|error| self.mistake(at, error.to_string()))?);
+        }
+        let shown = config::expose(&mut state.config, &expanded)
+            .map_err(|error| self.mistake(at, error))?;
+        Ok(history::plain_list("EXPOSE", &shown))
+    }
+
+    /// Lowers ARG: the value is `--build-arg`, the default, or that of the same global argument.
+    fn arg(
+        &mut self,
+        args: &[Arg],
+        state: &mut StageState,
+        at: &Location,
+    ) -> Result<Option<HistoryEntry>, BuildError> {
+        let mut text = "ARG".to_owned();
+        for arg in args {
+            self.consumed.insert(arg.key.clone());
+            let value = match (args::given(self.input.build_args, &arg.key), &arg.value) {
+                (Some(given), _) => Some(given),
+                (None, Some(default)) => Some(self.expand(default, state, at)?),
+                (None, None) => self.globals.value(&arg.key),
+            };
+            text.push_str(&format!(" {}", arg.key));
+            if let Some(value) = &value {
+                text.push_str(&format!("={value}"));
+                state.set_variable(&arg.key, value);
+            }
+            state.args.push((arg.key.clone(), value));
+        }
+        Ok(config_entry(text))
+    }
+
+    fn workdir(
+        &mut self,
+        path: &str,
+        state: &mut StageState,
+        at: &Location,
+    ) -> Result<Option<HistoryEntry>, BuildError> {
+        let path = self.expand(path, state, at)?;
+        // An absolute path is kept as it is written.
+        let written = if path.starts_with('/') {
+            path
+        } else {
+            config::join_workdir(state.cwd(), &path)
+        };
+        let path = config::clean_absolute(&written);
+        let text = format!("WORKDIR {written}");
+        state.config.working_dir = written;
+        if path == "/" {
+            return Ok(config_entry(text));
+        }
+        let user = &state.config.user;
+        let owner = (!user.is_empty()).then(|| Owner::parse(user));
+        let action = FileAction::Mkdir {
+            path,
+            mode: WORKDIR_MODE,
+            owner,
+        };
+        let op = Op::File(FileOp {
+            actions: vec![action],
+        });
+        state.output = Input::Vertex(self.graph.add(op, vec![state.output]));
+        Ok(Some(history::entry(text, false)))
+    }
+}
