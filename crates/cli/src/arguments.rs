@@ -20,7 +20,7 @@ use crate::commands::{inspect, login, network, prune, volume};
 #[command(
     name = "wharf",
     version,
-    disable_help_subcommand = false,
+    disable_version_flag = true,
     subcommand_required = true,
     arg_required_else_help = true
 )]
@@ -31,6 +31,9 @@ pub struct Arguments {
     /// Directory of the client's configuration
     #[arg(long, value_name = "DIRECTORY")]
     pub config: Option<PathBuf>,
+    /// Print the version
+    #[arg(short = 'v', long, action = ArgAction::Version)]
+    pub version: Option<bool>,
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
@@ -76,7 +79,6 @@ fn parse_socket_url(url: &str) -> Result<PathBuf, String> {
 pub enum Command {
     Run(run::RunArgs),
     Exec(exec::ExecArgs),
-    #[command(visible_alias = "list")]
     Ps(list::ListArgs),
     Build(BuildArgs),
     Pull(transfer::PullArgs),
@@ -153,6 +155,10 @@ pub enum Command {
 
 /// `wharf builder …`.
 #[derive(Debug, Subcommand)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "one value exists, for the time of one match"
+)]
 #[allow(missing_docs, reason = "the arguments' types document each command")]
 pub enum BuilderCommand {
     Build(BuildArgs),
@@ -401,6 +407,7 @@ mod tests {
             &["wharf", "stop", "-t", "-1", "a"],
             &["wharf", "image", "layers", "a", "b"],
             &["wharf", "ps", "-n", "-1"],
+            &["wharf", "ps", "--no-trunc=false", "--filter", "label=a=b"],
         ] {
             let parsed = parse(line);
             assert!(parsed.is_ok(), "{line:?}: {}", parsed.unwrap_err());
@@ -412,6 +419,14 @@ mod tests {
             unreachable!()
         };
         assert!(format!("{arguments:?}").contains(r#"["busybox", "ls", "-d"]"#));
+    }
+
+    #[test]
+    fn the_version_has_docker_s_flags() {
+        for flag in ["-v", "--version"] {
+            let error = parse(&["wharf", flag]).unwrap_err();
+            assert_eq!(error.kind(), clap::error::ErrorKind::DisplayVersion);
+        }
     }
 
     #[test]

@@ -174,9 +174,22 @@ impl CliError {
             | Self::SocketPermission { .. }
             | Self::Several(_)
             | Self::Stream { .. } => Some(self.to_string()),
+            Self::Transport { source, .. } => {
+                Some(format!("error: {self}{}", causes(source.source())))
+            }
             other => Some(format!("error: {other}")),
         }
     }
+}
+
+/// Returns the chain of causes, each after a colon: an HTTP error alone does not say which file failed.
+fn causes(mut cause: Option<&(dyn std::error::Error + 'static)>) -> String {
+    let mut text = String::new();
+    while let Some(error) = cause {
+        text.push_str(&format!(": {error}"));
+        cause = error.source();
+    }
+    text
 }
 
 #[cfg(test)]

@@ -2,6 +2,8 @@
 //!
 //! [`main`] is the whole client; the daemon it may be asked to be comes from the caller as a [`DaemonLauncher`].
 
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test fails by panicking"))]
+
 mod archive;
 mod arguments;
 mod commands;

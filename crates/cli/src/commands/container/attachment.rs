@@ -11,6 +11,9 @@ use crate::streams::{self, Connection, Wanted};
 use crate::terminal::{self, RawMode};
 use crate::{exit, signals};
 
+/// Interrupts or terminations after which the client ends although the container goes on (docker's number).
+const INSISTENCE: usize = 3;
+
 /// What is attached to: a container's process or an exec's.
 #[derive(Debug, Clone)]
 pub enum Process {
@@ -61,14 +64,19 @@ impl Attachment {
         } else {
             None
         };
-        let forwarding = if self.signal_proxy {
-            Some(self.forward_signals(client)?)
-        } else {
-            None
-        };
+        let mut forwarding = self
+            .signal_proxy
+            .then(|| self.forward_signals(client))
+            .transpose()?;
         let keys = has_terminal.then(|| DetachKeys::parse(self.detach_keys.as_deref()));
         let result = match raw {
-            None => streams::copy(connection, self.wanted, keys, output).await,
+            None => tokio::select! {
+                result = streams::copy(connection, self.wanted, keys, output) => result,
+                () = ended(&mut forwarding) => Err(CliError::Stream {
+                    code: None,
+                    message: format!("got {INSISTENCE} SIGTERM/SIGINTs, forcefully exiting"),
+                }),
+            },
             Some(raw) => {
                 let mut terminating = signals::terminating()?;
                 let result = tokio::select! {
@@ -109,18 +117,35 @@ impl Attachment {
         })))
     }
 
+    /// Passes signals on; the task ends when the caller insists on ending the client itself.
     fn forward_signals(&self, client: &Client) -> Result<JoinHandle<()>> {
         let mut received = signals::forwarded()?;
         let (client, process) = (client.clone(), self.process.clone());
         Ok(tokio::spawn(async move {
+            let mut insisted = 0;
             while let Some(name) = received.recv().await {
+                insisted += usize::from(matches!(name, "INT" | "TERM"));
+                if insisted == INSISTENCE {
+                    return;
+                }
                 if let Process::Container(id) = &process {
-                    let kill = Request::post(format!("/containers/{}/kill", path_part(id)))
-                        .query("signal", name);
-                    let _ = client.send(kill).await;
+                    let path = format!("/containers/{}/kill", path_part(id));
+                    // The container may have ended meanwhile; then there is nobody to signal.
+                    let _ = client.send(Request::post(path).query("signal", name)).await;
                 }
             }
+            std::future::pending().await
         }))
+    }
+}
+
+/// Returns when the caller insisted on ending the client; never when no signals are passed on.
+async fn ended(forwarding: &mut Option<JoinHandle<()>>) {
+    match forwarding {
+        Some(task) => {
+            let _ = task.await;
+        }
+        None => std::future::pending().await,
     }
 }
 

@@ -38,6 +38,8 @@ pub async fn run_command(session: &mut Session, args: RunArgs) -> Result<()> {
                 _ => EXIT_ENGINE_FAILURE,
             };
             let report = error.report().unwrap_or_default();
+            // The program's name stands where other commands say "error".
+            let report = report.strip_prefix("error: ").unwrap_or(&report);
             let program = session.program.clone();
             session.output.talk(&format!(
                 "{program}: {report}\n\nRun '{program} run --help' for more information"
