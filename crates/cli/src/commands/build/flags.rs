@@ -2,8 +2,6 @@
 
 use clap::Args;
 
-use crate::error::{CliError, Result};
-
 /// Build an image from a Dockerfile
 #[derive(Debug, Args)]
 #[allow(missing_docs, reason = "each flag's help text is its documentation")]
@@ -67,7 +65,7 @@ pub struct BuildArgs {
         hide_env = true
     )]
     pub platform: Option<String>,
-    /// Kind of progress: auto, plain or tty
+    /// How progress looks: auto, plain or tty
     #[arg(long, value_name = "KIND", default_value = "auto")]
     pub progress: String,
     /// Get newer base images even if they are here
@@ -97,16 +95,4 @@ pub struct BuildArgs {
     /// Directory, tar archive, URL, or "-" for standard input
     #[arg(value_name = "PATH|URL|-")]
     pub context: String,
-}
-
-impl BuildArgs {
-    /// Fails for a kind of progress there is not. The steps' text is the same in all of them.
-    pub fn check_progress(&self) -> Result<()> {
-        match self.progress.as_str() {
-            "auto" | "plain" | "tty" => Ok(()),
-            other => Err(CliError::usage(format!(
-                "invalid --progress {other:?}: expected auto, plain or tty"
-            ))),
-        }
-    }
 }

@@ -1,6 +1,7 @@
 //! `wharf build`: flags, context, request (engine-api.md §10).
 
 mod context;
+mod display;
 mod flags;
 mod source;
 
@@ -15,7 +16,7 @@ use crate::error::{CliError, Result};
 use crate::host_files;
 use crate::http::Request;
 use crate::options::{env, limits, misc};
-use crate::progress::{self, Message};
+use crate::progress::{self, Display, Message};
 use crate::session::Session;
 use crate::units;
 
@@ -24,7 +25,8 @@ const CONTEXT_HEADER: &str = "wharf-context";
 
 /// Runs `wharf build`.
 pub async fn build_command(session: &mut Session, args: BuildArgs) -> Result<()> {
-    args.check_progress()?;
+    let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let colour = display::wants_colour(&args.progress, session.output.is_terminal(), no_color)?;
     let context = Context::resolve(&args)?;
     let headers = session.client.ping().await?;
     let reads_in_place = headers
@@ -65,7 +67,17 @@ pub async fn build_command(session: &mut Session, args: BuildArgs) -> Result<()>
     if args.quiet {
         quiet(session, response, &mut note).await?;
     } else {
-        progress::show(response, &mut session.output, note).await?;
+        let mut lines = Display::new(session.output.is_terminal());
+        let output = &mut session.output;
+        progress::read(response, note, |message| {
+            let text = lines.text(message);
+            output.text(&if colour {
+                display::coloured(&text)
+            } else {
+                text
+            })
+        })
+        .await?;
     }
     match (&args.iidfile, id) {
         (Some(path), Some(id)) => host_files::write(Path::new(path), id.as_bytes()),
