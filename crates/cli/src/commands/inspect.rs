@@ -271,118 +271,133 @@ impl Kind {
     }
 
     /// Fields the daemon leaves out when they are empty; asking a template for them is no mistake.
-    fn optional_fields(self) -> &'static [(&'static str, &'static [&'static str])] {
+    fn optional_fields(self) -> OptionalFields {
         match self {
-            Self::Container => &[
-                (
-                    "",
-                    &[
-                        "SizeRw",
-                        "SizeRootFs",
-                        "ImageManifestDescriptor",
-                        "GraphDriver",
-                        "Platform",
-                    ],
-                ),
-                ("State", &["Health", "Error"]),
-                (
-                    "Config",
-                    &[
-                        "Healthcheck",
-                        "ExposedPorts",
-                        "Volumes",
-                        "StopSignal",
-                        "StopTimeout",
-                        "Shell",
-                        "MacAddress",
-                        "NetworkDisabled",
-                        "ArgsEscaped",
-                        "Labels",
-                        "Entrypoint",
-                        "OnBuild",
-                        "Cmd",
-                        "Env",
-                    ],
-                ),
-                (
-                    "HostConfig",
-                    &[
-                        "Mounts",
-                        "Tmpfs",
-                        "Sysctls",
-                        "Init",
-                        "StorageOpt",
-                        "Annotations",
-                        "Ulimits",
-                    ],
-                ),
-                (
-                    "NetworkSettings",
-                    &["IPAddress", "Gateway", "MacAddress", "IPPrefixLen"],
-                ),
-            ],
-            Self::Image => &[
-                (
-                    "",
-                    &[
-                        "RepoTags",
-                        "RepoDigests",
-                        "Parent",
-                        "Comment",
-                        "Author",
-                        "DockerVersion",
-                        "Variant",
-                        "OsVersion",
-                        "VirtualSize",
-                        "GraphDriver",
-                        "Descriptor",
-                        "Manifests",
-                    ],
-                ),
-                (
-                    "Config",
-                    &[
-                        "Healthcheck",
-                        "ExposedPorts",
-                        "Volumes",
-                        "StopSignal",
-                        "Shell",
-                        "Labels",
-                        "Entrypoint",
-                        "Cmd",
-                        "Env",
-                        "User",
-                        "WorkingDir",
-                        "OnBuild",
-                        "ArgsEscaped",
-                    ],
-                ),
-            ],
-            Self::Network => &[(
-                "",
-                &[
-                    "Containers",
-                    "Options",
-                    "Labels",
-                    "Peers",
-                    "Services",
-                    "ConfigFrom",
-                ],
-            )],
-            Self::Volume => &[(
-                "",
-                &[
-                    "CreatedAt",
-                    "Status",
-                    "Labels",
-                    "Options",
-                    "UsageData",
-                    "ClusterVolume",
-                ],
-            )],
+            Self::Container => CONTAINER_FIELDS,
+            Self::Image => IMAGE_FIELDS,
+            Self::Network => NETWORK_FIELDS,
+            Self::Volume => VOLUME_FIELDS,
         }
     }
 }
+
+/// Member names by the object they are in; the empty name is the top level.
+type OptionalFields = &'static [(&'static str, &'static [&'static str])];
+
+const CONTAINER_FIELDS: OptionalFields = &[
+    (
+        "",
+        &[
+            "SizeRw",
+            "SizeRootFs",
+            "ImageManifestDescriptor",
+            "GraphDriver",
+            "Platform",
+        ],
+    ),
+    ("State", &["Health", "Error"]),
+    (
+        "Config",
+        &[
+            "Healthcheck",
+            "ExposedPorts",
+            "Volumes",
+            "StopSignal",
+            "StopTimeout",
+            "Shell",
+            "MacAddress",
+        ],
+    ),
+    (
+        "Config",
+        &[
+            "NetworkDisabled",
+            "ArgsEscaped",
+            "Labels",
+            "Entrypoint",
+            "OnBuild",
+            "Cmd",
+            "Env",
+        ],
+    ),
+    (
+        "HostConfig",
+        &[
+            "Mounts",
+            "Tmpfs",
+            "Sysctls",
+            "Init",
+            "StorageOpt",
+            "Annotations",
+            "Ulimits",
+        ],
+    ),
+    (
+        "NetworkSettings",
+        &["IPAddress", "Gateway", "MacAddress", "IPPrefixLen"],
+    ),
+];
+
+const IMAGE_FIELDS: OptionalFields = &[
+    (
+        "",
+        &[
+            "RepoTags",
+            "RepoDigests",
+            "Parent",
+            "Comment",
+            "Author",
+            "DockerVersion",
+            "Variant",
+            "OsVersion",
+        ],
+    ),
+    (
+        "",
+        &["VirtualSize", "GraphDriver", "Descriptor", "Manifests"],
+    ),
+    (
+        "Config",
+        &[
+            "Healthcheck",
+            "ExposedPorts",
+            "Volumes",
+            "StopSignal",
+            "Shell",
+            "Labels",
+            "Entrypoint",
+            "Cmd",
+        ],
+    ),
+    (
+        "Config",
+        &["Env", "User", "WorkingDir", "OnBuild", "ArgsEscaped"],
+    ),
+];
+
+const NETWORK_FIELDS: OptionalFields = &[(
+    "",
+    &[
+        "Containers",
+        "Options",
+        "Labels",
+        "Peers",
+        "Services",
+        "ConfigFrom",
+    ],
+)];
+
+const VOLUME_FIELDS: OptionalFields = &[(
+    "",
+    &[
+        "CreatedAt",
+        "Status",
+        "Labels",
+        "Options",
+        "UsageData",
+        "ClusterVolume",
+    ],
+)];
 
 fn with_optional_fields(kind: Kind, mut object: Json) -> Json {
     for (parent, names) in kind.optional_fields() {

@@ -90,82 +90,90 @@ pub async fn disk_usage_command(session: &mut Session, args: DiskUsageArgs) -> R
 
 impl Usage {
     fn totals(&self) -> Vec<Total> {
+        vec![
+            self.image_total(),
+            self.container_total(),
+            self.volume_total(),
+            self.cache_total(),
+        ]
+    }
+
+    fn image_total(&self) -> Total {
         let images = self.images.as_deref().unwrap_or_default();
         let used: i64 = images
             .iter()
             .filter(|image| image.containers > 0 && image.size >= 0 && image.shared_size >= 0)
             .map(|image| image.size - image.shared_size)
             .sum();
+        Total {
+            kind: "Images",
+            count: images.len(),
+            active: images.iter().filter(|image| image.containers > 0).count(),
+            size: self.layers_size,
+            reclaimable: (self.layers_size - used).max(0),
+            with_share: true,
+        }
+    }
+
+    fn container_total(&self) -> Total {
         let containers = self.containers.as_deref().unwrap_or_default();
+        let stopped = containers.iter().filter(|container| !container.is_active());
+        Total {
+            kind: "Containers",
+            count: containers.len(),
+            active: containers
+                .iter()
+                .filter(|container| container.is_active())
+                .count(),
+            size: containers.iter().map(ContainerSummary::own_size).sum(),
+            reclaimable: stopped.map(ContainerSummary::own_size).sum(),
+            with_share: true,
+        }
+    }
+
+    fn volume_total(&self) -> Total {
         let volumes = self.volumes.as_deref().unwrap_or_default();
-        let cache = self.build_cache.as_deref().unwrap_or_default();
-        let volume_size = |volume: &Volume| {
+        let size = |volume: &Volume| {
             volume
                 .usage_data
                 .as_ref()
                 .map_or(0, |usage| usage.size.max(0))
         };
-        let is_mounted = |volume: &&Volume| {
+        let is_used = |volume: &&Volume| {
             volume
                 .usage_data
                 .as_ref()
                 .is_some_and(|usage| usage.ref_count > 0)
         };
-        let own_cache = |record: &&CacheRecord| !record.shared;
-        vec![
-            Total {
-                kind: "Images",
-                count: images.len(),
-                active: images.iter().filter(|image| image.containers > 0).count(),
-                size: self.layers_size,
-                reclaimable: (self.layers_size - used).max(0),
-                with_share: true,
-            },
-            Total {
-                kind: "Containers",
-                count: containers.len(),
-                active: containers
-                    .iter()
-                    .filter(|container| container.is_active())
-                    .count(),
-                size: containers.iter().map(ContainerSummary::own_size).sum(),
-                reclaimable: containers
-                    .iter()
-                    .filter(|container| !container.is_active())
-                    .map(ContainerSummary::own_size)
-                    .sum(),
-                with_share: true,
-            },
-            Total {
-                kind: "Local Volumes",
-                count: volumes.len(),
-                active: volumes.iter().filter(is_mounted).count(),
-                size: volumes.iter().map(volume_size).sum(),
-                reclaimable: volumes
-                    .iter()
-                    .filter(|volume| !is_mounted(volume))
-                    .map(volume_size)
-                    .sum(),
-                with_share: true,
-            },
-            Total {
-                kind: "Build Cache",
-                count: cache.len(),
-                active: cache.iter().filter(|record| record.in_use).count(),
-                size: cache
-                    .iter()
-                    .filter(own_cache)
-                    .map(|record| record.size)
-                    .sum(),
-                reclaimable: cache
-                    .iter()
-                    .filter(own_cache)
-                    .filter(|r| !r.in_use)
-                    .map(|r| r.size)
-                    .sum(),
-                with_share: false,
-            },
-        ]
+        Total {
+            kind: "Local Volumes",
+            count: volumes.len(),
+            active: volumes.iter().filter(is_used).count(),
+            size: volumes.iter().map(size).sum(),
+            reclaimable: volumes
+                .iter()
+                .filter(|volume| !is_used(volume))
+                .map(size)
+                .sum(),
+            with_share: true,
+        }
+    }
+
+    /// Records shared with images are counted there.
+    fn cache_total(&self) -> Total {
+        let cache = self.build_cache.as_deref().unwrap_or_default();
+        let own = || cache.iter().filter(|record| !record.shared);
+        Total {
+            kind: "Build Cache",
+            count: cache.len(),
+            active: cache.iter().filter(|record| record.in_use).count(),
+            size: own().map(|record| record.size).sum(),
+            reclaimable: own()
+                .filter(|record| !record.in_use)
+                .map(|record| record.size)
+                .sum(),
+            with_share: false,
+        }
     }
 
     fn verbose(&self) -> String {
