@@ -130,8 +130,9 @@ pub fn tweak(add: &[String], drop: &[String], privileged: bool) -> Result<Vec<St
     if privileged {
         return Ok(all_names());
     }
-    let adds = normalize(add)?;
+    // Drops are looked at first: where both hold a mistake, that one is told.
     let drops = normalize(drop)?;
+    let adds = normalize(add)?;
     let has_all = |names: &[String]| names.iter().any(|name| name == ALL);
     if adds.is_empty() && drops.is_empty() {
         return Ok(default_names());
@@ -193,4 +194,53 @@ pub(crate) fn known_mask() -> u64 {
 /// Returns this process's effective capabilities.
 pub(crate) fn effective_mask() -> u64 {
     privileges::current_sets().map_or(0, |(effective, _)| effective)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn strings(value: &serde_json::Value) -> Vec<String> {
+        let list = value.as_array().map(Vec::as_slice).unwrap_or_default();
+        list.iter()
+            .map(|name| name.as_str().unwrap().to_owned())
+            .collect()
+    }
+
+    #[test]
+    fn recorded_additions_and_drops() {
+        let text = include_str!("../tests/vectors/daemon-misc.json");
+        let file: serde_json::Value = serde_json::from_str(text).unwrap();
+        let mut seen = 0;
+        for vector in file["vectors"].as_array().unwrap() {
+            let input = &vector["input"];
+            let found = match input["fn"].as_str() {
+                Some("caps") => tweak(
+                    &strings(&input["add"]),
+                    &strings(&input["drop"]),
+                    input["privileged"].as_bool().unwrap_or(false),
+                ),
+                Some("normalize_caps") => normalize(&strings(&input["caps"])),
+                _ => continue,
+            };
+            seen += 1;
+            match vector["expected"]["error"].as_str() {
+                Some(error) => assert_eq!(found.unwrap_err().to_string(), error, "{vector}"),
+                // "All" depends on the machine that recorded it.
+                None if strings(&vector["expected"]["caps"]).len() > 30 => {
+                    let expected = strings(&vector["expected"]["caps"]);
+                    let found = found.unwrap();
+                    let lacking: Vec<_> = expected.iter().filter(|n| !found.contains(n)).collect();
+                    let known = all_names();
+                    assert!(lacking.iter().all(|name| !known.contains(name)), "{vector}");
+                }
+                None => assert_eq!(
+                    found.unwrap(),
+                    strings(&vector["expected"]["caps"]),
+                    "{vector}"
+                ),
+            }
+        }
+        assert!(seen > 150, "{seen}");
+    }
 }

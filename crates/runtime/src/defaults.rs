@@ -10,6 +10,8 @@ use wharf_safefs::trusted;
 
 use crate::capabilities;
 
+pub use crate::seccomp::default_profile as seccomp_profile;
+
 /// Size of `/dev/shm` in bytes.
 pub const SHM_SIZE_BYTES: u64 = 64 << 20;
 

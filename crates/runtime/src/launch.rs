@@ -30,6 +30,7 @@ pub async fn launch(
     request: &LaunchRequest,
     network_namespace: Option<BorrowedFd<'_>>,
 ) -> Result<Shim> {
+    crate::warm_cgroups();
     let mut request = request.clone();
     let profile = request
         .spec

@@ -13,21 +13,28 @@ pub mod capabilities;
 mod cgroup;
 mod client;
 pub mod defaults;
+mod detached;
 mod error;
+mod host;
 mod init;
 mod launch;
 mod protocol;
 mod request;
 mod seccomp;
 mod shim;
+pub mod signals;
 mod socket;
 mod state;
 mod sweep;
 mod sys;
+pub mod users;
+mod warm;
 
 pub use cgroup::{BlockIoEntry, CpuStats, MemoryStats, PidsStats, Stats, ThrottlingStats};
 pub use client::Shim;
+pub use detached::{mount_detached, open_root};
 pub use error::{Result, RuntimeError};
+pub use host::{HostInfo, host};
 pub use init::mount_plan::MAX_MOUNTS;
 pub use init::overlay::MAX_LOWER_DIRS;
 pub use launch::launch;
@@ -35,5 +42,7 @@ pub use request::{
     AttachRequest, ExecRequest, ExecStarted, ExitStatus, LaunchRequest, LogConfig, LogDriver,
     RootMount, Started, Stdio,
 };
+pub use seccomp::default_profile as default_seccomp_profile;
 pub use shim::{SHIM_ARGUMENT, shim_main};
 pub use sweep::sweep;
+pub use warm::warm_cgroups;

@@ -109,7 +109,7 @@ fn mount_one(
             sys::fsmount(fs.as_raw_fd(), mount.set & !libc::MOUNT_ATTR_RDONLY)?
         }
     };
-    let directory = sys::fstat(made.as_raw_fd())?.st_mode & libc::S_IFMT == libc::S_IFDIR;
+    let directory = is_directory(made.as_raw_fd())?;
     let resolve = if mount.strict {
         IN_ROOT | libc::RESOLVE_NO_SYMLINKS
     } else {
@@ -118,6 +118,10 @@ fn mount_one(
     position.at_item(Stage::Target, index);
     let target = ensure_target(root, &mount.target, directory, resolve)?;
     position.at_item(Stage::Mount, index);
+    if directory != is_directory(target.as_raw_fd())? {
+        // The kernel would say "invalid argument"; clients look for this.
+        return Err(libc::ENOTDIR);
+    }
     let fd = made.as_raw_fd();
     if matches!(mount.kind, MountKind::Bind(_)) {
         let (propagation, recursive) = mount.propagation.unwrap_or((libc::MS_PRIVATE, true));
@@ -150,6 +154,10 @@ fn mount_one(
         mount.fd.set(made.into_raw_fd());
     }
     Ok(())
+}
+
+fn is_directory(fd: RawFd) -> SysResult<bool> {
+    Ok(sys::fstat(fd)?.st_mode & libc::S_IFMT == libc::S_IFDIR)
 }
 
 fn mount_hierarchy(
@@ -272,8 +280,7 @@ fn mask(root: RawFd, path: &CStr, null: RawFd, empty: &mut Option<OwnedFd>) -> S
         place => place?,
     };
     let clone = libc::OPEN_TREE_CLONE | EMPTY_PATH;
-    let directory = sys::fstat(place.as_raw_fd())?.st_mode & libc::S_IFMT == libc::S_IFDIR;
-    if !directory {
+    if !is_directory(place.as_raw_fd())? {
         let mount = sys::open_tree(null, c"", clone)?;
         // Read-only, so that nobody inside changes mode or owner of the host's node.
         let attributes =

@@ -289,7 +289,7 @@ mod tests {
     }
 
     fn text(path: PathBuf) -> String {
-        trusted::read_to_string(path).unwrap()
+        trusted::read_to_string(path, 1 << 20).unwrap()
     }
 
     #[test]

@@ -559,6 +559,10 @@ impl Server {
         {
             let _ = sys::pidfd_send_signal(process.pidfd.as_raw_fd(), libc::SIGKILL);
         }
+        // A frozen process does not die on version 1.
+        if self.cgroup.is_frozen().unwrap_or(false) {
+            let _ = self.cgroup.thaw();
+        }
         // Nothing more is started.
         self.waiting = None;
     }

@@ -292,3 +292,22 @@ pub fn host_mounts() -> BTreeSet<String> {
     let text = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
     text.lines().map(str::to_owned).collect()
 }
+
+/// Waits until a process is gone.
+pub async fn assert_ends(pid: u32) {
+    for _ in 0..100 {
+        if !Path::new(&format!("/proc/{pid}")).exists() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("process {pid} is still there");
+}
+
+/// Makes sure that no control group of a container is left.
+pub fn assert_nothing_left(fixture: &Fixture) {
+    for controller in std::fs::read_dir("/sys/fs/cgroup").unwrap().flatten() {
+        let group = controller.path().join(format!("wharf-test-{}", fixture.id));
+        assert!(!group.exists(), "{}", group.display());
+    }
+}
