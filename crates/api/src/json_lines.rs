@@ -48,10 +48,7 @@ impl EarlyErrors {
     }
 }
 
-/// Messages to send once the operation succeeded.
-pub(crate) type LastLines = Vec<Message>;
-
-type Operation = Pin<Box<dyn Future<Output = Result<LastLines, Failed>> + Send>>;
+type Operation = Pin<Box<dyn Future<Output = Result<(), Failed>> + Send>>;
 
 /// Runs an operation and answers with its messages as they come.
 ///
@@ -60,7 +57,7 @@ type Operation = Pin<Box<dyn Future<Output = Result<LastLines, Failed>> + Send>>
 pub(crate) async fn run<F, O>(early: EarlyErrors, start: F) -> Answer
 where
     F: FnOnce(ProgressSender) -> O,
-    O: Future<Output = Result<LastLines, Failed>> + Send + 'static,
+    O: Future<Output = Result<(), Failed>> + Send + 'static,
 {
     let (progress, mut messages) = mpsc::unbounded_channel();
     let mut operation: Operation = Box::pin(start(progress));
@@ -102,7 +99,7 @@ impl Writer {
     async fn run(
         mut self,
         first: Option<Progress>,
-        outcome: Option<Result<LastLines, Failed>>,
+        outcome: Option<Result<(), Failed>>,
         messages: mpsc::UnboundedReceiver<Progress>,
         operation: Operation,
     ) {
@@ -113,7 +110,7 @@ impl Writer {
     async fn forward(
         &mut self,
         first: Option<Progress>,
-        mut outcome: Option<Result<LastLines, Failed>>,
+        mut outcome: Option<Result<(), Failed>>,
         mut messages: mpsc::UnboundedReceiver<Progress>,
         mut operation: Operation,
     ) -> Result<(), Gone> {
@@ -132,17 +129,11 @@ impl Writer {
             self.progress(message).await?;
         }
         match outcome {
-            Some(Ok(lines)) => {
-                for line in lines {
-                    self.send(&line).await?;
-                }
-                Ok(())
-            }
             Some(Err(failed)) => {
                 self.send(&Message::error(failed.error.message(), failed.code))
                     .await
             }
-            None => Ok(()),
+            Some(Ok(())) | None => Ok(()),
         }
     }
 

@@ -31,17 +31,9 @@ pub(crate) struct Message {
 
 impl Message {
     /// Makes a text that clients print as it is.
-    pub(crate) fn stream(text: String) -> Self {
+    fn stream(text: String) -> Self {
         Self {
             stream: Some(text),
-            ..Self::default()
-        }
-    }
-
-    /// Makes a status line.
-    pub(crate) fn status(text: String) -> Self {
-        Self {
-            status: Some(text),
             ..Self::default()
         }
     }

@@ -42,7 +42,7 @@ async fn run(call: Call, request: Build, spooled: Option<SpoolFile>) -> Answer {
             code: error.exit_code(),
             error,
         })?;
-        Ok(Vec::new())
+        Ok(())
     })
     .await
 }

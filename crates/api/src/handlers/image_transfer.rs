@@ -5,7 +5,6 @@ use crate::body;
 use crate::call::Call;
 use crate::credentials;
 use crate::json_lines::{self, EarlyErrors, Failed};
-use crate::json_message::Message;
 use crate::limits::MAX_SAVE_NAMES;
 use crate::respond::{self, Answer, Failure};
 use wharf_engine::model::request::{Import, Pull};
@@ -35,7 +34,7 @@ async fn pull(call: Call) -> Answer {
     let engine = call.engine;
     json_lines::run(EarlyErrors::ByStatus, |progress| async move {
         engine.pull_image(request, progress).await?;
-        Ok(Vec::new())
+        Ok(())
     })
     .await
 }
@@ -53,8 +52,9 @@ async fn import(mut call: Call) -> Answer {
     let chunks = body::into_stream(call.body.take());
     let engine = call.engine;
     json_lines::run(EarlyErrors::ByStatus, |progress| async move {
-        let id = engine.import_image(request, chunks, progress).await?;
-        Ok(vec![Message::status(id.to_string())])
+        // The engine tells the new image's ID as the last status.
+        engine.import_image(request, chunks, progress).await?;
+        Ok(())
     })
     .await
 }
@@ -70,7 +70,7 @@ pub(crate) async fn push(call: Call) -> Answer {
         engine
             .push_image(&name, tag.as_deref(), credentials, progress)
             .await?;
-        Ok(Vec::new())
+        Ok(())
     })
     .await
 }
@@ -110,7 +110,7 @@ pub(crate) async fn load(mut call: Call) -> Answer {
             .load_images(chunks, quiet, progress)
             .await
             .map_err(Failed::from)?;
-        Ok(Vec::new())
+        Ok(())
     })
     .await
 }
