@@ -2,7 +2,7 @@
 
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use oci_spec::runtime::LinuxResources;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -19,6 +19,9 @@ use crate::request::{AttachRequest, ExecRequest, ExecStarted, ExitStatus, Starte
 use crate::state;
 
 /// A handle of one container; clones are cheap and name the same container.
+///
+/// Until it is started a container lives only as long as the handle [`crate::launch`] returned, so
+/// that a start which is given up leaves nothing behind; with `stop_on_disconnect` also after.
 #[derive(Debug, Clone)]
 pub struct Shim {
     inner: Arc<Inner>,
@@ -29,8 +32,10 @@ struct Inner {
     state_dir: PathBuf,
     pid: u32,
     cgroup: Cgroup,
-    /// The container lives as long as this, if it was launched so.
-    _launcher: Option<UnixStream>,
+    /// The container lives as long as this: until its start, or as long as it runs if it was
+    /// launched so.
+    launcher: Mutex<Option<UnixStream>>,
+    stop_on_disconnect: bool,
 }
 
 impl Shim {
@@ -39,13 +44,15 @@ impl Shim {
         pid: u32,
         cgroup_path: &str,
         launcher: Option<UnixStream>,
+        stop_on_disconnect: bool,
     ) -> Result<Self> {
         Ok(Self {
             inner: Arc::new(Inner {
                 state_dir: state_dir.to_path_buf(),
                 pid,
                 cgroup: Cgroup::new(cgroup_path, false)?,
-                _launcher: launcher,
+                launcher: Mutex::new(launcher),
+                stop_on_disconnect,
             }),
         })
     }
@@ -60,7 +67,7 @@ impl Shim {
         };
         let found: Option<ShimState> = state::read(state_dir, STATE_NAME)?;
         let found = found.ok_or_else(lost)?;
-        let shim = Self::new(state_dir, found.init_pid, &found.cgroup_path, None)?;
+        let shim = Self::new(state_dir, found.init_pid, &found.cgroup_path, None, false)?;
         let alive = state::start_ticks(found.shim_pid).ok() == Some(found.shim_start_ticks);
         if alive || shim.exit_file()?.is_some() {
             Ok(shim)
@@ -85,7 +92,13 @@ impl Shim {
     /// [`RuntimeError::Start`] with the text clients know; the container has ended then.
     pub async fn start(&self) -> Result<Started> {
         match self.ask(&Request::Start).await? {
-            Response::Started(started) => Ok(started),
+            Response::Started(started) => {
+                if !self.inner.stop_on_disconnect {
+                    let mut launcher = self.inner.launcher.lock();
+                    launcher.as_deref_mut().ok().and_then(Option::take);
+                }
+                Ok(started)
+            }
             other => Err(unexpected(other)),
         }
     }

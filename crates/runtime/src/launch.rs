@@ -21,8 +21,8 @@ const EXECUTABLE_VARIABLE: &str = "WHARF_SHIM_EXE";
 
 /// Spawns a shim, which sets the container up to just before exec ("created").
 ///
-/// The network namespace is entered if given; else the spec's own list counts. With
-/// `stop_on_disconnect` the container lives as long as the returned handle and its clones.
+/// The network namespace is entered if given; else the spec's own list counts. Dropping the future
+/// or the handle before the start takes the container down again.
 ///
 /// # Errors
 /// [`RuntimeError::Start`] for what fails inside, with the text clients know; nothing is left behind.
@@ -64,9 +64,15 @@ pub async fn launch(
     send_parts(&mut launcher, body, filter_bytes).await?;
     match receive_message(&mut launcher).await? {
         Response::Created { pid } => {
-            let keep = message.request.stop_on_disconnect.then_some(launcher);
             let request = &message.request;
-            Shim::new(&request.state_dir, pid, &request.cgroup_path, keep)
+            let keep = request.stop_on_disconnect;
+            Shim::new(
+                &request.state_dir,
+                pid,
+                &request.cgroup_path,
+                Some(launcher),
+                keep,
+            )
         }
         Response::Failed(failure) => Err(failure.into()),
         other => Err(RuntimeError::Protocol {

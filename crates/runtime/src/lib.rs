@@ -7,7 +7,7 @@
 //!
 //! Nothing of a container is ever mounted in the host's mount namespace.
 
-#![cfg_attr(test, allow(clippy::unwrap_used))]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::print_stderr))]
 
 pub mod capabilities;
 mod cgroup;
@@ -42,7 +42,6 @@ pub use request::{
     AttachRequest, ExecRequest, ExecStarted, ExitStatus, LaunchRequest, LogConfig, LogDriver,
     RootMount, Started, Stdio,
 };
-pub use seccomp::default_profile as default_seccomp_profile;
 pub use shim::{SHIM_ARGUMENT, shim_main};
 pub use sweep::sweep;
 pub use warm::warm_cgroups;

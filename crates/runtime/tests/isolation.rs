@@ -1,6 +1,6 @@
 //! What a container sees and may do.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::print_stderr)]
 
 mod common;
 
@@ -260,4 +260,107 @@ async fn detached_mounts_show_the_same_files() {
             .difference(&before)
             .any(|line| line.contains(&own))
     );
+}
+
+fn namespaces(json: &str) -> Option<Vec<oci_spec::runtime::LinuxNamespace>> {
+    Some(serde_json::from_str(json).unwrap())
+}
+
+#[tokio::test]
+async fn a_cgroup_namespace_hides_where_the_group_lies() {
+    if !can_run() {
+        return;
+    }
+    let mut fixture = Fixture::shell("grep pids /proc/self/cgroup");
+    let json =
+        r#"[{"type":"pid"},{"type":"ipc"},{"type":"uts"},{"type":"network"},{"type":"cgroup"}]"#;
+    fixture.linux().set_namespaces(namespaces(json));
+    let output = fixture.output().await;
+    assert!(output.trim_end().ends_with(":pids:/"), "{output}");
+}
+
+#[tokio::test]
+async fn without_a_pid_namespace_all_ends_with_the_first_process() {
+    if !can_run() {
+        return;
+    }
+    let mut fixture = Fixture::shell("sleep 1000 & echo $!");
+    let json = r#"[{"type":"ipc"},{"type":"uts"},{"type":"network"}]"#;
+    fixture.linux().set_namespaces(namespaces(json));
+    let begin = std::time::Instant::now();
+    let output = fixture.output().await;
+    common::assert_ends(output.trim().parse().unwrap()).await;
+    assert!(begin.elapsed().as_secs() < 2);
+    common::assert_nothing_left(&fixture);
+}
+
+#[tokio::test]
+async fn namespaces_of_another_container_are_joined() {
+    if !can_run() {
+        return;
+    }
+    let first = Fixture::new(&["sleep", "1000"]);
+    let shim = first.launch().await.unwrap();
+    shim.start().await.unwrap();
+    let mut second = Fixture::shell(
+        "ps -o pid,args | grep -c '[s]leep 1000'; hostname; readlink /proc/self/ns/net",
+    );
+    let pid = shim.pid();
+    let json = format!(
+        r#"[{{"type":"pid","path":"/proc/{pid}/ns/pid"}},{{"type":"uts","path":"/proc/{pid}/ns/uts"}},{{"type":"network","path":"/proc/{pid}/ns/net"}},{{"type":"ipc"}}]"#
+    );
+    second
+        .linux()
+        .set_namespaces(namespaces(&json))
+        .set_sysctl(None);
+    second.request.spec.set_hostname(None);
+    let network = std::fs::read_link(format!("/proc/{pid}/ns/net")).unwrap();
+    let output = second.output().await;
+    assert_eq!(output, format!("1\nbox\n{}\n", network.display()));
+    // The same by descriptor.
+    let descriptor = std::fs::File::open(format!("/proc/{pid}/ns/net")).unwrap();
+    let mut third = Fixture::shell("[ $(readlink /proc/self/ns/net) = \"$WANTED\" ]");
+    let mut environment = third.process().env().clone().unwrap();
+    environment.push(format!("WANTED={}", network.display()));
+    third.process().set_env(Some(environment));
+    third.linux().set_sysctl(None);
+    let fd = std::os::fd::AsFd::as_fd(&descriptor);
+    let joined = wharf_runtime::launch(&third.request, Some(fd))
+        .await
+        .unwrap();
+    joined.start().await.unwrap();
+    assert_eq!(joined.wait().await.unwrap().code, 0);
+    joined.release().await.unwrap();
+    shim.release().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_container_that_is_never_started_goes_with_its_handle() {
+    if !can_run() {
+        return;
+    }
+    let fixture = Fixture::new(&["true"]);
+    let shim = fixture.launch().await.unwrap();
+    let pid = shim.pid();
+    drop(shim);
+    common::assert_ends(pid).await;
+}
+
+#[tokio::test]
+async fn a_filter_is_in_force() {
+    if !can_run() {
+        return;
+    }
+    let mut fixture = Fixture::shell("unshare -U true; mount -t tmpfs x /tmp; true");
+    let names = capabilities::default_names();
+    fixture
+        .linux()
+        .set_seccomp(Some(defaults::seccomp_profile(&names)));
+    let ran = fixture.run().await.unwrap();
+    assert!(
+        ran.stderr.contains("Operation not permitted"),
+        "{}",
+        ran.stderr
+    );
+    assert_eq!(ran.status.code, 0);
 }

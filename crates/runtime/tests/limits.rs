@@ -1,6 +1,6 @@
 //! Limits, freezing, figures.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::print_stderr)]
 
 mod common;
 

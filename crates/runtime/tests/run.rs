@@ -1,6 +1,6 @@
 //! Containers from launch to release.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::print_stderr)]
 
 mod common;
 

@@ -1,6 +1,6 @@
 //! Figures, printed: `cargo test --release -p wharf-runtime --test speed -- --ignored --nocapture`.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::print_stderr)]
 
 mod common;
 

@@ -1,6 +1,6 @@
 //! Attached clients, terminals, exec, input.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::print_stderr)]
 
 mod common;
 

@@ -53,6 +53,9 @@ impl Position {
 }
 
 /// Runs the container's first process; does not return.
+///
+/// Never inlined: its path buffers would become part of the shim's own stack for good.
+#[inline(never)]
 pub fn run_init(plan: &InitPlan, sync: RawFd) -> ! {
     let mut position = Position::new();
     let result = set_up(plan, sync, &mut position)
@@ -62,6 +65,7 @@ pub fn run_init(plan: &InitPlan, sync: RawFd) -> ! {
 }
 
 /// Runs one more process of a container; does not return. `namespaces` is a pidfd of its first.
+#[inline(never)]
 pub fn run_exec(process: &ProcessPlan, namespaces: RawFd, sync: RawFd) -> ! {
     let mut position = Position::new();
     let result = join_container(process, namespaces, sync, &mut position)

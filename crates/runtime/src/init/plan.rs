@@ -206,9 +206,13 @@ impl ProcessPlan {
 }
 
 fn refuse_unsupported(process: &Process) -> Result<()> {
+    let asks = |name: &Option<String>| {
+        let name = name.as_deref();
+        name.is_some_and(|name| !matches!(name, "" | "unconfined"))
+    };
     let unsupported = [
-        (process.apparmor_profile().is_some(), "an AppArmor profile"),
-        (process.selinux_label().is_some(), "an SELinux label"),
+        (asks(process.apparmor_profile()), "an AppArmor profile"),
+        (asks(process.selinux_label()), "an SELinux label"),
         (process.io_priority().is_some(), "an I/O priority"),
         (process.scheduler().is_some(), "a scheduler policy"),
         (

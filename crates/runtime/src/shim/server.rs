@@ -34,7 +34,11 @@ pub struct Server {
     seccomp: Option<SeccompFilter>,
     listener: UnixListener,
     signals: OwnedFd,
+    /// Until the start, and with `stop_on_disconnect` after it, the container lives as long as this.
     launcher: Option<OwnedFd>,
+    /// Keeps the container's mounts until the shim ends: taking them down takes milliseconds (and
+    /// an overlay's upper directory may be written back), which would delay the exit status.
+    _mount_namespace: OwnedFd,
     /// The container's own process until it is started.
     waiting: Option<Spawned>,
     /// The container's own process first, then execs.
@@ -77,6 +81,8 @@ impl Server {
             .pidfd
             .try_clone()
             .map_err(|error| RuntimeError::io("duplicate a descriptor", error))?;
+        let path = format!("/proc/{}/ns/mnt", spawned.pid);
+        let mount_namespace = OwnedFd::from(wharf_safefs::trusted::open(path)?);
         let mut process = Process::new(0, None, spawned.pid, pidfd, streams, request.stdio);
         process.log = log;
         Ok(Self {
@@ -88,6 +94,7 @@ impl Server {
             listener: listen(&request.state_dir)?,
             signals: open_signals()?,
             launcher: None,
+            _mount_namespace: mount_namespace,
             waiting: Some(spawned),
             processes: vec![process],
             connections: Vec::new(),
@@ -103,12 +110,9 @@ impl Server {
         let created = Response::Created {
             pid: pid.unsigned_abs(),
         };
+        // A launcher that is gone by now is noticed in the loop.
         let _ = super::send_all(launcher.as_raw_fd(), &protocol::encode(&created));
-        if self.stop_on_disconnect {
-            self.launcher = Some(launcher);
-        } else {
-            drop(launcher);
-        }
+        self.launcher = Some(launcher);
         release_memory();
         let mut polled = Vec::new();
         let mut sources = Vec::new();
@@ -124,7 +128,7 @@ impl Server {
             }
             self.settle();
             self.connections.retain(|connection| {
-                !connection.dead && !(connection.closing && !connection.has_held())
+                !connection.dead && (!connection.closing || connection.has_held())
             });
         }
         0
@@ -413,6 +417,9 @@ impl Server {
                 });
             }
             return Err(error);
+        }
+        if !self.stop_on_disconnect {
+            self.launcher = None;
         }
         release_memory();
         Ok(Started {
