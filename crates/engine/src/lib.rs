@@ -1,1 +1,32 @@
-//! This room is not furnished yet.
+//! The use cases: containers, images, volumes, networks, builds and events.
+//!
+//! One [`Engine`] serves one data root. It knows no wire format: callers hand in and get the types
+//! of [`model`]. Reads are answered from snapshots in memory and never wait for a container, a disk
+//! or a network (DESIGN invariant 6); everything that can block runs on blocking threads.
+
+mod build;
+mod byte_stream;
+mod change;
+mod clock;
+mod container;
+mod engine;
+mod error;
+mod events;
+mod exec;
+mod fetch;
+mod filters;
+mod host;
+mod identity;
+mod image;
+pub mod model;
+mod name_pattern;
+mod network;
+mod prune;
+mod restore;
+mod system;
+mod volumes;
+
+pub use byte_stream::ByteStream;
+pub use container::archive::ArchivePut;
+pub use engine::{DEFAULT_ROOT, Engine, EngineOptions, instance_name};
+pub use error::{EngineError, ErrorKind, Result};

@@ -190,11 +190,11 @@ impl Network {
         counters::of_process(pid)
     }
 
-    /// Removes bridge, host interfaces and table. A daemon that stops never calls it.
+    /// Removes bridge, host interfaces and table; only for a network that no container is on.
     ///
     /// # Errors
     /// [`NetworkError::Netlink`], [`NetworkError::Ruleset`].
-    pub fn destroy(self) -> Result<(), NetworkError> {
+    pub fn destroy(&self) -> Result<(), NetworkError> {
         let mut netlink =
             Netlink::open().map_err(NetworkError::netlink("open a netlink socket"))?;
         let swept = bridge::sweep(&mut netlink, self.bridge, &HashSet::new());

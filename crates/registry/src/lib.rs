@@ -7,6 +7,7 @@
 mod auth;
 mod blob;
 mod challenge;
+mod check;
 mod client;
 mod credentials;
 mod endpoint;

@@ -1,0 +1,393 @@
+//! What the build room asks of the engine: base images, views of layers, running steps, fetching.
+
+use crate::byte_stream::ChunkReader;
+use crate::container::registry::Entry;
+use crate::container::{files, runtime_error, spec};
+use crate::engine::Engine;
+use crate::error::{EngineError, ErrorKind, Result};
+use crate::model::container::Container;
+use crate::model::host_config::{HostConfig, Resources, Ulimit};
+use crate::model::request::Build;
+use crate::model::view::ProgressSender;
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use tokio::io::AsyncReadExt;
+use tokio::runtime::Handle;
+use wharf_build::{BaseImage, Fetched, Host, HostError, OutputStream, RunOutcome, RunStep};
+use wharf_image::{ContainerConfig, Platform, Reference};
+use wharf_registry::Credentials;
+use wharf_runtime::{LaunchRequest, RootMount, Shim, Stdio};
+use wharf_safefs::{Root, trusted};
+
+/// How often a running step looks whether its build was cancelled.
+const CANCEL_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Serves one build.
+pub(super) struct BuildHost {
+    engine: Arc<Engine>,
+    runtime: Handle,
+    cancelled: Arc<AtomicBool>,
+    progress: ProgressSender,
+    credentials: BTreeMap<String, Credentials>,
+    host_config: HostConfig,
+}
+
+impl BuildHost {
+    /// Remembers what every step of the build needs.
+    pub(super) fn new(
+        engine: Arc<Engine>,
+        request: &Build,
+        cancelled: Arc<AtomicBool>,
+        progress: ProgressSender,
+    ) -> Self {
+        let host_config = step_limits(
+            &request.resources,
+            &request.ulimits,
+            request.shm_size_bytes,
+            &request.extra_hosts,
+        );
+        Self {
+            engine,
+            runtime: Handle::current(),
+            cancelled,
+            progress,
+            credentials: request.credentials.clone(),
+            host_config,
+        }
+    }
+
+    fn credentials_for(&self, reference: &Reference) -> Credentials {
+        let domain = reference.domain();
+        let aliases: &[&str] = if domain == "docker.io" {
+            &[
+                "https://index.docker.io/v1/",
+                "index.docker.io",
+                "docker.io",
+            ]
+        } else {
+            &[]
+        };
+        let known = std::iter::once(domain)
+            .chain(aliases.iter().copied())
+            .find_map(|key| self.credentials.get(key));
+        known.cloned().unwrap_or_default()
+    }
+
+    fn find_base(&self, name: &str, pull: bool, platform: Option<&Platform>) -> Result<BaseImage> {
+        let reference = crate::image::naming::parse(name).map(Reference::with_default_tag);
+        let local = self.engine.find_image(name);
+        let image = match (local, reference) {
+            (Ok(image), _) if !pull => image,
+            (Ok(image), Err(_)) => image,
+            (local, Ok(reference)) => {
+                let platform = platform.cloned().unwrap_or_else(Platform::host);
+                let credentials = self.credentials_for(&reference);
+                let pulled = self.runtime.block_on(self.engine.pull_one(
+                    &reference,
+                    &platform,
+                    &credentials,
+                    &self.progress,
+                ));
+                match (pulled, local) {
+                    (Ok(_), _) => self.engine.find_image(name)?,
+                    (Err(error), Ok(_) | Err(_)) => return Err(error),
+                }
+            }
+            (Err(error), Err(_)) => return Err(error),
+        };
+        Ok(BaseImage {
+            id: image.id,
+            config: image.config,
+        })
+    }
+
+    fn run_step(
+        &self,
+        step: &RunStep,
+        output: &mut dyn FnMut(OutputStream, &[u8]),
+    ) -> Result<RunOutcome> {
+        let work = StepDirectory::make(&self.engine, &step.id)?;
+        let entry = Entry::new(self.step_container(step, &work.0));
+        let namespace = self.step_network(&entry)?;
+        let outcome = self.launch_step(step, &entry, namespace, output);
+        self.engine.leave_network(&entry);
+        outcome
+    }
+
+    /// Describes a step as the container that it is.
+    fn step_container(&self, step: &RunStep, directory: &Path) -> Container {
+        let mut host_config = self.host_config.clone();
+        host_config.network_mode = match step.network.as_str() {
+            "" | "default" => "bridge".to_owned(),
+            other => other.to_owned(),
+        };
+        let (path, args) = step
+            .args
+            .split_first()
+            .map_or((String::new(), Vec::new()), |(path, args)| {
+                (path.clone(), args.to_vec())
+            });
+        let short = step.id.get(..12).unwrap_or(&step.id).to_owned();
+        let endpoint = crate::model::container::NetworkEndpoint::default();
+        Container {
+            id: step.id.clone(),
+            name: short.clone(),
+            path,
+            args,
+            config: ContainerConfig {
+                hostname: short,
+                user: step.user.clone(),
+                env: step.env.clone(),
+                working_dir: step.cwd.clone(),
+                ..ContainerConfig::default()
+            },
+            networks: [(host_config.network_mode.clone(), endpoint)].into(),
+            host_config,
+            directory: directory.to_string_lossy().into_owned(),
+            ..Container::default()
+        }
+    }
+
+    fn step_network(&self, entry: &Entry) -> Result<Option<OwnedFd>> {
+        let container = entry.snapshot();
+        let namespace = match container.host_config.network_mode.as_str() {
+            "bridge" => Some(self.engine.join_bridge(entry)?),
+            "none" => Some(
+                self.engine
+                    .network
+                    .new_namespace()
+                    .map_err(crate::network::network_error)?,
+            ),
+            "host" => None,
+            other => {
+                return Err(EngineError::invalid(format!(
+                    "network mode {other:?} is not supported in a build: use default, none or host"
+                )));
+            }
+        };
+        files::write(&self.engine, &entry.snapshot(), None)?;
+        Ok(namespace)
+    }
+
+    fn launch_step(
+        &self,
+        step: &RunStep,
+        entry: &Entry,
+        namespace: Option<OwnedFd>,
+        output: &mut dyn FnMut(OutputStream, &[u8]),
+    ) -> Result<RunOutcome> {
+        let container = entry.snapshot();
+        let spec = {
+            let view = overlay(&step.lower_dirs, &step.upper, &step.work)?;
+            spec::build(&self.engine, &container, &view)?
+        };
+        let request = LaunchRequest {
+            id: step.id.clone(),
+            state_dir: self.engine.state_dir(&step.id),
+            spec,
+            root: RootMount::Overlay {
+                lower_dirs: step.lower_dirs.clone(),
+                upper: Some(step.upper.clone()),
+                work: Some(step.work.clone()),
+                volatile: true,
+            },
+            stdio: Stdio {
+                tty: false,
+                open_stdin: false,
+                stdin_once: false,
+                console_size: None,
+            },
+            log: None,
+            cgroup_path: format!("/{}/build-{}", self.engine.instance, step.id),
+            init: false,
+            stop_on_disconnect: true,
+        };
+        self.runtime.block_on(async {
+            let shim = wharf_runtime::launch(&request, namespace.as_ref().map(AsFd::as_fd))
+                .await
+                .map_err(runtime_error("cannot run the step"))?;
+            let outcome = self.follow_step(&shim, output).await;
+            // What cannot be cleaned now is swept at the next start.
+            let _swept_later = shim.release().await;
+            outcome
+        })
+    }
+
+    async fn follow_step(
+        &self,
+        shim: &Shim,
+        output: &mut dyn FnMut(OutputStream, &[u8]),
+    ) -> Result<RunOutcome> {
+        let attach = wharf_runtime::AttachRequest {
+            stdin: false,
+            stdout: true,
+            stderr: true,
+        };
+        let mut stream = shim
+            .attach(attach)
+            .await
+            .map_err(runtime_error("cannot read the step's output"))?;
+        shim.start()
+            .await
+            .map_err(runtime_error("cannot run the step"))?;
+        let mut tick = tokio::time::interval(CANCEL_INTERVAL);
+        let mut header = [0u8; 8];
+        let mut filled = 0;
+        loop {
+            let rest = header.get_mut(filled..).unwrap_or_default();
+            tokio::select! {
+                count = stream.read(rest) => match count {
+                    Ok(0) | Err(_) => break,
+                    Ok(count) => filled += count,
+                },
+                _ = tick.tick() => {
+                    if self.cancelled.load(Ordering::SeqCst) {
+                        shim.signal(9, true).await.map_err(runtime_error("cannot stop the step"))?;
+                        break;
+                    }
+                }
+            }
+            if filled == header.len() {
+                filled = 0;
+                let length =
+                    u32::from_be_bytes([header[4], header[5], header[6], header[7]]) as usize;
+                let mut bytes = vec![0u8; length];
+                if stream.read_exact(&mut bytes).await.is_err() {
+                    break;
+                }
+                output(
+                    if header[0] == 2 {
+                        OutputStream::Stderr
+                    } else {
+                        OutputStream::Stdout
+                    },
+                    &bytes,
+                );
+            }
+        }
+        let status = shim
+            .wait()
+            .await
+            .map_err(runtime_error("cannot wait for the step"))?;
+        Ok(RunOutcome {
+            exit_code: status.code,
+            oom_killed: status.oom_killed,
+        })
+    }
+}
+
+impl Host for BuildHost {
+    fn base_image(
+        &self,
+        reference: &str,
+        pull: bool,
+        platform: Option<&Platform>,
+    ) -> std::result::Result<BaseImage, HostError> {
+        self.find_base(reference, pull, platform)
+            .map_err(Into::into)
+    }
+
+    fn view(&self, lower_dirs: &[PathBuf]) -> std::result::Result<Root, HostError> {
+        let mount = RootMount::Overlay {
+            lower_dirs: lower_dirs.to_vec(),
+            upper: None,
+            work: None,
+            volatile: false,
+        };
+        let fd = wharf_runtime::mount_detached(&mount, true)
+            .map_err(runtime_error("cannot mount the layers"))?;
+        Ok(Root::from_fd(fd))
+    }
+
+    fn writable_view(
+        &self,
+        lower_dirs: &[PathBuf],
+        upper: &Path,
+        work: &Path,
+    ) -> std::result::Result<Root, HostError> {
+        overlay(lower_dirs, upper, work).map_err(Into::into)
+    }
+
+    fn run(
+        &self,
+        step: &RunStep,
+        output: &mut dyn FnMut(OutputStream, &[u8]),
+    ) -> std::result::Result<RunOutcome, HostError> {
+        self.run_step(step, output).map_err(Into::into)
+    }
+
+    fn fetch(&self, url: &str) -> std::result::Result<Fetched, HostError> {
+        let stream = self.runtime.block_on(crate::fetch::fetch(url))?;
+        let path = url.split(['?', '#']).next().unwrap_or_default();
+        let file_name = path.rsplit('/').next().unwrap_or_default().to_owned();
+        Ok(Fetched {
+            body: Box::new(ChunkReader::new(stream)),
+            file_name,
+            last_modified: None,
+        })
+    }
+
+    fn is_cancelled(&self) -> bool {
+        self.cancelled.load(Ordering::SeqCst)
+    }
+}
+
+fn overlay(lower_dirs: &[PathBuf], upper: &Path, work: &Path) -> Result<Root> {
+    let mount = RootMount::Overlay {
+        lower_dirs: lower_dirs.to_vec(),
+        upper: Some(upper.to_owned()),
+        work: Some(work.to_owned()),
+        volatile: false,
+    };
+    let fd = wharf_runtime::mount_detached(&mount, false)
+        .map_err(runtime_error("cannot mount the step's files"))?;
+    Ok(Root::from_fd(fd))
+}
+
+fn step_limits(
+    resources: &Resources,
+    ulimits: &[Ulimit],
+    shm_size_bytes: i64,
+    extra_hosts: &[String],
+) -> HostConfig {
+    HostConfig {
+        resources: resources.clone(),
+        ulimits: ulimits.to_vec(),
+        shm_size_bytes: if shm_size_bytes > 0 {
+            shm_size_bytes
+        } else {
+            crate::container::defaults::DEFAULT_SHM_BYTES
+        },
+        extra_hosts: extra_hosts.to_vec(),
+        ipc_mode: "private".to_owned(),
+        cgroupns_mode: if crate::host::host().is_cgroup_v2() {
+            "private".to_owned()
+        } else {
+            "host".to_owned()
+        },
+        ..HostConfig::default()
+    }
+}
+
+/// The directory of a step's name files; gone with the step.
+struct StepDirectory(PathBuf);
+
+impl StepDirectory {
+    fn make(engine: &Engine, id: &str) -> Result<Self> {
+        let path = engine.spool_dir().join(format!("step-{id}"));
+        trusted::create_dir_all(&path, 0o700).map_err(|e| {
+            EngineError::wrap(ErrorKind::Internal, "cannot make the step's directory", e)
+        })?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for StepDirectory {
+    fn drop(&mut self) {
+        let _swept_at_the_next_start = trusted::remove_all(&self.0);
+    }
+}

@@ -1,0 +1,226 @@
+//! Builds: the build room's steps with this engine's images, network and runtime.
+
+mod host;
+mod lines;
+
+use crate::engine::{Engine, blocking};
+use crate::error::{EngineError, ErrorKind, Result};
+use crate::image::naming;
+use crate::model::request::{Build, BuildContext};
+use crate::model::view::{Progress, ProgressSender};
+use host::BuildHost;
+use lines::Lines;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use wharf_build::{BuildError, BuildRequest, ContextSource};
+use wharf_image::{ImageId, Reference};
+
+/// Cancels a build when its future is dropped (the client went away).
+struct CancelOnDrop(Arc<AtomicBool>);
+
+impl Drop for CancelOnDrop {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
+impl Engine {
+    /// Builds an image and names it; messages are docker's classic build lines (spec engine-api §10).
+    ///
+    /// Dropping the future cancels the build.
+    ///
+    /// # Errors
+    /// Dockerfile mistakes and failing steps; nothing of a failed build is kept but its cached steps.
+    pub async fn build(
+        self: &Arc<Self>,
+        request: Build,
+        progress: ProgressSender,
+    ) -> Result<ImageId> {
+        let names = parse_names(&request.tags)?;
+        let cancelled = Arc::new(AtomicBool::new(false));
+        let _cancel_on_drop = CancelOnDrop(Arc::clone(&cancelled));
+        let context = self.context(&request).await?;
+        let quiet = request.quiet;
+        let host = BuildHost::new(Arc::clone(self), &request, cancelled, progress.clone());
+        let engine = Arc::clone(self);
+        let id = {
+            let progress = progress.clone();
+            blocking(move || {
+                let build = build_request(request, context);
+                let mut lines = Lines::new(progress, quiet, build.remove_said);
+                let built =
+                    wharf_build::build(&engine.store, &host, &build.request, &mut |event| {
+                        lines.event(event)
+                    });
+                lines.finish(built.is_ok());
+                built.map(|built| built.image).map_err(build_error)
+            })
+            .await?
+        };
+        let say = |text: String| {
+            let _client_gone = progress.send(Progress::Stream(text));
+        };
+        if quiet {
+            say(format!("{id}\n"));
+        } else {
+            say(format!("Successfully built {}\n", id.short()));
+        }
+        for name in names {
+            self.tag_reference(&name, &id).await?;
+            if !quiet {
+                say(format!("Successfully tagged {}\n", name.familiar()));
+            }
+        }
+        Ok(id)
+    }
+
+    /// Brings the context to where the build room can read it.
+    async fn context(self: &Arc<Self>, request: &Build) -> Result<OpenedContext> {
+        match &request.context {
+            BuildContext::Directory(path) => {
+                Ok(OpenedContext::plain(ContextSource::Directory(path.clone())))
+            }
+            BuildContext::Tar(path) => Ok(OpenedContext::plain(ContextSource::Tar(path.clone()))),
+            BuildContext::Dockerfile(bytes) => Ok(OpenedContext {
+                source: ContextSource::Empty,
+                dockerfile: Some(bytes.clone()),
+                spooled: None,
+            }),
+            BuildContext::Remote(url) => self.remote_context(url).await,
+        }
+    }
+
+    /// Fetches a remote context: plain text is a Dockerfile, everything else a tar.
+    async fn remote_context(self: &Arc<Self>, url: &str) -> Result<OpenedContext> {
+        if !url.starts_with("http://") && !url.starts_with("https://")
+            || url.ends_with(".git")
+            || url.contains(".git#")
+        {
+            return Err(EngineError::not_implemented(format!(
+                "build contexts from git are not supported yet: {url}"
+            )));
+        }
+        let mut body = crate::fetch::fetch(url).await?;
+        let spool = self
+            .spool_dir()
+            .join(format!("context-{}", crate::identity::random_id()?));
+        let mut file = wharf_safefs::trusted::create(&spool, 0o600).map_err(
+            crate::container::create::fs_error("cannot store the context"),
+        )?;
+        let mut head = Vec::new();
+        while let Some(chunk) = body.recv().await {
+            let chunk = chunk.map_err(|e| {
+                EngineError::wrap(ErrorKind::Invalid, format!("cannot fetch {url}"), e)
+            })?;
+            if head.len() < 1024 {
+                head.extend_from_slice(chunk.get(..chunk.len().min(1024)).unwrap_or_default());
+            }
+            std::io::Write::write_all(&mut file, &chunk).map_err(|e| {
+                EngineError::wrap(ErrorKind::Internal, "cannot store the context", e)
+            })?;
+        }
+        if is_text(&head) {
+            let bytes = wharf_safefs::trusted::read_limited(
+                &spool,
+                wharf_dockerfile::MAX_FILE_BYTES as u64,
+            )
+            .map_err(crate::container::create::fs_error(
+                "cannot read the fetched Dockerfile",
+            ))?;
+            return Ok(OpenedContext {
+                source: ContextSource::Empty,
+                dockerfile: Some(bytes),
+                spooled: Some(SpoolFile(spool)),
+            });
+        }
+        Ok(OpenedContext {
+            source: ContextSource::Tar(spool.clone()),
+            dockerfile: None,
+            spooled: Some(SpoolFile(spool)),
+        })
+    }
+}
+
+struct OpenedContext {
+    source: ContextSource,
+    dockerfile: Option<Vec<u8>>,
+    spooled: Option<SpoolFile>,
+}
+
+impl OpenedContext {
+    fn plain(source: ContextSource) -> Self {
+        Self {
+            source,
+            dockerfile: None,
+            spooled: None,
+        }
+    }
+}
+
+/// Removes a fetched context when the build is over.
+struct SpoolFile(PathBuf);
+
+impl Drop for SpoolFile {
+    fn drop(&mut self) {
+        let _swept_at_the_next_start = wharf_safefs::trusted::remove_all(&self.0);
+    }
+}
+
+fn is_text(head: &[u8]) -> bool {
+    !head.contains(&0)
+        && !head.starts_with(&[0x1f, 0x8b])
+        && std::str::from_utf8(head.get(..head.len().min(512)).unwrap_or_default()).is_ok()
+}
+
+fn parse_names(tags: &[String]) -> Result<Vec<Reference>> {
+    let mut names: Vec<Reference> = Vec::new();
+    for tag in tags.iter().filter(|tag| !tag.is_empty()) {
+        let name = naming::parse_tag(tag, "")?;
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    Ok(names)
+}
+
+struct PreparedBuild {
+    request: BuildRequest,
+    remove_said: bool,
+    _spooled: Option<SpoolFile>,
+}
+
+fn build_request(request: Build, context: OpenedContext) -> PreparedBuild {
+    let build = BuildRequest {
+        context: context.source,
+        dockerfile_name: request.dockerfile,
+        dockerfile: request.dockerfile_inline.or(context.dockerfile),
+        build_args: request.build_args,
+        labels: request.labels,
+        target: request.target,
+        no_cache: request.no_cache,
+        pull: request.pull,
+        platform: request.platform,
+        squash: request.squash,
+        cache_from: request.cache_from,
+        network_mode: request.network_mode,
+        ..BuildRequest::default()
+    };
+    PreparedBuild {
+        request: build,
+        remove_said: request.remove,
+        _spooled: context.spooled,
+    }
+}
+
+/// Turns the build room's error into the engine's, with the exit code of a failing step.
+fn build_error(error: BuildError) -> EngineError {
+    let code = error.exit_code();
+    let text = error.to_string();
+    let kind = if code.is_some() || error.is_users_fault() {
+        ErrorKind::Invalid
+    } else {
+        ErrorKind::Internal
+    };
+    EngineError::new(kind, text).with_exit_code(code)
+}

@@ -1,0 +1,143 @@
+//! `/etc/hosts`, `/etc/hostname` and `/etc/resolv.conf` of a container (spec runtime §5).
+
+use super::create::fs_error;
+use crate::engine::Engine;
+use crate::error::{EngineError, Result};
+use crate::model::container::Container;
+use std::path::Path;
+use wharf_network::files::{
+    HostRecord, ResolvMode, ResolvOverrides, hostname_text, hosts_text,
+    resolv_conf as resolv_conf_text,
+};
+use wharf_safefs::trusted;
+
+/// Largest host file that is read, in bytes.
+const MAX_HOST_FILE_BYTES: u64 = 1024 * 1024;
+
+/// Writes the three files into the container's directory, or takes over those of the container whose
+/// network is shared.
+pub(crate) fn write(
+    engine: &Engine,
+    container: &Container,
+    joined: Option<&Container>,
+) -> Result<()> {
+    let directory = Path::new(&container.directory);
+    if let Some(other) = joined {
+        for name in ["hosts", "hostname", "resolv.conf"] {
+            let bytes =
+                trusted::read_limited(&Path::new(&other.directory).join(name), MAX_HOST_FILE_BYTES)
+                    .map_err(fs_error("cannot read the joined container's name files"))?;
+            put(directory, name, &bytes)?;
+        }
+        return Ok(());
+    }
+    put(
+        directory,
+        "hostname",
+        hostname_text(&container.config.hostname).as_bytes(),
+    )?;
+    put(directory, "hosts", hosts(engine, container)?.as_bytes())?;
+    put(directory, "resolv.conf", resolv_conf(container)?.as_bytes())
+}
+
+fn put(directory: &Path, name: &str, bytes: &[u8]) -> Result<()> {
+    trusted::write_atomic(&directory.join(name), bytes, 0o644, false)
+        .map_err(fs_error("cannot write the container's name files"))
+}
+
+fn hosts(engine: &Engine, container: &Container) -> Result<String> {
+    let host = &container.host_config;
+    if host.network_mode == "host" && host.extra_hosts.is_empty() {
+        let bytes =
+            trusted::read_limited(Path::new("/etc/hosts"), MAX_HOST_FILE_BYTES).unwrap_or_default();
+        return Ok(String::from_utf8_lossy(&bytes).into_owned());
+    }
+    let mut records = extra_hosts(engine, &host.extra_hosts)?;
+    let config = &container.config;
+    let names = if config.domainname.is_empty() {
+        config.hostname.clone()
+    } else {
+        format!(
+            "{}.{} {}",
+            config.hostname, config.domainname, config.hostname
+        )
+    };
+    for endpoint in container
+        .networks
+        .values()
+        .filter(|endpoint| !endpoint.address.is_empty())
+    {
+        if let Ok(address) = endpoint.address.parse() {
+            records.push(HostRecord {
+                address,
+                names: names.clone(),
+            });
+        }
+    }
+    Ok(hosts_text(&records, false))
+}
+
+/// Turns `host:ip` lines into records; `host-gateway` is the bridge's address.
+pub(crate) fn extra_hosts(engine: &Engine, lines: &[String]) -> Result<Vec<HostRecord>> {
+    lines
+        .iter()
+        .map(|line| {
+            let (name, address) = line.split_once(['=', ':']).ok_or_else(|| {
+                EngineError::invalid(format!(
+                    "bad format for add-host: {line:?}: expected host:address"
+                ))
+            })?;
+            let address = address.trim_start_matches('[').trim_end_matches(']');
+            if address == "host-gateway" {
+                return Ok(HostRecord {
+                    address: engine.network.gateway().into(),
+                    names: name.to_owned(),
+                });
+            }
+            let address = address.parse().map_err(|_| {
+                EngineError::invalid(format!("invalid IP address in add-host: {address:?}"))
+            })?;
+            Ok(HostRecord {
+                address,
+                names: name.to_owned(),
+            })
+        })
+        .collect()
+}
+
+fn resolv_conf(container: &Container) -> Result<String> {
+    let host = &container.host_config;
+    let mode = if host.network_mode == "bridge" {
+        ResolvMode::Legacy { ipv6: false }
+    } else {
+        ResolvMode::Plain
+    };
+    let nameservers = host
+        .dns
+        .iter()
+        .map(|server| {
+            server.parse().map_err(|_| {
+                EngineError::invalid(format!("invalid DNS server address: {server:?}"))
+            })
+        })
+        .collect::<Result<_>>()?;
+    let overrides = ResolvOverrides {
+        nameservers,
+        search: host.dns_search.clone(),
+        options: host.dns_options.clone(),
+    };
+    Ok(resolv_conf_text(&host_resolv_conf(), "/etc/resolv.conf", &mode, &overrides).file_text())
+}
+
+/// Reads the host's resolver file; where the host only has systemd's stub, the file behind it.
+pub(crate) fn host_resolv_conf() -> String {
+    let read = |path: &str| {
+        trusted::read_limited(Path::new(path), MAX_HOST_FILE_BYTES)
+            .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+    };
+    let text = read("/etc/resolv.conf").unwrap_or_default();
+    if wharf_network::files::is_systemd_resolved_stub(&text) {
+        return read(wharf_network::files::SYSTEMD_RESOLVED_STUB).unwrap_or(text);
+    }
+    text
+}

@@ -1,0 +1,191 @@
+//! Health checks (spec runtime §6).
+
+use super::registry::Entry;
+use crate::clock::now_ns;
+use crate::engine::Engine;
+use crate::model::container::{Container, Health, HealthResult, Status};
+use crate::model::request::CreateExec;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::AsyncReadExt;
+use wharf_image::Healthcheck;
+
+const DEFAULT_INTERVAL: Duration = Duration::from_secs(30);
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
+const DEFAULT_START_INTERVAL: Duration = Duration::from_secs(5);
+const DEFAULT_RETRIES: i64 = 3;
+/// Bytes of a check's output that are kept.
+const MAX_OUTPUT_BYTES: usize = 4096;
+/// Results that are kept.
+const MAX_RESULTS: usize = 5;
+
+/// Returns the health of a container that starts now.
+pub(crate) fn initial(container: &Container) -> Option<Health> {
+    container.healthcheck().map(|_| Health {
+        status: "starting".to_owned(),
+        ..Health::default()
+    })
+}
+
+impl Engine {
+    /// Checks a container's health in the background while this run lasts.
+    pub(crate) fn watch_health(self: &Arc<Self>, entry: &Arc<Entry>) {
+        let container = entry.snapshot();
+        let Some(check) = container.healthcheck().cloned() else {
+            return;
+        };
+        let (engine, entry) = (Arc::clone(self), Arc::clone(entry));
+        let started_at_ns = container.state.started_at_ns;
+        tokio::spawn(async move {
+            loop {
+                let snapshot = entry.snapshot();
+                tokio::time::sleep(next_wait(&check, &snapshot)).await;
+                let snapshot = entry.snapshot();
+                if !snapshot.is_running() || snapshot.state.started_at_ns != started_at_ns {
+                    return;
+                }
+                if snapshot.state.status == Status::Paused {
+                    continue;
+                }
+                let result = engine.probe(&snapshot, &check).await;
+                engine.record_health(&entry, &check, result);
+            }
+        });
+    }
+
+    async fn probe(self: &Arc<Self>, container: &Container, check: &Healthcheck) -> HealthResult {
+        let start_ns = now_ns();
+        let timeout = duration(check.timeout, DEFAULT_TIMEOUT);
+        let (exit_code, output) =
+            match tokio::time::timeout(timeout, self.run_probe(container, check)).await {
+                Ok(Ok(result)) => result,
+                Ok(Err(error)) => (-1, error.message().to_owned()),
+                Err(_) => (
+                    -1,
+                    format!("Health check exceeded timeout ({}s)", timeout.as_secs_f64()),
+                ),
+            };
+        HealthResult {
+            start_ns,
+            end_ns: now_ns(),
+            exit_code,
+            output,
+        }
+    }
+
+    async fn run_probe(
+        self: &Arc<Self>,
+        container: &Container,
+        check: &Healthcheck,
+    ) -> crate::error::Result<(i32, String)> {
+        let command = match check.test.split_first() {
+            Some((kind, rest)) if kind == "CMD" => rest.to_vec(),
+            Some((kind, rest)) if kind == "CMD-SHELL" => {
+                let shell = if container.config.shell.is_empty() {
+                    vec!["/bin/sh".to_owned(), "-c".to_owned()]
+                } else {
+                    container.config.shell.clone()
+                };
+                shell.into_iter().chain([rest.join(" ")]).collect()
+            }
+            _ => check.test.clone(),
+        };
+        let request = CreateExec {
+            attach_stdout: true,
+            attach_stderr: true,
+            command,
+            ..CreateExec::default()
+        };
+        let id = self.create_exec(&container.id, request).await?;
+        let mut output = Vec::new();
+        if let Some(mut stream) = self.start_exec(&id, false, None, None).await? {
+            read_frames(&mut stream.io, &mut output).await;
+        }
+        let code = self.exec(&id)?.exit_code.unwrap_or(-1);
+        Ok((code, String::from_utf8_lossy(&output).into_owned()))
+    }
+
+    fn record_health(&self, entry: &Entry, check: &Healthcheck, result: HealthResult) {
+        let before = entry.snapshot();
+        let in_start_period = now_ns() - before.state.started_at_ns < check.start_period;
+        let retries = if check.retries > 0 {
+            check.retries
+        } else {
+            DEFAULT_RETRIES
+        };
+        let container = entry.change(|container| {
+            let Some(health) = &mut container.state.health else {
+                return;
+            };
+            if result.exit_code == 0 {
+                health.failing_streak = 0;
+                health.status = "healthy".to_owned();
+            } else if !(health.status == "starting" && in_start_period) {
+                health.failing_streak += 1;
+                if health.failing_streak >= retries {
+                    health.status = "unhealthy".to_owned();
+                }
+            }
+            health.log.push(result);
+            if health.log.len() > MAX_RESULTS {
+                health.log.remove(0);
+            }
+        });
+        let status = |container: &Container| {
+            container
+                .state
+                .health
+                .as_ref()
+                .map(|health| health.status.clone())
+                .unwrap_or_default()
+        };
+        if status(&before) != status(&container) {
+            self.events.container(
+                &container,
+                &format!("health_status: {}", status(&container)),
+                [],
+            );
+        }
+        self.persist_soon(&container);
+    }
+}
+
+/// Reads an exec's framed output to its end and keeps the first bytes of it.
+async fn read_frames(stream: &mut (dyn crate::model::view::Duplex + '_), output: &mut Vec<u8>) {
+    let mut header = [0u8; 8];
+    while stream.read_exact(&mut header).await.is_ok() {
+        let mut left = u32::from_be_bytes([header[4], header[5], header[6], header[7]]) as usize;
+        let mut buffer = [0u8; 4096];
+        while left > 0 {
+            let want = left.min(buffer.len());
+            let Ok(count @ 1..) = stream
+                .read(buffer.get_mut(..want).unwrap_or_default())
+                .await
+            else {
+                return;
+            };
+            let room = MAX_OUTPUT_BYTES.saturating_sub(output.len());
+            output.extend_from_slice(buffer.get(..count.min(room)).unwrap_or_default());
+            left -= count;
+        }
+    }
+}
+
+fn next_wait(check: &Healthcheck, container: &Container) -> Duration {
+    let starting = container
+        .state
+        .health
+        .as_ref()
+        .is_some_and(|health| health.status == "starting");
+    if starting && now_ns() - container.state.started_at_ns < check.start_period {
+        return duration(check.start_interval, DEFAULT_START_INTERVAL);
+    }
+    duration(check.interval, DEFAULT_INTERVAL)
+}
+
+fn duration(ns: i64, default: Duration) -> Duration {
+    u64::try_from(ns)
+        .ok()
+        .filter(|ns| *ns > 0)
+        .map_or(default, Duration::from_nanos)
+}

@@ -1,0 +1,247 @@
+//! Listing containers (spec engine-api §6.3).
+
+use crate::engine::Engine;
+use crate::error::{EngineError, Result};
+use crate::filters::{self, values};
+use crate::model::container::{Container, Status};
+use crate::model::request::{Filters, ListContainers};
+use crate::model::view::ContainerSummary;
+use std::sync::Arc;
+use wharf_image::ImageId;
+
+const KNOWN_FILTERS: [&str; 14] = [
+    "ancestor", "before", "expose", "exited", "health", "id", "is-task", "label", "name",
+    "network", "publish", "since", "status", "volume",
+];
+
+impl Engine {
+    /// Returns a container's snapshot.
+    ///
+    /// # Errors
+    /// Docker's texts when none or several match.
+    pub fn container(&self, name_or_id: &str) -> Result<Arc<Container>> {
+        Ok(self.containers.find(name_or_id)?.snapshot())
+    }
+
+    /// Lists containers, newest first.
+    ///
+    /// # Errors
+    /// Unknown filters and values.
+    pub fn list_containers(&self, request: &ListContainers) -> Result<Vec<ContainerSummary>> {
+        filters::allow(&request.filters, &KNOWN_FILTERS)?;
+        let chosen = Chosen::new(self, &request.filters)?;
+        let mut containers = self.containers.snapshots();
+        containers.sort_by(|a, b| {
+            b.created_at_ns
+                .cmp(&a.created_at_ns)
+                .then_with(|| a.id.cmp(&b.id))
+        });
+        let all = request.all
+            || request.limit > 0
+            || request.filters.contains_key("status")
+            || chosen.around;
+        containers.retain(|container| {
+            (all || container.is_running() || container.state.status == Status::Restarting)
+                && chosen.accepts(container)
+        });
+        if request.limit > 0 {
+            containers.truncate(request.limit);
+        }
+        containers
+            .into_iter()
+            .map(|container| self.summarize(container, request.size))
+            .collect()
+    }
+
+    fn summarize(&self, container: Arc<Container>, size: bool) -> Result<ContainerSummary> {
+        let given = &container.config.image;
+        let same = container
+            .image_id
+            .is_none_or(|id| self.find_image(given).is_ok_and(|image| image.id == id));
+        let image = match container.image_id {
+            Some(id) if !same => id.to_string(),
+            _ => given.clone(),
+        };
+        let size_bytes = if size {
+            Some(self.sizes(&container)?)
+        } else {
+            None
+        };
+        Ok(ContainerSummary {
+            container,
+            image,
+            size_bytes,
+        })
+    }
+
+    /// Measures a container: bytes of its own files, and these plus its image's.
+    ///
+    /// # Errors
+    /// A disk that cannot be read.
+    pub async fn container_sizes(self: &Arc<Self>, id: &str) -> Result<(u64, u64)> {
+        let container = self.container(id)?;
+        self.with_store(move |engine| engine.sizes(&container))
+            .await
+    }
+
+    pub(crate) fn sizes(&self, container: &Container) -> Result<(u64, u64)> {
+        let upper = std::path::Path::new(&container.directory).join("upper");
+        let own = wharf_safefs::trusted::disk_usage(&upper)
+            .map_err(super::create::fs_error("cannot measure the container"))?;
+        let mut total = own.apparent_bytes;
+        for diff_id in &container.diff_ids {
+            let layer = self
+                .store
+                .layer(diff_id)
+                .map_err(super::create::store_error("cannot read layers"))?;
+            total += layer.map_or(0, |layer| layer.size_bytes);
+        }
+        Ok((own.apparent_bytes, total))
+    }
+}
+
+/// The filters of one list call, resolved.
+struct Chosen<'a> {
+    filters: &'a Filters,
+    ancestors: Option<Vec<ImageId>>,
+    before_ns: Option<i64>,
+    since_ns: Option<i64>,
+    around: bool,
+    exited: Vec<i32>,
+    networks: Vec<String>,
+}
+
+impl<'a> Chosen<'a> {
+    fn new(engine: &Engine, filters: &'a Filters) -> Result<Self> {
+        for status in values(filters, "status") {
+            if ![
+                "created",
+                "running",
+                "paused",
+                "restarting",
+                "removing",
+                "exited",
+                "dead",
+            ]
+            .contains(&status.as_str())
+            {
+                return Err(EngineError::invalid(format!(
+                    "invalid filter 'status={status}'"
+                )));
+            }
+        }
+        for health in values(filters, "health") {
+            if !["starting", "healthy", "unhealthy", "none"].contains(&health.as_str()) {
+                return Err(EngineError::invalid(format!(
+                    "invalid filter 'health={health}'"
+                )));
+            }
+        }
+        let exited = values(filters, "exited")
+            .iter()
+            .map(|code| {
+                code.parse()
+                    .map_err(|_| EngineError::invalid(format!("invalid filter 'exited={code}'")))
+            })
+            .collect::<Result<_>>()?;
+        let created = |key: &str| match values(filters, key) {
+            [] => Ok(None),
+            [name, ..] => engine
+                .container(name)
+                .map(|container| Some(container.created_at_ns)),
+        };
+        let (before_ns, since_ns) = (created("before")?, created("since")?);
+        let ancestors = filters
+            .get("ancestor")
+            .map(|names| engine.with_descendants(names));
+        let networks = values(filters, "network").to_vec();
+        Ok(Self {
+            filters,
+            ancestors,
+            around: before_ns.is_some() || since_ns.is_some(),
+            before_ns,
+            since_ns,
+            exited,
+            networks,
+        })
+    }
+
+    fn accepts(&self, container: &Container) -> bool {
+        let any = |key: &str, test: &dyn Fn(&str) -> bool| {
+            let wanted = values(self.filters, key);
+            wanted.is_empty() || wanted.iter().any(|value| test(value))
+        };
+        let health = container
+            .state
+            .health
+            .as_ref()
+            .map_or("none", |health| health.status.as_str());
+        self.before_ns
+            .is_none_or(|before| container.created_at_ns < before)
+            && self
+                .since_ns
+                .is_none_or(|since| container.created_at_ns > since)
+            && any("id", &|value| {
+                container.id.starts_with(value) || container.id.contains(value)
+            })
+            && any("name", &|value| name_matches(value, &container.name))
+            && any("status", &|value| container.state.status.as_str() == value)
+            && any("health", &|value| health == value)
+            && any("is-task", &|value| matches!(value, "false" | "0"))
+            && any("volume", &|value| {
+                container.mounts.iter().any(|mount| {
+                    mount.name == value || mount.destination == value || mount.source == value
+                })
+            })
+            && any("publish", &|value| {
+                container
+                    .host_config
+                    .port_bindings
+                    .keys()
+                    .any(|port| port_matches(value, port))
+            })
+            && any("expose", &|value| {
+                container
+                    .config
+                    .exposed_ports
+                    .keys()
+                    .any(|port| port_matches(value, port))
+            })
+            && (self.networks.is_empty()
+                || self.networks.iter().any(|wanted| {
+                    container.networks.iter().any(|(name, endpoint)| {
+                        name == wanted || endpoint.network_id.starts_with(wanted)
+                    })
+                }))
+            && (self.exited.is_empty()
+                || (!container.is_running()
+                    && container.state.started_at_ns != 0
+                    && self.exited.contains(&container.state.exit_code)))
+            && self
+                .ancestors
+                .as_ref()
+                .is_none_or(|images| container.image_id.is_some_and(|id| images.contains(&id)))
+            && filters::labels_match(self.filters, &container.config.labels)
+    }
+}
+
+/// Matches a name filter: exact, or found anywhere; `^` and `$` anchor it, as users write it.
+///
+/// Docker searches with a regular expression; names hold only letters, digits, `_`, `.` and `-`, so
+/// anchors, a leading `/` and `.*` are what scripts use.
+fn name_matches(pattern: &str, name: &str) -> bool {
+    let with_slash = format!("/{name}");
+    crate::name_pattern::search(pattern, name) || crate::name_pattern::search(pattern, &with_slash)
+}
+
+fn port_matches(wanted: &str, port: &str) -> bool {
+    let (range, protocol) = wanted.split_once('/').unwrap_or((wanted, "tcp"));
+    let (number, own_protocol) = port.split_once('/').unwrap_or((port, "tcp"));
+    let Ok(number) = number.parse::<u16>() else {
+        return false;
+    };
+    let (low, high) = range.split_once('-').unwrap_or((range, range));
+    protocol == own_protocol
+        && low.parse().is_ok_and(|low: u16| low <= number)
+        && high.parse().is_ok_and(|high: u16| number <= high)
+}

@@ -1,0 +1,107 @@
+//! Options of the json-file log driver (spec runtime §7).
+
+use crate::error::{EngineError, Result};
+use crate::model::host_config::LogConfig;
+
+/// Bytes a log file grows to before it is rotated, when nothing is asked for: output never fills a
+/// disk by default.
+pub(crate) const DEFAULT_MAX_SIZE_BYTES: u64 = 20 * 1024 * 1024;
+/// Log files kept when nothing is asked for.
+pub(crate) const DEFAULT_MAX_FILES: u32 = 5;
+
+/// What the json-file driver is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct LogOptions {
+    pub max_size_bytes: Option<u64>,
+    pub max_files: u32,
+    pub compress: bool,
+}
+
+impl LogOptions {
+    /// Reads the driver's options.
+    ///
+    /// # Errors
+    /// Docker's text for an unknown option; a clear one for a value that is none.
+    pub(crate) fn parse(config: &LogConfig) -> Result<Self> {
+        let mut options = Self {
+            max_size_bytes: Some(DEFAULT_MAX_SIZE_BYTES),
+            max_files: DEFAULT_MAX_FILES,
+            compress: false,
+        };
+        let invalid = |key: &str, value: &str| {
+            EngineError::invalid(format!("invalid value for {key}: {value:?}"))
+        };
+        for (key, value) in &config.options {
+            match key.as_str() {
+                "max-size" => {
+                    options.max_size_bytes = if value == "-1" {
+                        None
+                    } else {
+                        Some(parse_size(value).ok_or_else(|| invalid(key, value))?)
+                    }
+                }
+                "max-file" => {
+                    options.max_files = value
+                        .parse()
+                        .ok()
+                        .filter(|count| *count > 0)
+                        .ok_or_else(|| invalid(key, value))?
+                }
+                "compress" => options.compress = value.parse().map_err(|_| invalid(key, value))?,
+                "mode" if value == "blocking" => {}
+                _ => {
+                    return Err(EngineError::invalid(format!(
+                        "unknown log opt '{key}' for {} log driver",
+                        if config.driver.is_empty() {
+                            "json-file"
+                        } else {
+                            &config.driver
+                        }
+                    )));
+                }
+            }
+        }
+        Ok(options)
+    }
+}
+
+/// Parses sizes such as `10m`.
+fn parse_size(text: &str) -> Option<u64> {
+    let text = text.to_ascii_lowercase();
+    let digits_end = text
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(text.len());
+    let (digits, unit) = text.split_at(digits_end);
+    let shift = match unit.trim_end_matches('b').trim_end_matches('i') {
+        "" => 0,
+        "k" => 10,
+        "m" => 20,
+        "g" => 30,
+        "t" => 40,
+        _ => return None,
+    };
+    digits
+        .parse::<u64>()
+        .ok()?
+        .checked_mul(1 << shift)
+        .filter(|size| *size > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes() {
+        for (text, expected) in [
+            ("10m", Some(10 << 20)),
+            ("1GB", Some(1 << 30)),
+            ("5", Some(5)),
+            ("x", None),
+            ("0", None),
+            ("1q", None),
+        ] {
+            assert_eq!(parse_size(text), expected, "{text}");
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! A container's file system seen from outside: running or not (DESIGN invariant 4).
+
+use super::create::{fs_error, store_error};
+use super::runtime_error;
+use crate::engine::Engine;
+use crate::error::Result;
+use crate::model::container::Container;
+use std::path::{Path, PathBuf};
+use wharf_image::DiffId;
+use wharf_runtime::RootMount;
+use wharf_safefs::Root;
+
+/// A view of a container's files with its volumes and binds in place.
+pub(crate) struct ContainerFiles {
+    root: Root,
+    /// Destination and host directory of mounts that the view itself does not show, deepest first.
+    mounts: Vec<(PathBuf, PathBuf, bool)>,
+}
+
+impl ContainerFiles {
+    /// Returns the root to work beneath for `path`, the path inside it, and whether it may be written.
+    pub(crate) fn locate(&self, path: &Path) -> Result<(Root, PathBuf, bool)> {
+        let absolute = self.root.resolve(path).unwrap_or_else(|_| path.to_owned());
+        for (destination, source, read_write) in &self.mounts {
+            if let Ok(rest) = absolute.strip_prefix(destination) {
+                let root =
+                    Root::open(source).map_err(fs_error("cannot open the mount's source"))?;
+                return Ok((root, Path::new("/").join(rest), *read_write));
+            }
+        }
+        Ok((
+            self.root
+                .try_clone()
+                .map_err(fs_error("cannot open the container's files"))?,
+            path.to_owned(),
+            true,
+        ))
+    }
+}
+
+impl Engine {
+    /// Returns the directories of a stack of layers, lowest first.
+    pub(crate) fn layer_dirs(&self, diff_ids: &[DiffId]) -> Result<Vec<PathBuf>> {
+        self.store
+            .layer_dirs(diff_ids)
+            .map_err(store_error("cannot find the image's layers"))
+    }
+
+    /// Returns the overlay of a container's layers, mounted nowhere; `image_only` leaves its own layer out.
+    pub(crate) fn detached_root(&self, container: &Container, image_only: bool) -> Result<Root> {
+        let directory = Path::new(&container.directory);
+        let lower_dirs = self.layer_dirs(&container.diff_ids)?;
+        let mount = if image_only {
+            RootMount::Overlay {
+                lower_dirs,
+                upper: None,
+                work: None,
+                volatile: false,
+            }
+        } else {
+            RootMount::Overlay {
+                lower_dirs,
+                upper: Some(directory.join("upper")),
+                work: Some(directory.join("work")),
+                volatile: false,
+            }
+        };
+        let fd = wharf_runtime::mount_detached(&mount, image_only)
+            .map_err(runtime_error("cannot mount the container's files"))?;
+        Ok(Root::from_fd(fd))
+    }
+
+    /// Opens a container's files: through its process when it runs, else by a detached mount.
+    pub(crate) fn open_files(&self, container: &Container) -> Result<ContainerFiles> {
+        if container.is_running() && container.state.pid != 0 {
+            let fd = wharf_runtime::open_root(container.state.pid)
+                .map_err(runtime_error("cannot open the container's files"))?;
+            return Ok(ContainerFiles {
+                root: Root::from_fd(fd),
+                mounts: Vec::new(),
+            });
+        }
+        let mut mounts: Vec<_> = container
+            .mounts
+            .iter()
+            .filter(|mount| mount.kind != "tmpfs")
+            .map(|mount| {
+                (
+                    PathBuf::from(&mount.destination),
+                    Path::new(&mount.source).join(mount.subpath.trim_start_matches('/')),
+                    mount.read_write,
+                )
+            })
+            .collect();
+        mounts.sort_by_key(|(destination, ..)| std::cmp::Reverse(destination.components().count()));
+        Ok(ContainerFiles {
+            root: self.detached_root(container, false)?,
+            mounts,
+        })
+    }
+}

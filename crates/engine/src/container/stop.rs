@@ -1,0 +1,385 @@
+//! Stop, kill, restart, pause, rename, update, resize (spec engine-api §7.6, runtime §6).
+
+use super::registry::Entry;
+use super::runtime_error;
+use crate::engine::Engine;
+use crate::error::{EngineError, ErrorKind, Result};
+use crate::model::container::{Container, Status};
+use crate::model::host_config::{Resources, RestartPolicy};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// Seconds a container has to end after its stop signal.
+const DEFAULT_STOP_TIMEOUT_S: i64 = 10;
+/// What a container gets that names no stop signal.
+const SIGTERM: i32 = 15;
+/// How long a SIGKILL may take before the engine gives up.
+const KILL_WAIT: Duration = Duration::from_secs(10);
+
+impl Engine {
+    /// Stops a container: its stop signal, then SIGKILL after `timeout_s` (-1 waits for ever).
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotModified`] when it does not run; an unknown signal; a process that will not die.
+    pub async fn stop_container(
+        self: &Arc<Self>,
+        name: &str,
+        signal: Option<&str>,
+        timeout_s: Option<i64>,
+    ) -> Result<()> {
+        let entry = self.containers.find(name)?;
+        let engine = Arc::clone(self);
+        let signal = signal.map(str::to_owned);
+        // On a task of its own: a client that goes away does not stop half-way.
+        let stopping = tokio::spawn(async move {
+            let _operation = entry.operation.lock().await;
+            engine
+                .stop_entry(&entry, signal.as_deref(), timeout_s)
+                .await
+        });
+        stopping
+            .await
+            .unwrap_or_else(|e| Err(EngineError::internal(format!("stopping failed: {e}"))))
+    }
+
+    pub(crate) async fn stop_entry(
+        self: &Arc<Self>,
+        entry: &Arc<Entry>,
+        signal: Option<&str>,
+        timeout_s: Option<i64>,
+    ) -> Result<()> {
+        let container = entry.snapshot();
+        let number = match signal.filter(|signal| !signal.is_empty()) {
+            Some(signal) => parse_signal(signal)?,
+            None => stop_signal(&container),
+        };
+        if self.cancel_restart(entry) {
+            return Ok(());
+        }
+        let Some(shim) = entry.shim().filter(|_| container.is_running()) else {
+            return Err(EngineError::not_modified());
+        };
+        entry.change(|container| container.manually_stopped = true);
+        if container.state.status == Status::Paused {
+            self.resume(entry, &shim).await?;
+        }
+        let timeout_s = timeout_s
+            .or(container.config.stop_timeout)
+            .unwrap_or(DEFAULT_STOP_TIMEOUT_S);
+        self.events
+            .container(&container, "kill", [("signal", number.to_string())]);
+        let mut life = entry.life.subscribe();
+        let sent = shim.signal(number, false).await;
+        let patience = match (sent, timeout_s) {
+            (Err(_), _) => Some(Duration::from_secs(2)),
+            (Ok(()), ..0) => None,
+            (Ok(()), seconds) => Some(Duration::from_secs(seconds.unsigned_abs())),
+        };
+        let stopped = async { life.wait_for(|life| !life.running).await.is_ok() };
+        let in_time = match patience {
+            None => stopped.await,
+            Some(patience) => tokio::time::timeout(patience, stopped)
+                .await
+                .unwrap_or(false),
+        };
+        if !in_time {
+            self.kill_now(entry, &container).await?;
+        }
+        self.events.container(&container, "stop", []);
+        self.persist_soon(&entry.snapshot());
+        Ok(())
+    }
+
+    /// Drops a pending restart; true when there was one.
+    fn cancel_restart(&self, entry: &Arc<Entry>) -> bool {
+        if entry.snapshot().state.status != Status::Restarting {
+            return false;
+        }
+        entry.restart_epoch.fetch_add(1, Ordering::SeqCst);
+        let container = entry.change(|container| {
+            container.state.status = Status::Exited;
+            container.manually_stopped = true;
+        });
+        self.persist_soon(&container);
+        true
+    }
+
+    /// Sends SIGKILL to everything in the container and waits for its end.
+    pub(crate) async fn kill_now(&self, entry: &Arc<Entry>, container: &Container) -> Result<()> {
+        let mut life = entry.life.subscribe();
+        if let Some(shim) = entry.shim() {
+            self.events
+                .container(container, "kill", [("signal", "9".to_owned())]);
+            shim.signal(9, false)
+                .await
+                .map_err(runtime_error("cannot kill"))?;
+        }
+        let ended = tokio::time::timeout(KILL_WAIT, life.wait_for(|life| !life.running)).await;
+        ended.map(drop).map_err(|_| {
+            EngineError::internal(format!(
+                "container {} did not end within {} s of SIGKILL: a process may be stuck in the kernel",
+                container.short_id(),
+                KILL_WAIT.as_secs()
+            ))
+        })
+    }
+
+    /// Sends a signal; SIGKILL is waited for.
+    ///
+    /// # Errors
+    /// Docker's conflict text when the container does not run; an unknown signal.
+    pub async fn kill_container(self: &Arc<Self>, name: &str, signal: Option<&str>) -> Result<()> {
+        let entry = self.containers.find(name)?;
+        let number = signal
+            .filter(|signal| !signal.is_empty())
+            .map_or(Ok(9), parse_signal)?;
+        let container = entry.snapshot();
+        if self.cancel_restart(&entry) {
+            return Ok(());
+        }
+        let Some(shim) = entry.shim().filter(|_| container.is_running()) else {
+            return Err(EngineError::conflict(format!(
+                "cannot kill container: {name}: container {} is not running",
+                container.id
+            )));
+        };
+        let explicit_stop = !container.config.stop_signal.is_empty();
+        if number == 9 || number == stop_signal(&container) || !explicit_stop {
+            entry.change(|container| container.manually_stopped = true);
+        }
+        if container.state.status == Status::Paused
+            && (number == 9 || number == stop_signal(&container))
+        {
+            self.resume(&entry, &shim).await?;
+        }
+        if number == 9 {
+            return self.kill_now(&entry, &container).await;
+        }
+        self.events
+            .container(&container, "kill", [("signal", number.to_string())]);
+        shim.signal(number, false)
+            .await
+            .map_err(runtime_error("cannot send the signal"))
+    }
+
+    /// Stops and starts a container; one that does not run is only started.
+    ///
+    /// # Errors
+    /// Those of stop and start.
+    pub async fn restart_container(
+        self: &Arc<Self>,
+        name: &str,
+        signal: Option<&str>,
+        timeout_s: Option<i64>,
+    ) -> Result<()> {
+        let entry = self.containers.find(name)?;
+        let _operation = entry.operation.lock().await;
+        match self.stop_entry(&entry, signal, timeout_s).await {
+            Err(error) if error.kind() != ErrorKind::NotModified => return Err(error),
+            _ => {}
+        }
+        if entry.snapshot().host_config.auto_remove {
+            return Err(EngineError::conflict(
+                "the container was removed at its stop (--rm)",
+            ));
+        }
+        self.start_entry(&entry).await?;
+        self.events.container(&entry.snapshot(), "restart", []);
+        Ok(())
+    }
+
+    /// Freezes a container's processes.
+    ///
+    /// # Errors
+    /// Docker's conflict texts when it does not run or is paused.
+    pub async fn pause_container(self: &Arc<Self>, name: &str) -> Result<()> {
+        let entry = self.containers.find(name)?;
+        let _operation = entry.operation.lock().await;
+        let container = entry.snapshot();
+        if container.state.status == Status::Paused {
+            return Err(EngineError::conflict(format!(
+                "container {} is already paused",
+                container.id
+            )));
+        }
+        let shim = entry.running_shim()?;
+        shim.pause().await.map_err(runtime_error("cannot pause"))?;
+        let container = entry.change(|container| container.state.status = Status::Paused);
+        self.persist_soon(&container);
+        self.events.container(&container, "pause", []);
+        Ok(())
+    }
+
+    /// Thaws a container's processes.
+    ///
+    /// # Errors
+    /// Docker's conflict text when it is not paused.
+    pub async fn unpause_container(self: &Arc<Self>, name: &str) -> Result<()> {
+        let entry = self.containers.find(name)?;
+        let _operation = entry.operation.lock().await;
+        let container = entry.snapshot();
+        if container.state.status != Status::Paused {
+            return Err(EngineError::conflict(format!(
+                "Container {} is not paused",
+                container.id
+            )));
+        }
+        let shim = entry.running_shim()?;
+        self.resume(&entry, &shim).await
+    }
+
+    async fn resume(&self, entry: &Arc<Entry>, shim: &wharf_runtime::Shim) -> Result<()> {
+        shim.resume()
+            .await
+            .map_err(runtime_error("cannot unpause"))?;
+        let container = entry.change(|container| {
+            if container.state.status == Status::Paused {
+                container.state.status = Status::Running;
+            }
+        });
+        self.persist_soon(&container);
+        self.events.container(&container, "unpause", []);
+        Ok(())
+    }
+
+    /// Gives a container another name.
+    ///
+    /// # Errors
+    /// A malformed, taken or unchanged name.
+    pub async fn rename_container(self: &Arc<Self>, name: &str, new_name: &str) -> Result<()> {
+        let entry = self.containers.find(name)?;
+        let _operation = entry.operation.lock().await;
+        let container = entry.snapshot();
+        let new_name = new_name.trim_start_matches('/').to_owned();
+        if new_name.is_empty() {
+            return Err(EngineError::invalid(
+                "Neither old nor new names may be empty",
+            ));
+        }
+        super::create::check_name(&new_name)?;
+        if new_name == container.name {
+            return Err(EngineError::invalid(
+                "Renaming a container with the same name as its current name",
+            ));
+        }
+        self.containers.reserve_name(&new_name, &container.id)?;
+        let renamed = {
+            let (id, name) = (container.id.clone(), new_name.clone());
+            self.with_store(move |engine| {
+                engine
+                    .store
+                    .rename_container(&id, &name)
+                    .map_err(super::create::store_error("cannot rename the container"))
+            })
+            .await
+        };
+        if let Err(error) = renamed {
+            self.containers.release_name(&new_name, &container.id);
+            return Err(error);
+        }
+        self.containers.release_name(&container.name, &container.id);
+        let changed = entry.change(|container| container.name.clone_from(&new_name));
+        self.persist_soon(&changed);
+        self.events.container(
+            &changed,
+            "rename",
+            [("oldName", format!("/{}", container.name))],
+        );
+        Ok(())
+    }
+
+    /// Changes limits and restart policy of a container, also while it runs. Zero keeps a limit.
+    ///
+    /// # Errors
+    /// Values that are refused at create are refused here.
+    pub async fn update_container(
+        self: &Arc<Self>,
+        name: &str,
+        resources: Resources,
+        restart_policy: Option<RestartPolicy>,
+    ) -> Result<Vec<String>> {
+        let entry = self.containers.find(name)?;
+        let _operation = entry.operation.lock().await;
+        let container = entry.snapshot();
+        let mut merged = merge_resources(&container.host_config.resources, resources);
+        let mut warnings = Vec::new();
+        super::defaults::check_resources(&mut merged, &mut warnings)?;
+        if restart_policy.is_some() && container.host_config.auto_remove {
+            return Err(EngineError::conflict(
+                "Restart policy cannot be updated because AutoRemove is enabled for the container",
+            ));
+        }
+        if let Some(shim) = entry.shim().filter(|_| container.is_running()) {
+            shim.update(&super::spec::linux_resources(&merged)?)
+                .await
+                .map_err(runtime_error("cannot update limits"))?;
+        }
+        let container = entry.change(|container| {
+            container.host_config.resources = merged;
+            if let Some(policy) = restart_policy {
+                container.host_config.restart_policy = policy;
+            }
+        });
+        self.persist_soon(&container);
+        self.events.container(&container, "update", []);
+        Ok(warnings)
+    }
+
+    /// Changes the size of a container's terminal.
+    ///
+    /// # Errors
+    /// Docker's conflict text when it does not run.
+    pub async fn resize_container(
+        self: &Arc<Self>,
+        name: &str,
+        height: u16,
+        width: u16,
+    ) -> Result<()> {
+        let entry = self.containers.find(name)?;
+        let shim = entry.running_shim()?;
+        shim.resize(None, height, width)
+            .await
+            .map_err(runtime_error("cannot resize"))?;
+        let size = [("height", height.to_string()), ("width", width.to_string())];
+        self.events.container(&entry.snapshot(), "resize", size);
+        Ok(())
+    }
+}
+
+fn merge_resources(old: &Resources, new: Resources) -> Resources {
+    let number = |old: i64, new: i64| if new == 0 { old } else { new };
+    let text = |old: &str, new: String| if new.is_empty() { old.to_owned() } else { new };
+    Resources {
+        cpu_shares: number(old.cpu_shares, new.cpu_shares),
+        memory_bytes: number(old.memory_bytes, new.memory_bytes),
+        nano_cpus: number(old.nano_cpus, new.nano_cpus),
+        blkio_weight: if new.blkio_weight == 0 {
+            old.blkio_weight
+        } else {
+            new.blkio_weight
+        },
+        cpu_period_us: number(old.cpu_period_us, new.cpu_period_us),
+        cpu_quota_us: number(old.cpu_quota_us, new.cpu_quota_us),
+        cpuset_cpus: text(&old.cpuset_cpus, new.cpuset_cpus),
+        cpuset_mems: text(&old.cpuset_mems, new.cpuset_mems),
+        memory_reservation_bytes: number(
+            old.memory_reservation_bytes,
+            new.memory_reservation_bytes,
+        ),
+        memory_swap_bytes: number(old.memory_swap_bytes, new.memory_swap_bytes),
+        pids_limit: new.pids_limit.or(old.pids_limit),
+        ..old.clone()
+    }
+}
+
+/// Returns the signal that asks a container to end.
+fn stop_signal(container: &Container) -> i32 {
+    parse_signal(&container.config.stop_signal).unwrap_or(SIGTERM)
+}
+
+/// Parses a signal's number or name, with or without `SIG`.
+pub(crate) fn parse_signal(text: &str) -> Result<i32> {
+    wharf_runtime::signals::parse(text)
+        .map_err(|_| EngineError::invalid(format!("Invalid signal: {text}")))
+}

@@ -1,0 +1,193 @@
+//! The engine itself: what it owns, how it opens, how it stops.
+
+use crate::container::registry::Registry;
+use crate::error::{EngineError, ErrorKind, Result};
+use crate::events::Events;
+use crate::exec::Execs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use wharf_network::Network;
+use wharf_safefs::trusted;
+use wharf_store::Store;
+
+/// Says where an engine lives.
+#[derive(Debug, Clone)]
+pub struct EngineOptions {
+    /// Data root, such as `/var/lib/wharf`.
+    pub root: PathBuf,
+    /// State that is gone with the boot, such as `/run/wharf`.
+    pub run_dir: PathBuf,
+    /// Program that is started as `… shim`; None means this program itself.
+    pub shim_exe: Option<PathBuf>,
+}
+
+/// Serves the use cases of one data root; always shared as an `Arc`.
+pub struct Engine {
+    pub(crate) options: EngineOptions,
+    pub(crate) store: Store,
+    pub(crate) network: Arc<Network>,
+    pub(crate) containers: Registry,
+    pub(crate) execs: Execs,
+    pub(crate) events: Events,
+    pub(crate) registry: wharf_registry::Client,
+    /// Name of this engine's kernel objects: `wharf`, or `wharf-<8 hex>` for a root of one's own.
+    pub(crate) instance: String,
+    pub(crate) id: String,
+    pub(crate) opened_at_ns: i64,
+    /// Prunes that are being pruned: docker allows one prune of a kind at a time.
+    pub(crate) pruning: crate::prune::PruneGuards,
+}
+
+/// Data root of an engine that nobody told otherwise.
+pub const DEFAULT_ROOT: &str = "/var/lib/wharf";
+
+impl Engine {
+    /// Opens the data root, sweeps what an earlier engine left, finds running containers again.
+    ///
+    /// # Errors
+    /// Fails when the root is in use, of a newer version, or cannot be written; when the bridge or
+    /// the firewall table cannot be made.
+    pub async fn open(options: EngineOptions) -> Result<Arc<Self>> {
+        let opened = blocking({
+            let options = options.clone();
+            move || open_rooms(&options)
+        })
+        .await?;
+        let registry = wharf_registry::Client::new(wharf_registry::ClientOptions::default())
+            .map_err(|e| {
+                EngineError::wrap(ErrorKind::Internal, "cannot make a registry client", e)
+            })?;
+        let engine = Arc::new(Self {
+            options,
+            store: opened.store,
+            network: Arc::new(opened.network),
+            containers: Registry::default(),
+            execs: Execs::default(),
+            events: Events::new(),
+            registry,
+            instance: opened.instance,
+            id: opened.id,
+            opened_at_ns: crate::clock::now_ns(),
+            pruning: crate::prune::PruneGuards::default(),
+        });
+        engine.restore(opened.containers).await;
+        Ok(engine)
+    }
+
+    /// Ends the engine's own work; containers go on running. When none runs, bridge and firewall
+    /// table go too: an idle machine shows no trace of the engine.
+    pub async fn shutdown(self: &Arc<Self>) {
+        self.events.emit(
+            "daemon",
+            "shutdown",
+            &self.id,
+            [("name", self.instance.clone())],
+        );
+        if self
+            .containers
+            .snapshots()
+            .iter()
+            .any(|container| container.is_running())
+        {
+            return;
+        }
+        let network = Arc::clone(&self.network);
+        // What is left is adopted at the next start.
+        let _left =
+            blocking(move || network.destroy().map_err(crate::network::network_error)).await;
+    }
+
+    /// Returns a directory for files that a request needs for a moment; emptied at the next start.
+    pub fn spool_dir(&self) -> PathBuf {
+        self.store.root().join("tmp")
+    }
+
+    /// Returns the engine's state directory for one container.
+    pub(crate) fn state_dir(&self, id: &str) -> PathBuf {
+        self.options.run_dir.join("containers").join(id)
+    }
+
+    /// Runs work that blocks on a thread of its own.
+    pub(crate) async fn with_store<T, F>(self: &Arc<Self>, work: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Engine) -> Result<T> + Send + 'static,
+    {
+        let engine = Arc::clone(self);
+        blocking(move || work(&engine)).await
+    }
+}
+
+/// Runs blocking work on a blocking thread.
+pub(crate) async fn blocking<T, F>(work: F) -> Result<T>
+where
+    T: Send + 'static,
+    F: FnOnce() -> Result<T> + Send + 'static,
+{
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|e| {
+        Err(EngineError::internal(format!(
+            "a worker thread failed: {e}"
+        )))
+    })
+}
+
+struct Opened {
+    store: Store,
+    network: Network,
+    instance: String,
+    id: String,
+    containers: Vec<crate::model::container::Container>,
+}
+
+fn open_rooms(options: &EngineOptions) -> Result<Opened> {
+    let internal = |what: &str| {
+        let what = what.to_owned();
+        move |e: wharf_store::StoreError| EngineError::wrap(ErrorKind::Internal, what, e)
+    };
+    let store = Store::open(&options.root).map_err(internal("cannot open the data root"))?;
+    trusted::create_dir_all(&options.run_dir.join("containers"), 0o711).map_err(|e| {
+        EngineError::wrap(ErrorKind::Internal, "cannot make the state directory", e)
+    })?;
+    let id = match store
+        .setting("engine-id")
+        .map_err(internal("cannot read settings"))?
+    {
+        Some(id) => id,
+        None => {
+            let id = crate::identity::random_id()?;
+            store
+                .set_setting("engine-id", &id)
+                .map_err(internal("cannot write settings"))?;
+            id
+        }
+    };
+    let instance = instance_name(&options.root);
+    let containers = crate::restore::load_containers(&store)?;
+    let live: Vec<String> = containers
+        .iter()
+        .filter(|container| container.is_running())
+        .map(|container| container.id.clone())
+        .collect();
+    wharf_runtime::sweep(
+        &options.run_dir.join("containers"),
+        &format!("/{instance}"),
+        &live,
+    );
+    let network = crate::network::open(&store, &options.root, &containers)?;
+    Ok(Opened {
+        store,
+        network,
+        instance,
+        id,
+        containers,
+    })
+}
+
+/// Returns the name that this engine's cgroups and devices carry.
+pub fn instance_name(root: &Path) -> String {
+    if root == Path::new(DEFAULT_ROOT) {
+        return "wharf".to_owned();
+    }
+    let digest = wharf_image::Digest::of(root.as_os_str().as_encoded_bytes());
+    format!("wharf-{}", digest.hex().get(..8).unwrap_or_default())
+}

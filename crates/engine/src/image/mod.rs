@@ -1,0 +1,13 @@
+//! The use cases of images.
+
+pub(crate) mod archive_format;
+pub(crate) mod archive_writer;
+pub(crate) mod find;
+pub(crate) mod import;
+pub(crate) mod list;
+pub(crate) mod load;
+pub(crate) mod naming;
+pub(crate) mod pull;
+pub(crate) mod push;
+pub(crate) mod remove;
+pub(crate) mod save;

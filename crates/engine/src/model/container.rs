@@ -1,0 +1,219 @@
+//! A container as the engine knows and persists it.
+
+use super::host_config::HostConfig;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use wharf_image::{ContainerConfig, DiffId, Healthcheck, ImageId};
+
+/// Names the states of docker's state machine (spec runtime §6).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// Made, never started.
+    #[default]
+    Created,
+    /// Its process runs.
+    Running,
+    /// Its processes are frozen.
+    Paused,
+    /// It ended and waits to be started again by its policy.
+    Restarting,
+    /// It is being removed.
+    Removing,
+    /// Its process ended.
+    Exited,
+    /// Its removal failed.
+    Dead,
+}
+
+impl Status {
+    /// Returns docker's word for the state.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Created => "created",
+            Self::Running => "running",
+            Self::Paused => "paused",
+            Self::Restarting => "restarting",
+            Self::Removing => "removing",
+            Self::Exited => "exited",
+            Self::Dead => "dead",
+        }
+    }
+}
+
+/// Holds what changes while a container lives. Times are nanoseconds since 1970; 0 means never.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct State {
+    /// Where the container stands.
+    pub status: Status,
+    /// Host pid of the container's process 1, while it runs.
+    pub pid: u32,
+    /// Exit code of the last run; 128 + n for signal n.
+    pub exit_code: i32,
+    /// Why the last start failed.
+    pub error: String,
+    /// True when the kernel killed for memory.
+    pub oom_killed: bool,
+    /// Start of the last run.
+    pub started_at_ns: i64,
+    /// End of the last run.
+    pub finished_at_ns: i64,
+    /// Result of the health checks, if there are any.
+    pub health: Option<Health>,
+}
+
+/// Holds the state of a container's health checks.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Health {
+    /// `starting`, `healthy` or `unhealthy`.
+    pub status: String,
+    /// Failures in a row.
+    pub failing_streak: i64,
+    /// The last five results.
+    pub log: Vec<HealthResult>,
+}
+
+/// Holds one health check's result.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct HealthResult {
+    /// Start in nanoseconds since 1970.
+    pub start_ns: i64,
+    /// End in nanoseconds since 1970.
+    pub end_ns: i64,
+    /// Exit code; -1 after a time-out.
+    pub exit_code: i32,
+    /// At most 4096 bytes of output.
+    pub output: String,
+}
+
+/// One mount of a container, resolved at create.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct MountPoint {
+    /// `bind`, `volume` or `tmpfs`.
+    pub kind: String,
+    /// Volume name, for volumes.
+    pub name: String,
+    /// Host path.
+    pub source: String,
+    /// Path in the container.
+    pub destination: String,
+    /// Volume driver, for volumes.
+    pub driver: String,
+    /// Mode as given (`ro`, `z`, …).
+    pub mode: String,
+    /// True when writable.
+    pub read_write: bool,
+    /// Mount propagation.
+    pub propagation: String,
+    /// Path inside the volume.
+    pub subpath: String,
+    /// True when the volume was made for this container without a name.
+    pub anonymous: bool,
+    /// Mount options of a tmpfs.
+    pub options: String,
+    /// Does not bind what is mounted below the source.
+    pub non_recursive: bool,
+}
+
+/// A container's place on one network, while it runs.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct NetworkEndpoint {
+    /// 64 hexadecimal characters.
+    pub network_id: String,
+    /// 64 hexadecimal characters; empty when stopped.
+    pub endpoint_id: String,
+    /// Dotted IPv4; empty when stopped.
+    pub address: String,
+    /// Length of the address's network prefix.
+    pub prefix_length: u8,
+    /// Dotted IPv4 of the gateway.
+    pub gateway: String,
+    /// MAC address as text.
+    pub mac_address: String,
+    /// Names as asked for.
+    pub aliases: Vec<String>,
+}
+
+/// A host port that leads to a container port.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PublishedPort {
+    /// Port in the container.
+    pub container_port: u16,
+    /// `tcp` or `udp`.
+    pub protocol: String,
+    /// Address on the host.
+    pub host_ip: String,
+    /// Port on the host.
+    pub host_port: u16,
+}
+
+/// Everything the engine knows of a container: what was asked for, what was resolved, and its state.
+///
+/// Readers get an immutable snapshot (`Arc<Container>`).
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Container {
+    /// 64 hexadecimal characters.
+    pub id: String,
+    /// Name without the leading slash.
+    pub name: String,
+    /// Creation in nanoseconds since 1970.
+    pub created_at_ns: i64,
+    /// Program.
+    pub path: String,
+    /// Its arguments.
+    pub args: Vec<String>,
+    /// The merged config (image under user).
+    pub config: ContainerConfig,
+    /// What was asked of the host, with defaults filled in.
+    pub host_config: HostConfig,
+    /// Image the container was made from; None for an image that was given by nothing (never).
+    pub image_id: Option<ImageId>,
+    /// Platform text such as `linux`.
+    pub platform: String,
+    /// Layers below the container's own, lowest first.
+    pub diff_ids: Vec<DiffId>,
+    /// Mounts, resolved.
+    pub mounts: Vec<MountPoint>,
+    /// Networks by name.
+    pub networks: BTreeMap<String, NetworkEndpoint>,
+    /// Ports that are published at this moment.
+    pub published_ports: Vec<PublishedPort>,
+    /// What the network room needs to take the container off the bridge again.
+    pub endpoint: Option<wharf_network::Endpoint>,
+    /// The state machine.
+    pub state: State,
+    /// How often the policy started it again.
+    pub restart_count: i64,
+    /// True after a stop by a user, until the next start.
+    pub manually_stopped: bool,
+    /// Running and remembered exec IDs.
+    pub exec_ids: Vec<String>,
+    /// The container's directory under the data root.
+    pub directory: String,
+}
+
+impl Container {
+    /// Tells whether a process of the container exists (running, paused).
+    pub fn is_running(&self) -> bool {
+        matches!(self.state.status, Status::Running | Status::Paused)
+    }
+
+    /// Returns the first 12 characters of the ID.
+    pub fn short_id(&self) -> &str {
+        self.id.get(..12).unwrap_or(&self.id)
+    }
+
+    /// Returns the effective health check, unless there is none or it is `NONE`.
+    pub fn healthcheck(&self) -> Option<&Healthcheck> {
+        self.config
+            .healthcheck
+            .as_ref()
+            .filter(|check| check.test.first().is_some_and(|kind| kind != "NONE"))
+    }
+}

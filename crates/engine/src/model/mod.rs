@@ -1,0 +1,6 @@
+//! The engine's own nouns. No wire format: the API room has twins of what it must spell otherwise.
+
+pub mod container;
+pub mod host_config;
+pub mod request;
+pub mod view;

@@ -1,0 +1,257 @@
+//! What callers ask of the engine.
+
+use super::host_config::HostConfig;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use wharf_image::{ContainerConfig, Platform};
+use wharf_registry::Credentials;
+
+/// Filters of list and prune calls: key to its values, in docker's words (spec engine-api §3).
+pub type Filters = BTreeMap<String, Vec<String>>;
+
+/// Asks for a container.
+#[derive(Debug, Clone, Default)]
+pub struct CreateContainer {
+    /// Name without a leading slash; None makes one up.
+    pub name: Option<String>,
+    /// What the container runs; `config.image` names its image.
+    pub config: ContainerConfig,
+    /// What it may use of the host.
+    pub host_config: HostConfig,
+    /// Endpoint settings by network name.
+    pub networks: BTreeMap<String, EndpointRequest>,
+    /// Platform the image must have.
+    pub platform: Option<Platform>,
+}
+
+/// Settings of a container's place on one network.
+#[derive(Debug, Clone, Default)]
+pub struct EndpointRequest {
+    /// Fixed IPv4 address.
+    pub ipv4_address: String,
+    /// Fixed IPv6 address.
+    pub ipv6_address: String,
+    /// Further names on that network.
+    pub aliases: Vec<String>,
+    /// Links, `container:alias`.
+    pub links: Vec<String>,
+    /// Fixed MAC address.
+    pub mac_address: String,
+}
+
+/// Answers a create call.
+#[derive(Debug, Clone)]
+pub struct Created {
+    /// ID of the new container.
+    pub id: String,
+    /// Things the user should know.
+    pub warnings: Vec<String>,
+}
+
+/// Chooses containers to list.
+#[derive(Debug, Clone, Default)]
+pub struct ListContainers {
+    /// Also those that do not run.
+    pub all: bool,
+    /// At most so many of the newest; 0 means no limit.
+    pub limit: usize,
+    /// Fills in sizes.
+    pub size: bool,
+    /// See spec engine-api §6.3.
+    pub filters: Filters,
+}
+
+/// Chooses images to list.
+#[derive(Debug, Clone, Default)]
+pub struct ListImages {
+    /// Also untagged images that have children.
+    pub all: bool,
+    /// See spec image-store §8.
+    pub filters: Filters,
+    /// Computes what images share.
+    pub shared_size: bool,
+}
+
+/// When a wait ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum WaitCondition {
+    /// As soon as the container does not run.
+    #[default]
+    NotRunning,
+    /// At the next exit.
+    NextExit,
+    /// When the container is gone.
+    Removed,
+}
+
+/// Asks for a container's streams.
+#[derive(Debug, Clone, Default)]
+pub struct AttachRequest {
+    /// Replays the log first.
+    pub logs: bool,
+    /// Follows from now on.
+    pub stream: bool,
+    /// Sends input.
+    pub stdin: bool,
+    /// Wants standard output.
+    pub stdout: bool,
+    /// Wants standard error.
+    pub stderr: bool,
+    /// Detach key sequence; None means `ctrl-p,ctrl-q`.
+    pub detach_keys: Option<String>,
+}
+
+/// Asks for log lines.
+#[derive(Debug, Clone, Default)]
+pub struct LogRequest {
+    /// Goes on while the container runs.
+    pub follow: bool,
+    /// Wants standard output.
+    pub stdout: bool,
+    /// Wants standard error.
+    pub stderr: bool,
+    /// Not older than; nanoseconds since 1970, 0 means all.
+    pub since_ns: i64,
+    /// Not newer than; nanoseconds since 1970, 0 means all.
+    pub until_ns: i64,
+    /// Only the last so many lines; None means all.
+    pub tail: Option<usize>,
+}
+
+/// Asks for another process in a container.
+#[derive(Debug, Clone, Default)]
+pub struct CreateExec {
+    /// `user[:group]`; empty means the container's.
+    pub user: String,
+    /// All capabilities.
+    pub privileged: bool,
+    /// On a terminal.
+    pub tty: bool,
+    /// Sends input.
+    pub attach_stdin: bool,
+    /// Wants standard output.
+    pub attach_stdout: bool,
+    /// Wants standard error.
+    pub attach_stderr: bool,
+    /// Detach key sequence.
+    pub detach_keys: Option<String>,
+    /// Further environment.
+    pub env: Vec<String>,
+    /// Working directory; empty means the container's.
+    pub working_dir: String,
+    /// Program and arguments.
+    pub command: Vec<String>,
+    /// First size of the terminal: height, width.
+    pub console_size: Option<(u16, u16)>,
+}
+
+/// Asks for an image of a container (spec image-store §11).
+#[derive(Debug, Clone, Default)]
+pub struct Commit {
+    /// Name or ID of the container.
+    pub container: String,
+    /// Repository of the new image; empty leaves it unnamed.
+    pub repository: String,
+    /// Tag; empty means `latest`.
+    pub tag: String,
+    /// Comment.
+    pub comment: String,
+    /// Author.
+    pub author: String,
+    /// Freezes the container meanwhile.
+    pub pause: bool,
+    /// Dockerfile instructions to apply.
+    pub changes: Vec<String>,
+    /// Replaces the container's config.
+    pub config: Option<ContainerConfig>,
+}
+
+/// Asks for an image of a root file system (spec image-store §11).
+#[derive(Debug, Clone, Default)]
+pub struct Import {
+    /// `-` for the body, or a URL.
+    pub source: String,
+    /// Repository of the new image; empty leaves it unnamed.
+    pub repository: String,
+    /// Tag.
+    pub tag: String,
+    /// History comment; empty means `Imported from <source>`.
+    pub message: String,
+    /// Dockerfile instructions to apply.
+    pub changes: Vec<String>,
+    /// Platform of the image; None means this machine's.
+    pub platform: Option<Platform>,
+}
+
+/// Asks for an image from a registry.
+#[derive(Debug, Clone)]
+pub struct Pull {
+    /// Repository, with tag or digest inside or in `tag`.
+    pub from_image: String,
+    /// Tag or digest; empty with no tag in `from_image` means every tag.
+    pub tag: String,
+    /// Platform; None means this machine's.
+    pub platform: Option<Platform>,
+    /// Who asks.
+    pub credentials: Credentials,
+}
+
+/// Where a build's files come from.
+#[derive(Debug)]
+pub enum BuildContext {
+    /// A tar (any compression), already on disk.
+    Tar(PathBuf),
+    /// A directory of this machine, read in place with the caller's rights.
+    Directory(PathBuf),
+    /// A Dockerfile alone.
+    Dockerfile(Vec<u8>),
+    /// A URL of a Dockerfile or a tar.
+    Remote(String),
+}
+
+/// Asks for a build (spec engine-api §10).
+#[derive(Debug)]
+pub struct Build {
+    /// Files.
+    pub context: BuildContext,
+    /// Path of the Dockerfile in the context; empty means `Dockerfile`.
+    pub dockerfile: String,
+    /// A Dockerfile that lies outside the context.
+    pub dockerfile_inline: Option<Vec<u8>>,
+    /// Names for the image.
+    pub tags: Vec<String>,
+    /// `--build-arg`; None means named without a value.
+    pub build_args: BTreeMap<String, Option<String>>,
+    /// Labels to add.
+    pub labels: BTreeMap<String, String>,
+    /// Stage to build; empty means the last.
+    pub target: String,
+    /// Runs every step.
+    pub no_cache: bool,
+    /// Pulls base images that are present.
+    pub pull: bool,
+    /// Says only the ID.
+    pub quiet: bool,
+    /// Removes step containers (always done; changes only what is said).
+    pub remove: bool,
+    /// Network of RUN: `default`, `bridge`, `none`, `host`.
+    pub network_mode: String,
+    /// Further lines for `/etc/hosts`.
+    pub extra_hosts: Vec<String>,
+    /// Bytes of `/dev/shm`; 0 means 64 MiB.
+    pub shm_size_bytes: i64,
+    /// Limits of each step.
+    pub resources: super::host_config::Resources,
+    /// Ulimits of each step.
+    pub ulimits: Vec<super::host_config::Ulimit>,
+    /// Images whose steps may be reused.
+    pub cache_from: Vec<String>,
+    /// Platform; None means this machine's.
+    pub platform: Option<Platform>,
+    /// Joins the new layers into one.
+    pub squash: bool,
+    /// Credentials by registry host.
+    pub credentials: BTreeMap<String, Credentials>,
+    /// User ID of the caller, when known (peer of the socket).
+    pub caller_uid: Option<u32>,
+}

@@ -1,0 +1,254 @@
+//! What the engine tells of itself and of its host.
+
+use crate::container::create::store_error;
+use crate::engine::Engine;
+use crate::error::Result;
+use crate::filters;
+use crate::model::container::Status;
+use crate::model::request::{Filters, ListContainers, ListImages};
+use crate::model::view::{BuildCacheRecord, DiskUsage, Event, Pruned, SupportedLimits, SystemInfo};
+use std::collections::HashSet;
+use std::path::Path;
+use std::sync::Arc;
+use tokio::sync::broadcast;
+use wharf_image::{DiffId, Digest};
+use wharf_safefs::trusted;
+
+impl Engine {
+    /// Describes the engine and its host.
+    pub fn info(&self) -> SystemInfo {
+        let host = crate::host::host();
+        let containers = self.containers.snapshots();
+        let count = |test: &dyn Fn(Status) -> bool| {
+            containers
+                .iter()
+                .filter(|container| test(container.state.status))
+                .count()
+        };
+        let (name, version) = operating_system();
+        let open_files =
+            trusted::read_dir_sorted(Path::new("/proc/self/fd")).map_or(0, |entries| entries.len());
+        SystemInfo {
+            id: self.id.clone(),
+            host_name: host.name.clone(),
+            containers: (
+                count(&|status| status == Status::Running),
+                count(&|status| status == Status::Paused),
+                count(&|status| !matches!(status, Status::Running | Status::Paused)),
+            ),
+            images: self.store.images().map_or(0, |images| images.len()),
+            root: self.store.root().to_string_lossy().into_owned(),
+            kernel_version: host.info.kernel_release.clone(),
+            operating_system: name,
+            os_version: version,
+            architecture: std::env::consts::ARCH.to_owned(),
+            cpus: host.info.cpus,
+            memory_bytes: host.info.memory_bytes,
+            cgroup_version: host.info.cgroup_version,
+            limits: SupportedLimits {
+                memory: host.has_controller("memory"),
+                swap: host.info.swap_limit,
+                cpu_cfs: host.has_controller("cpu"),
+                cpu_shares: host.has_controller("cpu"),
+                cpuset: host.has_controller("cpuset"),
+                pids: host.has_controller("pids"),
+                oom_kill_disable: !host.is_cgroup_v2() && host.has_controller("memory"),
+                ipv4_forwarding: read_text("/proc/sys/net/ipv4/ip_forward").trim() == "1",
+            },
+            backing_file_system: backing_file_system(self.store.root()),
+            seccomp: host.info.seccomp,
+            apparmor: host.info.apparmor,
+            event_listeners: self.events.listeners(),
+            open_files,
+            warnings: Vec::new(),
+        }
+    }
+
+    /// Returns the kept events since a time and a receiver of those that follow.
+    pub fn events(&self, since_ns: Option<i64>) -> (Vec<Event>, broadcast::Receiver<Event>) {
+        self.events.subscribe(since_ns)
+    }
+
+    /// Measures what everything takes on disk.
+    ///
+    /// # Errors
+    /// A disk that cannot be read.
+    pub async fn disk_usage(self: &Arc<Self>) -> Result<DiskUsage> {
+        let everything = ListImages {
+            all: true,
+            shared_size: true,
+            ..ListImages::default()
+        };
+        self.with_store(move |engine| {
+            let usage = engine
+                .store
+                .disk_usage()
+                .map_err(store_error("cannot measure the disk"))?;
+            let containers = engine.list_containers(&ListContainers {
+                all: true,
+                size: true,
+                ..ListContainers::default()
+            })?;
+            let mut volumes = engine.list_volumes(&Filters::new())?;
+            for volume in &mut volumes {
+                volume.usage = Some((
+                    engine.measure_volume(&volume.name)?,
+                    engine.volume_users(&volume.name, None).len(),
+                ));
+            }
+            Ok(DiskUsage {
+                layers_bytes: usage.layers_bytes,
+                images: engine.list_images_blocking(&everything)?,
+                containers,
+                volumes,
+                build_cache: engine.cache_records()?,
+            })
+        })
+        .await
+    }
+
+    fn cache_records(&self) -> Result<Vec<BuildCacheRecord>> {
+        let held = self.layers_of_images()?;
+        let records = self
+            .store
+            .caches()
+            .map_err(store_error("cannot read the build cache"))?;
+        Ok(records
+            .into_iter()
+            .map(|record| BuildCacheRecord {
+                id: record.key.hex(),
+                shared: record.diff_ids.last().is_none_or(|top| held.contains(top)),
+                description: record.description,
+                size_bytes: record.size_bytes,
+                created_at_s: record.created_unix_ns / 1_000_000_000,
+                last_used_at_s: record.last_used_unix_ns / 1_000_000_000,
+                usage_count: record.use_count,
+            })
+            .collect())
+    }
+
+    fn layers_of_images(&self) -> Result<HashSet<DiffId>> {
+        let images = self
+            .store
+            .images()
+            .map_err(store_error("cannot read images"))?;
+        Ok(images
+            .iter()
+            .flat_map(|image| image.config.rootfs.diff_ids.iter().copied())
+            .collect())
+    }
+
+    /// Removes build cache records: those whose layers no image has, or with `all` every one.
+    ///
+    /// # Errors
+    /// Unknown filters, or another prune under way.
+    pub async fn prune_build_cache(
+        self: &Arc<Self>,
+        all: bool,
+        request: &Filters,
+    ) -> Result<Pruned<String>> {
+        filters::allow(request, &["until", "id"])?;
+        let _guard = self.pruning.cache()?;
+        let until = filters::until_ns(request)?;
+        let ids = filters::values(request, "id").to_vec();
+        let pruned = self
+            .with_store(move |engine| {
+                let chosen = engine.cache_records()?.into_iter().filter(|record| {
+                    (all || !record.shared)
+                        && until.is_none_or(|until| {
+                            record.last_used_at_s.saturating_mul(1_000_000_000) < until
+                        })
+                        && (ids.is_empty() || ids.iter().any(|id| record.id.starts_with(id)))
+                });
+                let keys: Vec<Digest> = chosen
+                    .filter_map(|record| format!("sha256:{}", record.id).parse().ok())
+                    .collect();
+                let reclaimed_bytes = engine
+                    .store
+                    .delete_cache(&keys)
+                    .map_err(store_error("cannot remove build cache records"))?;
+                Ok(Pruned {
+                    removed: keys.iter().map(Digest::hex).collect(),
+                    reclaimed_bytes,
+                })
+            })
+            .await?;
+        self.events.emit(
+            "builder",
+            "prune",
+            "",
+            [("reclaimed", pruned.reclaimed_bytes.to_string())],
+        );
+        Ok(pruned)
+    }
+
+    /// Asks a registry whether it takes credentials.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Unauthorized`] when it does not; a registry that cannot be reached.
+    pub async fn check_credentials(
+        &self,
+        credentials: &wharf_registry::Credentials,
+        server: &str,
+    ) -> Result<String> {
+        let host = server
+            .split_once("://")
+            .map_or(server, |(_, rest)| rest)
+            .split('/')
+            .next()
+            .unwrap_or_default();
+        let host = if matches!(host, "" | "index.docker.io") {
+            "docker.io"
+        } else {
+            host
+        };
+        let repository = crate::image::naming::parse(&format!("{host}/library/login"))?;
+        self.registry
+            .check(&repository, credentials)
+            .await
+            .map_err(crate::image::pull::registry_error)?;
+        Ok("Login Succeeded".to_owned())
+    }
+}
+
+fn read_text(path: &str) -> String {
+    trusted::read_limited(Path::new(path), 1024 * 1024)
+        .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+        .unwrap_or_default()
+}
+
+/// Returns the name and version that `/etc/os-release` gives.
+fn operating_system() -> (String, String) {
+    let text = read_text("/etc/os-release");
+    let value = |key: &str| {
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
+        line.map(|value| value.trim_matches('"').to_owned())
+            .unwrap_or_default()
+    };
+    let name = value("PRETTY_NAME");
+    (
+        if name.is_empty() {
+            "Linux".to_owned()
+        } else {
+            name
+        },
+        value("VERSION_ID"),
+    )
+}
+
+fn backing_file_system(root: &Path) -> String {
+    let Ok(stat) = rustix::fs::statfs(root) else {
+        return "<unknown>".to_owned();
+    };
+    match stat.f_type {
+        0xEF53 => "extfs",
+        0x5846_5342 => "xfs",
+        0x9123_683E => "btrfs",
+        0x0102_1994 => "tmpfs",
+        0x2FC1_2FC1 => "zfs",
+        _ => "<unknown>",
+    }
+    .to_owned()
+}

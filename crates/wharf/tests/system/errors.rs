@@ -1,0 +1,174 @@
+//! Bad input: a clear error, nothing lost.
+
+use crate::harness::{Client, Daemon, clients};
+use std::process::{Command, Stdio};
+
+#[test]
+fn ports_in_use() {
+    for client in clients() {
+        let d = Daemon::with_busybox();
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let binding = format!("127.0.0.1:{}:80", taken.local_addr().unwrap().port());
+        d.fails(
+            client,
+            &[
+                "run", "-d", "--name", "x", "-p", &binding, "busybox", "sleep", "9",
+            ],
+            125,
+            "address already in use",
+        );
+        assert_eq!(
+            d.ok(client, &["ps", "-a", "--format", "{{.Names}} {{.State}}"]),
+            "x created"
+        );
+        drop(taken);
+        d.ok(client, &["start", "x"]);
+        d.fails(
+            client,
+            &["run", "-d", "-p", &binding, "busybox", "sleep", "9"],
+            125,
+            "port is already allocated",
+        );
+    }
+}
+
+#[test]
+fn a_second_daemon_on_the_same_root() {
+    let d = Daemon::start();
+    let second = Command::new(env!("CARGO_BIN_EXE_wharf"))
+        .args(["daemon", "--socket"])
+        .arg(d.path("second.sock"))
+        .arg("--root")
+        .arg(d.path("root"))
+        .arg("--run-dir")
+        .arg(d.path("run2"))
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&second.stderr);
+    assert!(
+        !second.status.success() && said.contains("another daemon"),
+        "{said}"
+    );
+    d.ok(Client::Wharf, &["images"]);
+}
+
+#[test]
+fn a_socket_without_permission() {
+    let d = Daemon::start();
+    // An unprivileged user cannot even reach the directory: open it up, the socket itself is 0660.
+    for name in ["", "wharf.sock"] {
+        let path = d.path(name);
+        let mode = if name.is_empty() { 0o755 } else { 0o660 };
+        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(mode))
+            .unwrap();
+    }
+    let binary = d.path("wharf");
+    std::fs::copy(env!("CARGO_BIN_EXE_wharf"), &binary).unwrap();
+    let mut command = Command::new(binary);
+    std::os::unix::process::CommandExt::uid(&mut command, 65534);
+    let output = command
+        .arg("ps")
+        .env(
+            "DOCKER_HOST",
+            format!("unix://{}", d.path("wharf.sock").display()),
+        )
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        !output.status.success() && said.contains("permission denied"),
+        "{said}"
+    );
+}
+
+#[test]
+fn missing_and_malformed_names() {
+    for client in clients() {
+        let d = Daemon::with_busybox();
+        d.fails(client, &["inspect", "nothing"], 1, "nothing");
+        d.fails(client, &["rm", "nothing"], 1, "No such container: nothing");
+        d.fails(
+            client,
+            &["run", "--rm", "Upper/Case"],
+            125,
+            "must be lowercase",
+        );
+        d.fails(
+            client,
+            &["run", "--name", "!", "busybox", "true"],
+            125,
+            "Invalid container name",
+        );
+        d.ok(client, &["run", "--name", "one", "busybox", "true"]);
+        d.fails(
+            client,
+            &["run", "--name", "one", "busybox", "true"],
+            125,
+            "is already in use by container",
+        );
+        d.fails(
+            client,
+            &["run", "--network", "mine", "busybox", "true"],
+            125,
+            "network mine not found",
+        );
+        d.fails(
+            client,
+            &["run", "-m", "1m", "busybox", "true"],
+            125,
+            "Minimum memory limit allowed is 6MB",
+        );
+    }
+}
+
+#[test]
+fn a_full_disk_loses_nothing() {
+    // A data root on a small tmpfs in a mount namespace of the daemon's own would hide it from the
+    // clients' cp; a loop-free way is a tmpfs at the root directory, unmounted by the kernel with us.
+    let d = Daemon::start();
+    drop(d);
+    let directory = tempfile::Builder::new()
+        .prefix("wharf-full-")
+        .tempdir_in("/var/tmp")
+        .unwrap();
+    let script = r#"
+set -e
+mount -t tmpfs -o size=24m none "$1"
+"$2" daemon --socket "$1/s" --root "$1/root" --run-dir "$1/run" >"$1/log" 2>&1 &
+daemon=$!
+export DOCKER_HOST=unix://$1/s
+for i in $(seq 200); do [ -S "$1/s" ] && break; sleep 0.05; done
+"$2" import "$3" busybox >/dev/null
+if "$2" run --name filler --network none busybox sh -c 'dd if=/dev/zero of=/big bs=1M count=64'; then echo "the disk did not fill" >&2; exit 1; fi
+if "$2" commit filler big; then echo "commit fitted" >&2; exit 1; fi
+"$2" rm filler >/dev/null
+"$2" run --rm --network none busybox echo still-works
+"$2" images -q | wc -l
+kill $daemon
+wait $daemon
+"#;
+    let output = Command::new("unshare")
+        .args([
+            "-m",
+            "--propagation",
+            "private",
+            "bash",
+            "-c",
+            script,
+            "test",
+        ])
+        .arg(directory.path())
+        .arg(env!("CARGO_BIN_EXE_wharf"))
+        .arg(crate::harness::base_image_tar("busybox"))
+        .output()
+        .unwrap();
+    let (stdout, stderr) = (
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+    );
+    assert!(
+        output.status.success() && stdout.contains("still-works\n1"),
+        "stdout: {stdout}\nstderr: {stderr}"
+    );
+}

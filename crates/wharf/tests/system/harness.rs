@@ -1,0 +1,334 @@
+//! Starting a daemon, calling clients, cleaning up whatever happened.
+
+use std::ffi::OsStr;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+/// How long anything in a test may take before it counts as hung.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Which program drives the daemon.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Client {
+    /// Our own.
+    Wharf,
+    /// The unmodified docker CLI.
+    Docker,
+}
+
+/// What a client's call gave.
+#[derive(Debug, Clone)]
+pub struct Called {
+    pub code: i32,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+/// A daemon with a root, a state directory and a socket of its own.
+pub struct Daemon {
+    directory: tempfile::TempDir,
+    child: Option<Child>,
+}
+
+/// Returns the clients to run a story with: ours, and docker's where it is installed.
+pub fn clients() -> Vec<Client> {
+    match docker() {
+        Some(_) => vec![Client::Wharf, Client::Docker],
+        None => {
+            skip("the docker CLI is not installed (set WHARF_TEST_DOCKER to its path)");
+            vec![Client::Wharf]
+        }
+    }
+}
+
+/// Says that something was not tested; counted by `scripts/test`.
+pub fn skip(reason: &str) {
+    // Written past the test harness' capture, so that a passing test cannot hide it.
+    let _closed = writeln!(std::io::stderr().lock(), "SKIP: {reason}");
+}
+
+fn docker() -> Option<&'static Path> {
+    static PATH: OnceLock<Option<PathBuf>> = OnceLock::new();
+    let found = PATH.get_or_init(|| {
+        let named = std::env::var_os("WHARF_TEST_DOCKER").map(PathBuf::from);
+        let candidates = named
+            .into_iter()
+            .chain(["/usr/local/bin/docker".into(), "/usr/bin/docker".into()]);
+        candidates.into_iter().find(|path| path.is_file())
+    });
+    found.as_deref()
+}
+
+/// Returns the tar of a base image's root file system, made once by `scripts/make-base-images`.
+pub fn base_image_tar(name: &str) -> PathBuf {
+    static DIRECTORY: OnceLock<PathBuf> = OnceLock::new();
+    let directory = DIRECTORY.get_or_init(|| {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let directory = std::env::var_os("WHARF_TEST_IMAGES")
+            .map_or_else(|| root.join("scratch/images"), PathBuf::from);
+        let made = Command::new(root.join("scripts/make-base-images"))
+            .arg(&directory)
+            .status();
+        assert!(
+            made.is_ok_and(|status| status.success()),
+            "scripts/make-base-images failed"
+        );
+        directory
+    });
+    directory.join(format!("{name}.tar"))
+}
+
+impl Daemon {
+    /// Starts a daemon on an empty root.
+    pub fn start() -> Self {
+        assert!(
+            rustix::process::geteuid().is_root(),
+            "system tests need root"
+        );
+        let mut daemon = Self {
+            directory: tempfile::Builder::new()
+                .prefix("wharf-test-")
+                .tempdir_in("/var/tmp")
+                .unwrap(),
+            child: None,
+        };
+        daemon.launch();
+        daemon
+    }
+
+    /// Starts a daemon that has `busybox:latest`.
+    pub fn with_busybox() -> Self {
+        let daemon = Self::start();
+        daemon.import("busybox");
+        daemon
+    }
+
+    /// Imports a base image: `busybox` as `busybox:latest`, `debian` as `debian:bookworm-slim`.
+    pub fn import(&self, name: &str) {
+        let (reference, command) = match name {
+            "debian" => ("debian:bookworm-slim", r#"CMD ["bash"]"#),
+            _ => ("busybox:latest", r#"CMD ["sh"]"#),
+        };
+        let path = "ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+        let tar = base_image_tar(name);
+        self.ok(
+            Client::Wharf,
+            &[
+                "import",
+                "--change",
+                command,
+                "--change",
+                path,
+                tar.to_str().unwrap(),
+                reference,
+            ],
+        );
+    }
+
+    /// Starts the daemon on its root (again).
+    pub fn launch(&mut self) {
+        let log = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.path("daemon.log"))
+            .unwrap();
+        let child = Command::new(env!("CARGO_BIN_EXE_wharf"))
+            .args(["daemon", "--socket"])
+            .arg(self.path("wharf.sock"))
+            .arg("--root")
+            .arg(self.path("root"))
+            .arg("--run-dir")
+            .arg(self.path("run"))
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        self.child = Some(child);
+        let until = Instant::now() + PATIENCE;
+        while std::os::unix::net::UnixStream::connect(self.path("wharf.sock")).is_err() {
+            let ended = self.child.as_mut().unwrap().try_wait().unwrap();
+            assert!(ended.is_none(), "the daemon ended: {}", self.log());
+            assert!(
+                Instant::now() < until,
+                "the daemon does not listen: {}",
+                self.log()
+            );
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Ends the daemon as a power cut would, without a chance to clean up.
+    pub fn kill(&mut self) {
+        let mut child = self.child.take().unwrap();
+        let _already_dead = child.kill();
+        child.wait().unwrap();
+    }
+
+    /// Sends the daemon SIGKILL while others still talk to it; [`Daemon::kill`] takes its end in.
+    pub fn kill_by_pid(&self) {
+        let pid = rustix::process::Pid::from_child(self.child.as_ref().unwrap());
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    }
+
+    /// Asks the daemon to end and waits for it.
+    pub fn stop(&mut self) {
+        let mut child = self.child.take().unwrap();
+        let pid = rustix::process::Pid::from_child(&child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        let status = child.wait().unwrap();
+        assert!(
+            status.success(),
+            "the daemon ended with {status}: {}",
+            self.log()
+        );
+    }
+
+    /// Returns a path in the test's own directory.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// Returns what the daemon printed.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.path("daemon.log")).unwrap_or_default()
+    }
+
+    /// Prepares a client's call.
+    pub fn command(&self, client: Client) -> Command {
+        let program = match client {
+            Client::Wharf => Path::new(env!("CARGO_BIN_EXE_wharf")),
+            Client::Docker => docker().unwrap(),
+        };
+        let mut command = Command::new(program);
+        command
+            .env(
+                "DOCKER_HOST",
+                format!("unix://{}", self.path("wharf.sock").display()),
+            )
+            .env("DOCKER_CONFIG", self.path("client-config"))
+            .env("DOCKER_BUILDKIT", "0")
+            .env("DOCKER_CLI_HINTS", "false")
+            .env_remove("WHARF_HOST")
+            .current_dir(self.directory.path());
+        command
+    }
+
+    /// Calls a client and returns what it gave.
+    pub fn call<S: AsRef<OsStr>>(&self, client: Client, arguments: &[S]) -> Called {
+        self.call_with_input(client, arguments, b"")
+    }
+
+    /// Calls a client with standard input from a pipe.
+    pub fn call_with_input<S: AsRef<OsStr>>(
+        &self,
+        client: Client,
+        arguments: &[S],
+        input: &[u8],
+    ) -> Called {
+        let mut child = self
+            .command(client)
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        let input = input.to_vec();
+        let writer = std::thread::spawn(move || {
+            let _program_may_not_read = stdin.write_all(&input);
+        });
+        let output = child.wait_with_output().unwrap();
+        writer.join().unwrap();
+        Called {
+            code: output.status.code().unwrap_or(-1),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+
+    /// Calls a client that must succeed and returns its standard output without the last line end.
+    pub fn ok<S: AsRef<OsStr> + std::fmt::Debug>(&self, client: Client, arguments: &[S]) -> String {
+        let called = self.call(client, arguments);
+        assert_eq!(
+            called.code,
+            0,
+            "{client:?} {arguments:?}\nstdout: {}\nstderr: {}\ndaemon: {}",
+            called.stdout,
+            called.stderr,
+            self.log()
+        );
+        called.stdout.trim_end_matches('\n').to_owned()
+    }
+
+    /// Calls a client that must fail with `code` and say `text`.
+    pub fn fails<S: AsRef<OsStr> + std::fmt::Debug>(
+        &self,
+        client: Client,
+        arguments: &[S],
+        code: i32,
+        text: &str,
+    ) {
+        let called = self.call(client, arguments);
+        let said = format!("{}{}", called.stdout, called.stderr);
+        assert!(
+            called.code == code && said.contains(text),
+            "{client:?} {arguments:?}: expected code {code} and {text:?}, found code {} and\n{said}",
+            called.code
+        );
+    }
+
+    /// Writes a file in the test's directory and returns its path.
+    pub fn write(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.path(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, content).unwrap();
+        path
+    }
+
+    /// Lists what the daemon left in the kernel that names its root: mounts of this mount namespace.
+    pub fn mounts(&self) -> Vec<String> {
+        let own = self.directory.path().display().to_string();
+        let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+        mounts
+            .lines()
+            .filter(|line| line.contains(&own))
+            .map(str::to_owned)
+            .collect()
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        if self.child.is_none() {
+            self.launch();
+        }
+        let containers = self.call(Client::Wharf, &["ps", "-aq"]).stdout;
+        let mut remove = vec!["rm", "-f", "-v"];
+        remove.extend(containers.split_whitespace());
+        if remove.len() > 3 {
+            self.call(Client::Wharf, &remove);
+        }
+        self.stop();
+        let mounts = self.mounts();
+        if !std::thread::panicking() {
+            assert!(mounts.is_empty(), "mounts are left: {mounts:?}");
+        }
+    }
+}
+
+/// Waits until `condition` holds.
+pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let until = Instant::now() + PATIENCE;
+    while !condition() {
+        assert!(
+            Instant::now() < until,
+            "{what} did not happen in {PATIENCE:?}"
+        );
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}

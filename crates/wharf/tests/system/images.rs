@@ -1,0 +1,242 @@
+//! Names, removal, archives and disk use, with both clients.
+
+use crate::harness::{Client, Daemon, clients};
+
+#[test]
+fn tag_history_and_rmi() {
+    for client in clients() {
+        let d = Daemon::with_busybox();
+        d.ok(client, &["tag", "busybox", "other/name:v1"]);
+        assert!(
+            d.ok(client, &["history", "busybox"])
+                .contains("Imported from -")
+                || d.ok(client, &["history", "busybox"]).contains("Imported")
+        );
+        let id = d.ok(client, &["images", "-q", "--no-trunc", "busybox"]);
+        d.fails(
+            client,
+            &["rmi", &id],
+            1,
+            "image is referenced in multiple repositories",
+        );
+        assert_eq!(
+            d.ok(client, &["rmi", "other/name:v1"]),
+            "Untagged: other/name:v1"
+        );
+        d.ok(client, &["run", "--name", "stopped", "busybox", "true"]);
+        d.fails(client, &["rmi", "busybox"], 1, "must force");
+        d.ok(
+            client,
+            &["run", "-d", "--name", "running", "busybox", "sleep", "100"],
+        );
+        d.fails(
+            client,
+            &["rmi", "-f", &id],
+            1,
+            "image is being used by running container",
+        );
+        assert_eq!(
+            d.ok(client, &["rmi", "-f", "busybox"]),
+            "Untagged: busybox:latest"
+        );
+        assert_eq!(
+            d.ok(
+                client,
+                &["images", "-q", "--no-trunc", "-f", "dangling=true"]
+            ),
+            id
+        );
+        d.ok(client, &["rm", "-f", "running", "stopped"]);
+        let pruned = d.ok(client, &["image", "prune", "-f"]);
+        assert!(pruned.contains(&id), "{pruned}");
+        assert_eq!(d.ok(client, &["images", "-aq"]), "");
+        d.fails(
+            client,
+            &["rmi", "busybox"],
+            1,
+            "No such image: busybox:latest",
+        );
+    }
+}
+
+#[test]
+fn children_keep_their_parent() {
+    for client in clients() {
+        let d = Daemon::with_busybox();
+        d.ok(client, &["run", "--name", "c", "busybox", "touch", "/x"]);
+        d.ok(client, &["commit", "c", "child"]);
+        d.ok(client, &["rm", "c"]);
+        let id = d.ok(client, &["images", "-q", "--no-trunc", "busybox"]);
+        d.fails(client, &["rmi", &id], 1, "image has dependent child images");
+        assert_eq!(
+            d.ok(client, &["rmi", "busybox"]),
+            "Untagged: busybox:latest"
+        );
+        let removed = d.ok(client, &["rmi", "child"]);
+        assert!(
+            removed.contains("Untagged: child:latest")
+                && removed.contains(&format!("Deleted: {id}")),
+            "{removed}"
+        );
+        assert_eq!(d.ok(client, &["images", "-aq"]), "");
+    }
+}
+
+#[test]
+fn save_and_load_give_the_same_images() {
+    for client in clients() {
+        let d = Daemon::with_busybox();
+        d.ok(
+            client,
+            &[
+                "run",
+                "--name",
+                "c",
+                "busybox",
+                "sh",
+                "-c",
+                "mkdir /d; echo x > /d/f; rm -r /home; ln -s f /d/l; ln /d/f /d/h",
+            ],
+        );
+        d.ok(client, &["commit", "c", "child:v1"]);
+        d.ok(
+            client,
+            &["save", "-o", "all.tar", "busybox:latest", "child:v1"],
+        );
+        let ids = |d: &Daemon| {
+            d.ok(
+                client,
+                &[
+                    "images",
+                    "--no-trunc",
+                    "--format",
+                    "{{.Repository}}:{{.Tag}} {{.ID}}",
+                ],
+            )
+        };
+        let layers = |d: &Daemon| {
+            d.ok(
+                client,
+                &["inspect", "--format", "{{json .RootFS}}", "child:v1"],
+            )
+        };
+        let fresh = Daemon::start();
+        let archive = d.path("all.tar");
+        let loaded = fresh.ok(client, &["load", "-i", archive.to_str().unwrap()]);
+        assert!(loaded.contains("Loaded image: child:v1"), "{loaded}");
+        let sorted = |text: String| {
+            let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+            lines.sort();
+            lines
+        };
+        assert_eq!(sorted(ids(&d)), sorted(ids(&fresh)));
+        assert_eq!(layers(&d), layers(&fresh));
+        assert_eq!(
+            fresh.ok(
+                client,
+                &[
+                    "run",
+                    "--rm",
+                    "child:v1",
+                    "sh",
+                    "-c",
+                    "cat /d/h; readlink /d/l; ls -d /home || true"
+                ]
+            ),
+            "x\nf"
+        );
+        fresh.ok(
+            client,
+            &["save", "-o", "again.tar", "busybox:latest", "child:v1"],
+        );
+        let again = std::fs::read(fresh.path("again.tar")).unwrap();
+        assert!(
+            std::fs::read(&archive).unwrap() == again,
+            "the archives differ"
+        );
+    }
+}
+
+#[test]
+fn import_and_export() {
+    for client in clients() {
+        let d = Daemon::with_busybox();
+        d.ok(
+            client,
+            &[
+                "run",
+                "--name",
+                "c",
+                "busybox",
+                "sh",
+                "-c",
+                "echo exported > /e",
+            ],
+        );
+        d.ok(client, &["export", "-o", "c.tar", "c"]);
+        let id = d.ok(
+            client,
+            &[
+                "import",
+                "-m",
+                "note",
+                "-c",
+                "CMD cat /e",
+                "c.tar",
+                "imported:1",
+            ],
+        );
+        assert!(id.starts_with("sha256:"), "{id}");
+        assert_eq!(d.ok(client, &["run", "--rm", "imported:1"]), "exported");
+    }
+}
+
+#[test]
+fn broken_archives_leave_nothing() {
+    let d = Daemon::with_busybox();
+    d.ok(Client::Wharf, &["save", "-o", "good.tar", "busybox"]);
+    let good = std::fs::read(d.path("good.tar")).unwrap();
+    let fresh = Daemon::start();
+    fresh.write("cut.tar", &good[..good.len() / 2]);
+    fresh.fails(Client::Wharf, &["load", "-i", "cut.tar"], 1, "archive");
+    let mut corrupt = good.clone();
+    let middle = corrupt.len() / 2;
+    corrupt[middle] ^= 0xff;
+    fresh.write("corrupt.tar", &corrupt);
+    fresh.fails(Client::Wharf, &["load", "-i", "corrupt.tar"], 1, "invalid");
+    fresh.write("nonsense.tar", b"this is no archive");
+    fresh.fails(Client::Wharf, &["load", "-i", "nonsense.tar"], 1, "archive");
+    fresh.fails(Client::Wharf, &["import", "cut.tar", "x"], 1, "cannot read");
+    assert_eq!(fresh.ok(Client::Wharf, &["images", "-aq"]), "");
+    assert_eq!(
+        std::fs::read_dir(fresh.path("root/layers"))
+            .unwrap()
+            .count(),
+        0
+    );
+}
+
+#[test]
+fn layers_side_by_side_and_disk_use() {
+    let d = Daemon::with_busybox();
+    d.ok(
+        Client::Wharf,
+        &["run", "--name", "c", "busybox", "touch", "/x"],
+    );
+    d.ok(Client::Wharf, &["commit", "c", "child"]);
+    let shown = d.ok(Client::Wharf, &["image", "layers", "busybox", "child"]);
+    assert!(
+        shown.contains("busybox") && shown.contains("child"),
+        "{shown}"
+    );
+    for client in clients() {
+        let usage = d.ok(client, &["system", "df"]);
+        assert!(
+            usage.contains("Images")
+                && usage.contains("Containers")
+                && usage.contains("Local Volumes")
+                && usage.contains("Build Cache"),
+            "{usage}"
+        );
+    }
+}

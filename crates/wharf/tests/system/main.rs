@@ -1,0 +1,11 @@
+//! Whole-system tests: the real daemon in its own root and socket, driven by real clients, as root.
+//!
+//! Each test has its own data root, bridge and firewall table, so all run at the same time. A test
+//! that cannot run here prints `SKIP` and why; `scripts/test` counts those lines.
+
+mod build;
+mod containers;
+mod errors;
+mod harness;
+mod images;
+mod survival;
