@@ -96,6 +96,11 @@ async fn a_paused_container_is_released() {
     let shim = fixture.launch().await.unwrap();
     shim.start().await.unwrap();
     shim.pause().await.unwrap();
+    let refused = shim
+        .exec(common::exec_request("e", &["true"]))
+        .await
+        .unwrap_err();
+    assert!(refused.to_string().contains("paused"), "{refused}");
     tokio::time::timeout(Duration::from_secs(10), shim.release())
         .await
         .unwrap()

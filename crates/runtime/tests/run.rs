@@ -36,6 +36,9 @@ async fn output_is_framed_and_logged() {
     let ran = fixture.run().await.unwrap();
     assert_eq!(ran.stdout, "out\npart");
     assert_eq!(ran.stderr, "err\n");
+    let log = std::fs::metadata(&fixture.request.log.as_ref().unwrap().path).unwrap();
+    let mode = std::os::unix::fs::MetadataExt::mode(&log);
+    assert_eq!(mode & 0o7777, 0o640);
     let mut lines = log_lines(&fixture.request.log.as_ref().unwrap().path);
     lines.sort();
     assert_eq!(lines, ["err\n", "out\n", "part\n"]);

@@ -209,6 +209,18 @@ async fn signals_and_the_small_init() {
     shim.signal(libc::SIGTERM, false).await.unwrap();
     assert_eq!(shim.wait().await.unwrap().code, 5);
     shim.release().await.unwrap();
+    let mut fixture =
+        Fixture::shell("tty; stty size; ps -o pid,pgid,tpgid,comm 2>/dev/null; exit 6");
+    fixture.request.init = true;
+    fixture.request.stdio.tty = true;
+    fixture.request.stdio.console_size = Some((7, 8));
+    let ran = fixture.run().await.unwrap();
+    assert_eq!(ran.status.code, 6, "{}", ran.stdout);
+    assert!(
+        ran.stdout.contains("/dev/pts/0\r\n7 8\r\n"),
+        "{}",
+        ran.stdout
+    );
     let mut fixture = Fixture::new(&["nope"]);
     fixture.request.init = true;
     let error = fixture.run().await.err().unwrap().to_string();

@@ -341,7 +341,14 @@ fn create_v2(mount: &Path, path: &str) -> Result<()> {
     let mut directory = mount.to_path_buf();
     for part in path.split('/').filter(|part| !part.is_empty()) {
         let available = read_text(&directory.join("cgroup.controllers"))?;
+        let passed_on = read_text(&directory.join("cgroup.subtree_control"))?;
         for controller in available.split_whitespace() {
+            if passed_on
+                .split_whitespace()
+                .any(|known| known == controller)
+            {
+                continue;
+            }
             // Not every controller can be passed on (threaded ones, busy groups); limits that
             // need one that is missing fail by themselves.
             let _ = write_file(

@@ -55,13 +55,12 @@ pub fn change_user(process: &ProcessPlan) -> SysResult<()> {
         sys::check(libc::syscall(libc::SYS_setresuid, uid, uid, uid))?;
     }
     sys::prctl(libc::PR_SET_KEEPCAPS, 0, 0)?;
-    if process.uid == 0 {
-        return Ok(());
+    if process.uid != 0 {
+        // Leaving root cleared the effective set; the filter still needs CAP_SYS_ADMIN.
+        let (_, permitted) = current_sets()?;
+        set_sets(permitted, permitted, 0)?;
     }
-    // Leaving root cleared the effective set; the filter still needs CAP_SYS_ADMIN.
-    let (_, permitted) = current_sets()?;
-    set_sets(permitted, permitted, 0)?;
-    // Keep readable by nobody until exec, as a change of user would undo it (CVE-2016-9962).
+    // Looked into by nobody until exec; a change of user or group undid it (CVE-2016-9962).
     sys::prctl(libc::PR_SET_DUMPABLE, 0, 0).map(drop)
 }
 

@@ -1,8 +1,8 @@
 //! The container's log in docker's json-file format (spec runtime §7).
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, Permissions};
 use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use wharf_safefs::trusted;
@@ -12,6 +12,9 @@ use crate::request::{LogConfig, LogDriver};
 
 /// The longest line written as one entry; longer ones are split.
 pub const MAX_LINE_BYTES: usize = 16 << 10;
+
+/// Permissions of a log file (spec runtime §7).
+const LOG_MODE: u32 = 0o640;
 
 /// A process's output stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -190,9 +193,14 @@ impl LogWriter {
 
 fn open_file(path: &Path) -> Result<(File, u64)> {
     let mut options = OpenOptions::new();
-    options.append(true).create(true).mode(0o640);
+    options.append(true).create(true).mode(LOG_MODE);
     let file = trusted::open_with(path, &options)?;
     let size = trusted::file_metadata(&file, path)?.size_bytes;
+    if size == 0 {
+        // The shim's umask is stricter than docker's log files are.
+        file.set_permissions(Permissions::from_mode(LOG_MODE))
+            .map_err(|error| RuntimeError::io("set the log's mode", error))?;
+    }
     Ok((file, size))
 }
 

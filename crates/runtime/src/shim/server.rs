@@ -459,6 +459,10 @@ impl Server {
         let Some(container) = container.filter(|_| self.waiting.is_none()) else {
             return Err(RuntimeError::NotRunning);
         };
+        if self.cgroup.is_frozen().unwrap_or(false) {
+            // It would join the frozen group and never report.
+            return Err(RuntimeError::invalid("exec", "the container is paused"));
+        }
         if self.processes.len() > MAX_EXECS {
             let reason = format!("more than {MAX_EXECS} are running or remembered");
             return Err(RuntimeError::invalid("exec", reason));
