@@ -64,7 +64,6 @@ pub(crate) fn lower(
         consumed: globals.consumed.clone(),
         globals,
         froms,
-        target,
         graph: Graph::default(),
         find_base,
         done: BTreeMap::new(),
@@ -79,7 +78,6 @@ struct Lowering<'a, 'b> {
     expander: Expander,
     globals: Globals,
     froms: Vec<From>,
-    target: usize,
     graph: Graph,
     find_base: &'b mut FindBase<'b>,
     /// Names of build arguments that something declared.

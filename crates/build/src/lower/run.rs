@@ -56,7 +56,11 @@ impl Lowering<'_, '_> {
         at: &Location,
     ) -> Result<Vec<String>, BuildError> {
         let [text] = command.arguments.as_slice() else {
-            return Ok(config::command_arguments(&state.config, command));
+            let mut arguments = config::command_arguments(&state.config, command);
+            if command.is_shell {
+                arguments.push(String::new());
+            }
+            return Ok(arguments);
         };
         let Some(first) = command.heredocs.first().filter(|_| command.is_shell) else {
             return Ok(config::command_arguments(&state.config, command));

@@ -1,0 +1,232 @@
+//! The build context: where it lies, its Dockerfile, and what its ignore file leaves out.
+
+use std::io::BufReader;
+use std::path::{Path, PathBuf};
+
+use wharf_dockerfile::{IgnoreFile, MAX_FILE_BYTES};
+use wharf_layer::{ExtractOptions, decompress, extract};
+use wharf_safefs::{Root, trusted};
+use wharf_store::{Staging, Store};
+
+use crate::suggest::nearest;
+use crate::{BuildError, BuildRequest, ContextSource};
+
+const DEFAULT_DOCKERFILE: &str = "Dockerfile";
+/// Names that are looked for where the request names no Dockerfile.
+const FALLBACK_DOCKERFILE: &str = "dockerfile";
+/// Ignore files in the order in which they are looked for, behind `<Dockerfile>.dockerignore`.
+const IGNORE_FILES: [&str; 2] = [".containerignore", ".dockerignore"];
+/// Most bytes of an ignore file.
+const MAX_IGNORE_FILE_BYTES: u64 = 4 << 20;
+
+/// An open build context.
+pub(crate) struct Context {
+    root: Option<Root>,
+    /// How messages name it.
+    shown: String,
+    /// What is left out, and the file that says so.
+    ignore: Option<(String, IgnoreFile)>,
+    /// Whether an ignore file was applied by whoever packed the context.
+    is_packed: bool,
+    /// Holds what was unpacked until the build is over.
+    _unpacked: Option<Staging>,
+}
+
+/// A Dockerfile.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct DockerfileText {
+    /// Its path in the context.
+    pub name: String,
+    /// Its text.
+    pub text: String,
+}
+
+impl Context {
+    /// Opens the context of a request; a tar is unpacked.
+    pub fn open(store: &Store, source: &ContextSource) -> Result<Self, BuildError> {
+        match source {
+            ContextSource::Empty => Ok(Self::of(None, "an empty build context".to_owned(), None)),
+            ContextSource::Directory(path) => {
+                let root = Root::open(path).map_err(|error| BuildError::Unreadable {
+                    name: format!("build context {}", path.display()),
+                    reason: error.to_string(),
+                })?;
+                Ok(Self::of(
+                    Some(root),
+                    format!("build context {}", path.display()),
+                    None,
+                ))
+            }
+            ContextSource::Tar(path) => {
+                let staging = store.stage()?;
+                unpack(path, staging.root())?;
+                let root = staging.root().try_clone()?;
+                Ok(Self::of(
+                    Some(root),
+                    "the build context".to_owned(),
+                    Some(staging),
+                ))
+            }
+        }
+    }
+
+    fn of(root: Option<Root>, shown: String, unpacked: Option<Staging>) -> Self {
+        Self {
+            root,
+            shown,
+            ignore: None,
+            is_packed: unpacked.is_some(),
+            _unpacked: unpacked,
+        }
+    }
+
+    /// Returns the files; none for an empty context.
+    pub fn root(&self) -> Option<&Root> {
+        self.root.as_ref()
+    }
+
+    /// Returns how messages name the context.
+    pub fn shown(&self) -> &str {
+        &self.shown
+    }
+
+    /// Returns the ignore file and its name.
+    pub fn ignore(&self) -> Option<(&str, &IgnoreFile)> {
+        self.ignore
+            .as_ref()
+            .map(|(name, file)| (name.as_str(), file))
+    }
+
+    /// Reads the request's Dockerfile and then the ignore file that belongs to it.
+    ///
+    /// # Errors
+    /// A Dockerfile that is missing, empty or not UTF-8; an ignore file that is malformed.
+    pub fn load(&mut self, request: &BuildRequest) -> Result<DockerfileText, BuildError> {
+        let file = match &request.dockerfile {
+            Some(bytes) => {
+                let name = if request.dockerfile_name.is_empty() {
+                    DEFAULT_DOCKERFILE
+                } else {
+                    &request.dockerfile_name
+                };
+                (name.to_owned(), bytes.clone())
+            }
+            None => self.read_dockerfile(&request.dockerfile_name)?,
+        };
+        let (name, bytes) = file;
+        let text = String::from_utf8(bytes).map_err(|error| BuildError::Unreadable {
+            name: name.clone(),
+            reason: format!("it is not UTF-8 text: {}", error.utf8_error()),
+        })?;
+        if text.is_empty() {
+            return Err(BuildError::EmptyDockerfile { name });
+        }
+        self.load_ignore_file(&name)?;
+        Ok(DockerfileText { name, text })
+    }
+
+    fn read_dockerfile(&self, asked: &str) -> Result<(String, Vec<u8>), BuildError> {
+        let name = if asked.is_empty() {
+            DEFAULT_DOCKERFILE
+        } else {
+            asked
+        };
+        if let Some(bytes) = self.read(name, MAX_FILE_BYTES as u64)? {
+            return Ok((name.to_owned(), bytes));
+        }
+        if name == DEFAULT_DOCKERFILE
+            && let Some(bytes) = self.read(FALLBACK_DOCKERFILE, MAX_FILE_BYTES as u64)?
+        {
+            return Ok((FALLBACK_DOCKERFILE.to_owned(), bytes));
+        }
+        Err(BuildError::NoDockerfile {
+            name: name.to_owned(),
+            hint: self
+                .similar(name)
+                .map(|name| format!("did you mean {name}?")),
+        })
+    }
+
+    /// Returns the nearest name beside a missing one.
+    pub fn similar(&self, path: &str) -> Option<String> {
+        let path = Path::new(path);
+        let parent = path.parent().unwrap_or(Path::new(""));
+        let entries = self.root.as_ref()?.read_dir(parent).ok()?;
+        let names: Vec<String> = entries
+            .iter()
+            .filter_map(|entry| entry.name.to_str().map(str::to_owned))
+            .collect();
+        let found = nearest(
+            path.file_name()?.to_str()?,
+            names.iter().map(String::as_str),
+        )?;
+        Some(parent.join(found).display().to_string())
+    }
+
+    fn read(&self, path: &str, limit_bytes: u64) -> Result<Option<Vec<u8>>, BuildError> {
+        let Some(root) = &self.root else {
+            return Ok(None);
+        };
+        match root.read(path, limit_bytes) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => Err(BuildError::Unreadable {
+                name: path.to_owned(),
+                reason: error.to_string(),
+            }),
+        }
+    }
+
+    fn load_ignore_file(&mut self, dockerfile: &str) -> Result<(), BuildError> {
+        let own = format!("{dockerfile}.dockerignore");
+        for name in std::iter::once(own.as_str()).chain(IGNORE_FILES) {
+            let Some(bytes) = self.read(name, MAX_IGNORE_FILE_BYTES)? else {
+                continue;
+            };
+            let unreadable = |reason: String| BuildError::Unreadable {
+                name: name.to_owned(),
+                reason,
+            };
+            let text = String::from_utf8_lossy(&bytes);
+            let file = IgnoreFile::parse(&text).map_err(|error| unreadable(error.to_string()))?;
+            if self.is_packed {
+                self.drop_packed(&file, &[dockerfile, name])?;
+            } else {
+                self.ignore = Some((name.to_owned(), file));
+            }
+            return Ok(());
+        }
+        Ok(())
+    }
+
+    /// Whoever packs a context sends the Dockerfile and the ignore file in any case and leaves the rest
+    /// out; those two are no part of it where they are ignored (spec engine-api §10).
+    fn drop_packed(&self, file: &IgnoreFile, names: &[&str]) -> Result<(), BuildError> {
+        let Some(root) = &self.root else {
+            return Ok(());
+        };
+        for name in names {
+            let is_ignored = file.decide(name).map(|decision| decision.is_ignored);
+            if is_ignored.unwrap_or(false) {
+                root.remove_all(name)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn unpack(path: &PathBuf, root: &Root) -> Result<(), BuildError> {
+    let file = trusted::open(path)?;
+    let (_, tar) = decompress(BufReader::new(file))?;
+    let options = ExtractOptions {
+        owner: Some((0, 0)),
+        best_effort_xattrs: true,
+        skip_devices: true,
+        ..ExtractOptions::default()
+    };
+    extract(tar, root, Path::new(""), &options).map_err(|error| BuildError::Unreadable {
+        name: "the build context".to_owned(),
+        reason: error.to_string(),
+    })?;
+    Ok(())
+}

@@ -1,0 +1,318 @@
+//! Which files a source of COPY or ADD means (spec llb §2.3, §7.4).
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use wharf_dockerfile::IgnoreFile;
+use wharf_safefs::{DirectoryEntry, Metadata, Root};
+
+use crate::BuildError;
+use crate::context::Context;
+use crate::glob::{Pattern, is_pattern};
+
+/// Most files that one source may stand for.
+const MAX_ENTRIES: usize = 16_000_000;
+
+/// A tree that files are taken from.
+#[derive(Clone, Copy)]
+pub(crate) struct Tree<'a> {
+    /// The files.
+    pub root: &'a Root,
+    /// The context that it is; what its ignore file names is not there.
+    pub context: Option<&'a Context>,
+}
+
+/// A file or directory that a source means, with all below it.
+#[derive(Debug, Clone)]
+pub(crate) struct Selected {
+    /// Its path in the tree, without symlinks.
+    pub path: PathBuf,
+    /// Its name as the source has it.
+    pub name: OsString,
+    /// The files, parents first; the first is itself.
+    pub entries: Vec<Entry>,
+}
+
+/// One file.
+#[derive(Debug, Clone)]
+pub(crate) struct Entry {
+    /// Path below the selected one; empty for itself.
+    pub path: PathBuf,
+    /// Its attributes.
+    pub metadata: Metadata,
+}
+
+impl Selected {
+    /// Says whether it is a directory.
+    pub fn is_dir(&self) -> bool {
+        self.entries
+            .first()
+            .is_some_and(|entry| entry.metadata.is_dir())
+    }
+}
+
+impl<'a> Tree<'a> {
+    fn ignore(&self) -> Option<(&'a str, &'a IgnoreFile)> {
+        self.context.and_then(Context::ignore)
+    }
+
+    /// Returns what a source means, sorted by path. A pattern may mean nothing.
+    ///
+    /// # Errors
+    /// A path that does not exist, is ignored, or leads out of the context.
+    pub fn select(&self, source: &str) -> Result<Vec<Selected>, BuildError> {
+        let path = self.inside(source)?;
+        if is_pattern(&path) {
+            let mut found = Vec::new();
+            for path in self.glob(&path)? {
+                found.extend(self.take(&path)?);
+            }
+            return Ok(found);
+        }
+        match self.take(Path::new(&path))? {
+            Some(selected) => Ok(vec![selected]),
+            None => Err(self.missing(source, &path)),
+        }
+    }
+
+    /// Returns a source relative to the tree's root, without `.` and `..`.
+    fn inside(&self, source: &str) -> Result<String, BuildError> {
+        let mut parts: Vec<&str> = Vec::new();
+        for part in source.split('/') {
+            match part {
+                "" | "." => {}
+                ".." => {
+                    if parts.pop().is_none() && self.context.is_some() {
+                        return Err(BuildError::Source {
+                            message: format!(
+                                "forbidden path outside the build context: {source} ()"
+                            ),
+                        });
+                    }
+                }
+                part => parts.push(part),
+            }
+        }
+        Ok(parts.join("/"))
+    }
+
+    /// Returns the paths that match a pattern, component by component, sorted.
+    fn glob(&self, pattern: &str) -> Result<Vec<PathBuf>, BuildError> {
+        let mut paths = vec![PathBuf::new()];
+        for component in pattern.split('/') {
+            let compiled = Pattern::parse(component).ok_or_else(|| BuildError::Source {
+                message: format!("syntax error in pattern {pattern:?}"),
+            })?;
+            let mut next = Vec::new();
+            for path in paths {
+                if !is_pattern(component) {
+                    let path = path.join(component);
+                    if self.root.lstat_optional(&path)?.is_some() {
+                        next.push(path);
+                    }
+                    continue;
+                }
+                let is_dir = self
+                    .root
+                    .stat(&path)
+                    .is_ok_and(|metadata| metadata.is_dir());
+                if !is_dir || self.can_skip(&path)? {
+                    continue;
+                }
+                let entries = self.root.read_dir(&path)?;
+                let matching = entries
+                    .into_iter()
+                    .filter(|entry| compiled.matches(&entry.name.to_string_lossy()));
+                next.extend(matching.map(|entry| path.join(entry.name)));
+                if next.len() > MAX_ENTRIES {
+                    return Err(too_many(pattern));
+                }
+            }
+            paths = next;
+        }
+        Ok(paths)
+    }
+
+    /// Returns a path with all below it that is not ignored; nothing where that is nothing.
+    fn take(&self, path: &Path) -> Result<Option<Selected>, BuildError> {
+        if self.can_skip(path)? {
+            return Ok(None);
+        }
+        let resolved = self.root.resolve(path)?;
+        if resolved != path && self.can_skip(&resolved)? {
+            return Ok(None);
+        }
+        let Some(metadata) = self.root.lstat_optional(&resolved)? else {
+            return Ok(None);
+        };
+        let top = Entry {
+            path: PathBuf::new(),
+            metadata,
+        };
+        let is_ignored = self.is_ignored(path)? || self.is_ignored(&resolved)?;
+        let entries = if metadata.is_dir() {
+            self.walk(&resolved, top, is_ignored)?
+        } else if is_ignored {
+            Vec::new()
+        } else {
+            vec![top]
+        };
+        let name = path.file_name().unwrap_or_default().to_owned();
+        Ok((!entries.is_empty()).then_some(Selected {
+            path: resolved,
+            name,
+            entries,
+        }))
+    }
+
+    /// Lists a directory's tree, parents first. An ignored directory is there if something in it is.
+    fn walk(&self, base: &Path, top: Entry, is_ignored: bool) -> Result<Vec<Entry>, BuildError> {
+        let (directory, entries) = self.root.open_and_list(base)?;
+        let mut walk = Walk {
+            found: Vec::new(),
+            pending: Vec::new(),
+        };
+        walk.meet(top, is_ignored);
+        let mut stack = vec![Frame {
+            path: PathBuf::new(),
+            directory,
+            entries: entries.into_iter(),
+        }];
+        while let Some(frame) = stack.last_mut() {
+            let Some(entry) = frame.entries.next() else {
+                walk.leave(&frame.path);
+                stack.pop();
+                continue;
+            };
+            let metadata = match frame.directory.lstat(&entry.name) {
+                // Someone removes files while we look.
+                Err(error) if error.is_not_found() => continue,
+                result => result?,
+            };
+            let path = frame.path.join(&entry.name);
+            let full = base.join(&path);
+            if self.can_skip(&full)? {
+                continue;
+            }
+            let is_ignored = self.is_ignored(&full)?;
+            if metadata.is_dir() {
+                let (directory, entries) = frame.directory.open_and_list(&entry.name)?;
+                walk.meet(
+                    Entry {
+                        path: path.clone(),
+                        metadata,
+                    },
+                    is_ignored,
+                );
+                stack.push(Frame {
+                    path,
+                    directory,
+                    entries: entries.into_iter(),
+                });
+            } else if !is_ignored {
+                walk.meet(Entry { path, metadata }, false);
+            }
+            if walk.found.len() > MAX_ENTRIES {
+                return Err(too_many(&base.display().to_string()));
+            }
+        }
+        Ok(walk.found)
+    }
+
+    fn is_ignored(&self, path: &Path) -> Result<bool, BuildError> {
+        let Some((name, file)) = self.ignore() else {
+            return Ok(false);
+        };
+        let decision = file
+            .decide(&path.to_string_lossy())
+            .map_err(|error| unreadable(name, &error))?;
+        Ok(decision.is_ignored && !path.as_os_str().is_empty())
+    }
+
+    /// Says whether nothing at or below a path is there.
+    fn can_skip(&self, path: &Path) -> Result<bool, BuildError> {
+        let Some((name, file)) = self.ignore() else {
+            return Ok(false);
+        };
+        if path.as_os_str().is_empty() {
+            return Ok(false);
+        }
+        file.can_skip_directory(&path.to_string_lossy())
+            .map_err(|error| unreadable(name, &error))
+    }
+
+    fn missing(&self, source: &str, path: &str) -> BuildError {
+        let Some(context) = self.context else {
+            return BuildError::Source {
+                message: format!("stat {source}: file does not exist"),
+            };
+        };
+        let rule = self.rule(path);
+        let excluded = rule
+            .as_ref()
+            .map_or_else(String::new, |rule| format!("; excluded by {rule}"));
+        let similar = if rule.is_none() {
+            context.similar(path)
+        } else {
+            None
+        };
+        let similar = similar.map_or_else(String::new, |name| format!("; did you mean {name}?"));
+        BuildError::Source {
+            message: format!(
+                "file not found in build context or excluded by .dockerignore: stat {source}: file does not exist (in {}{excluded}{similar})",
+                context.shown()
+            ),
+        }
+    }
+
+    /// Names the rule of the ignore file that hides something that exists.
+    fn rule(&self, path: &str) -> Option<String> {
+        let (name, file) = self.ignore()?;
+        let pattern = file.decide(path).ok()?.pattern?;
+        self.root
+            .exists(path)
+            .ok()?
+            .then(|| format!("{:?}, line {} of {name}", pattern.text, pattern.line))
+    }
+}
+
+/// A directory being listed.
+struct Frame {
+    path: PathBuf,
+    directory: Root,
+    entries: std::vec::IntoIter<DirectoryEntry>,
+}
+
+/// What a walk found; `pending` are ignored directories on the way to where it is.
+struct Walk {
+    found: Vec<Entry>,
+    pending: Vec<Entry>,
+}
+
+impl Walk {
+    fn meet(&mut self, entry: Entry, is_ignored: bool) {
+        if is_ignored {
+            self.pending.push(entry);
+        } else {
+            self.found.append(&mut self.pending);
+            self.found.push(entry);
+        }
+    }
+
+    fn leave(&mut self, path: &Path) {
+        self.pending.pop_if(|entry| entry.path == path);
+    }
+}
+
+fn too_many(what: &str) -> BuildError {
+    BuildError::Source {
+        message: format!("{what} stands for more than {MAX_ENTRIES} files"),
+    }
+}
+
+fn unreadable(name: &str, error: &wharf_dockerfile::Error) -> BuildError {
+    BuildError::Unreadable {
+        name: name.to_owned(),
+        reason: error.to_string(),
+    }
+}
