@@ -43,3 +43,38 @@ async fn output_is_framed_and_logged() {
     lines.sort();
     assert_eq!(lines, ["err\n", "out\n", "part\n"]);
 }
+
+#[tokio::test]
+async fn rotated_logs_are_compressed() {
+    if !can_run() {
+        return;
+    }
+    let mut fixture = Fixture::shell("yes 0123456789 | head -n 3000; sleep 0.3");
+    let log = fixture.request.log.as_mut().unwrap();
+    log.max_size_bytes = Some(50_000);
+    log.max_files = 3;
+    log.compress = true;
+    let path = log.path.clone();
+    let ran = fixture.run().await.unwrap();
+    assert_eq!(ran.stdout.lines().count(), 3000);
+    assert!(log_lines(&path).len() > 1);
+    for number in 1..3 {
+        let rotated = format!("{}.{number}.gz", path.display());
+        let text = std::process::Command::new("gzip")
+            .args(["-dc", &rotated])
+            .output()
+            .unwrap();
+        assert!(text.status.success(), "{rotated}");
+        assert!(
+            text.stdout.len() >= 50_000,
+            "{rotated}: {}",
+            text.stdout.len()
+        );
+        assert!(!std::path::Path::new(rotated.trim_end_matches(".gz")).exists());
+    }
+    assert!(!std::path::Path::new(&format!("{}.3.gz", path.display())).exists());
+    let log = fixture.request.log.as_mut().unwrap();
+    log.max_files = 1;
+    assert!(fixture.launch().await.is_err());
+    common::assert_nothing_left(&fixture);
+}

@@ -9,6 +9,7 @@ use wharf_safefs::trusted;
 
 use crate::error::{Result, RuntimeError};
 use crate::request::{LogConfig, LogDriver};
+use crate::sys;
 
 /// The longest line written as one entry; longer ones are split.
 pub const MAX_LINE_BYTES: usize = 16 << 10;
@@ -49,6 +50,9 @@ pub struct LogWriter {
     size_bytes: u64,
     max_size_bytes: Option<u64>,
     max_files: u32,
+    compress: bool,
+    /// The process that compresses the file rotated last, if it may still run.
+    compressor: Option<i32>,
     attributes: String,
     pending: [Pending; 2],
     entry: Vec<u8>,
@@ -66,15 +70,15 @@ impl LogWriter {
     /// Opens a log; none where nothing is recorded.
     ///
     /// # Errors
-    /// [`RuntimeError::Unsupported`] for compression; file errors.
+    /// [`RuntimeError::Invalid`] for compression without rotation; file errors.
     pub fn open(config: &LogConfig) -> Result<Option<Self>> {
         if config.driver == LogDriver::None {
             return Ok(None);
         }
-        if config.compress {
-            return Err(RuntimeError::Unsupported {
-                what: "log option compress".to_owned(),
-            });
+        let rotates = config.max_files >= 2 && config.max_size_bytes.is_some_and(|size| size > 0);
+        if config.compress && !rotates {
+            let reason = "compression needs a max-size and a max-file of at least 2";
+            return Err(RuntimeError::invalid("log option compress", reason));
         }
         let (file, size_bytes) = open_file(&config.path)?;
         let attributes = if config.attributes.is_empty() {
@@ -89,6 +93,8 @@ impl LogWriter {
             size_bytes,
             max_size_bytes: config.max_size_bytes.filter(|size| *size > 0),
             max_files: config.max_files.max(1),
+            compress: config.compress,
+            compressor: None,
             attributes,
             pending: Default::default(),
             entry: Vec::new(),
@@ -171,24 +177,69 @@ impl LogWriter {
 
     /// Moves `log` to `log.1`, `log.1` to `log.2` and so on, and starts a new file.
     fn rotate(&mut self) {
-        let numbered = |number: u32| {
-            let mut path = self.path.clone().into_os_string();
-            path.push(format!(".{number}"));
-            PathBuf::from(path)
-        };
+        if let Some(compressor) = self.compressor.take() {
+            // It knows its file by a name that is about to change.
+            // SAFETY: plain system call; somebody else may have reaped it already.
+            unsafe { libc::waitpid(compressor, std::ptr::null_mut(), 0) };
+        }
         self.file = None;
         for number in (1..self.max_files.saturating_sub(1)).rev() {
-            // A file that is not there yet, early in the log's life.
-            let _ = trusted::rename(numbered(number), numbered(number + 1));
+            for ending in ["", ".gz"] {
+                let from = self.rotated(number, ending);
+                // A file that is not there yet, early in the log's life.
+                if trusted::rename(from, self.rotated(number + 1, ending)).is_ok() {
+                    let other = if ending.is_empty() { ".gz" } else { "" };
+                    let _ = trusted::remove_file(self.rotated(number + 1, other));
+                }
+            }
         }
         if self.max_files > 1 {
-            let _ = trusted::rename(&self.path, numbered(1));
+            let _ = trusted::rename(&self.path, self.rotated(1, ""));
         } else {
             let _ = trusted::remove_file(&self.path);
+        }
+        if self.compress {
+            self.compress_last();
         }
         self.size_bytes = 0;
         self.reopen();
     }
+
+    fn rotated(&self, number: u32, ending: &str) -> PathBuf {
+        let mut path = self.path.clone().into_os_string();
+        path.push(format!(".{number}{ending}"));
+        PathBuf::from(path)
+    }
+
+    /// Compresses the file rotated last in a process of its own, so that the container never waits.
+    fn compress_last(&mut self) {
+        let plain = self.rotated(1, "");
+        let temporary = self.rotated(1, ".gz.tmp");
+        let compressed = self.rotated(1, ".gz");
+        // SAFETY: the shim has one thread.
+        match unsafe { sys::fork() } {
+            Ok(0) => {
+                sys::close_from(3);
+                let done = compress(&plain, &temporary)
+                    .and_then(|()| Ok(trusted::rename(&temporary, &compressed)?))
+                    .and_then(|()| Ok(trusted::remove_file(&plain)?));
+                sys::exit_now(i32::from(done.is_err()))
+            }
+            Ok(compressor) => self.compressor = Some(compressor),
+            // Without a process the file stays as it is, which readers take as well.
+            Err(_) => {}
+        }
+    }
+}
+
+fn compress(from: &Path, to: &Path) -> Result<()> {
+    let mut source = trusted::open(from)?;
+    let target = trusted::create(to, LOG_MODE)?;
+    let mut encoder = flate2::write::GzEncoder::new(target, flate2::Compression::default());
+    std::io::copy(&mut source, &mut encoder)
+        .and_then(|_| encoder.finish())
+        .map(drop)
+        .map_err(|error| RuntimeError::io("compress a rotated log", error))
 }
 
 fn open_file(path: &Path) -> Result<(File, u64)> {
