@@ -48,7 +48,12 @@ impl ConfigFile {
 
     /// Reads a configuration from the given path.
     pub fn load_from(path: PathBuf) -> Result<Self> {
-        let content = match host_files::read_if_present(&path, CONFIG_LIMIT_BYTES)? {
+        let content = match host_files::read_if_present(&path, CONFIG_LIMIT_BYTES) {
+            // Another user's configuration (sudo, su) is none: docker goes on without it, too.
+            Err(_) if !host_files::is_readable(&path) => None,
+            read => read?,
+        };
+        let content = match content {
             None => json!({}),
             Some(bytes) if bytes.trim_ascii().is_empty() => json!({}),
             Some(bytes) => serde_json::from_slice(&bytes).map_err(|error| {

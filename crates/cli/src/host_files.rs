@@ -39,6 +39,11 @@ pub(crate) fn read_if_present(path: &Path, limit_bytes: u64) -> Result<Option<Ve
     }
 }
 
+/// Tells whether this user may read a file.
+pub(crate) fn is_readable(path: &Path) -> bool {
+    rustix::fs::access(path, rustix::fs::Access::READ_OK).is_ok()
+}
+
 /// Opens a file for reading.
 pub(crate) fn open(path: &Path) -> Result<File> {
     File::open(path).map_err(|error| CliError::io(format!("cannot open {}", path.display()), error))

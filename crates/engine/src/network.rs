@@ -46,7 +46,18 @@ pub(crate) fn open(store: &Store, root: &Path, containers: &[Container]) -> Resu
         .filter(|container| container.is_running())
         .filter_map(|container| container.endpoint.clone())
         .collect();
-    let network = Network::open(options, &live).map_err(network_error)?;
+    let network = match Network::open(options.clone(), &live) {
+        // While no container has an address, a subnet that someone else took meanwhile is given up.
+        Err(NetworkError::SubnetInUse { .. }) if live.is_empty() => Network::open(
+            NetworkOptions {
+                subnet: None,
+                ..options
+            },
+            &live,
+        ),
+        opened => opened,
+    }
+    .map_err(network_error)?;
     store
         .set_setting("bridge-subnet", &network.subnet().to_string())
         .map_err(store_error("cannot write settings"))?;

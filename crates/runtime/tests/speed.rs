@@ -95,6 +95,31 @@ async fn create_start_wait() {
         |_| {},
     )
     .await;
+    let begin = Instant::now();
+    let mut tasks = Vec::new();
+    for _ in 0..20 {
+        let fixture = Fixture::new(&["/bin/true"]);
+        tasks.push(tokio::spawn(async move {
+            let begin = Instant::now();
+            let shim = fixture.launch().await.unwrap();
+            let created = begin.elapsed();
+            shim.start().await.unwrap();
+            let started = begin.elapsed();
+            shim.wait().await.unwrap();
+            let waited = begin.elapsed();
+            shim.release().await.unwrap();
+            [created, started, waited]
+        }));
+    }
+    let mut times = Vec::new();
+    for task in tasks {
+        times.push(task.await.unwrap());
+    }
+    report("20 at once", times, ["created", "started", "waited"]);
+    eprintln!(
+        "20 at once, all: {:.1} ms",
+        begin.elapsed().as_secs_f64() * 1000.0
+    );
     let fixture = Fixture::new(&["sleep", "1000"]);
     let shim = fixture.launch().await.unwrap();
     shim.start().await.unwrap();

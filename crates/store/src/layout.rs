@@ -14,6 +14,9 @@ const PRIVATE_MODE: u32 = 0o700;
 /// Volumes are reached by path once they are known.
 const PASSAGE_MODE: u32 = 0o711;
 
+/// Space kept for deletions on a full disk, in bytes: a few pages of the database's log.
+pub(crate) const RESERVE_BYTES: usize = 512 * 1024;
+
 /// Files that only the engine reads.
 pub(crate) const FILE_MODE: u32 = 0o600;
 /// The part of a layer's directory that holds its files.
@@ -54,6 +57,26 @@ impl Layout {
         trusted::create_dir_all(self.volumes(), PASSAGE_MODE)?;
         trusted::chmod(self.volumes(), PASSAGE_MODE)?;
         Ok(())
+    }
+
+    /// Keeps a little space aside for deletions on a full disk; on one that is full already there is none to keep.
+    pub(crate) fn make_reserve(&self) {
+        let path = self.reserve();
+        let is_there =
+            trusted::metadata(&path).is_ok_and(|file| file.size_bytes == RESERVE_BYTES as u64);
+        if !is_there {
+            let _full_already =
+                trusted::write_atomic(&path, &[0x5a; RESERVE_BYTES], FILE_MODE, false);
+        }
+    }
+
+    /// Gives the reserve up; false when there is none left.
+    pub(crate) fn give_up_reserve(&self) -> bool {
+        trusted::remove_file(self.reserve()).is_ok()
+    }
+
+    fn reserve(&self) -> PathBuf {
+        self.root.join("reserve")
     }
 
     pub(crate) fn root(&self) -> &Path {

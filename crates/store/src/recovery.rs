@@ -230,6 +230,9 @@ impl Store {
         }
         self.collect("drop what was lost", |transaction| {
             let mut candidates = Candidates::default();
+            // On a full disk this runs a second time.
+            report.lost_images.clear();
+            report.lost_cache_records = 0;
             for image in dependents(transaction, losses, IMAGES_OF_LAYER, IMAGES_OF_BLOB)? {
                 let lost = drop_image(transaction, &image, &mut candidates)?;
                 report.lost_images.push((image, lost));

@@ -86,6 +86,7 @@ impl Store {
             inner: Arc::new(inner),
         };
         let report = store.recover(boot_id)?;
+        store.inner.layout.make_reserve();
         // Set once, here.
         let _ = store.inner.report.set(report);
         Ok(store)

@@ -10,7 +10,7 @@ use wharf_image::{DiffId, Digest};
 
 use crate::blobs::delete_blob_row;
 use crate::db::{Durability, digest_column, lock};
-use crate::error::Result;
+use crate::error::{Result, StoreError};
 use crate::leases::{Held, LeaseTable};
 use crate::store::Store;
 
@@ -26,7 +26,7 @@ pub struct SweepReport {
 }
 
 /// What may have lost its last owner.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub(crate) struct Candidates {
     pub(crate) layers: Vec<DiffId>,
     pub(crate) blobs: Vec<Digest>,
@@ -53,7 +53,7 @@ impl Store {
         if candidates.layers.is_empty() && candidates.blobs.is_empty() {
             return Ok(SweepReport::default());
         }
-        self.collect_reported("sweep", |_| Ok((candidates, ())))
+        self.collect_reported("sweep", |_| Ok((candidates.clone(), ())))
             .map(|((), report)| report)
     }
 
@@ -82,7 +82,7 @@ impl Store {
     pub(crate) fn collect<T>(
         &self,
         operation: &'static str,
-        change: impl FnOnce(&Transaction<'_>) -> Result<(Candidates, T)>,
+        change: impl FnMut(&Transaction<'_>) -> Result<(Candidates, T)>,
     ) -> Result<T> {
         self.collect_reported(operation, change)
             .map(|(value, _)| value)
@@ -92,7 +92,22 @@ impl Store {
     pub(crate) fn collect_reported<T>(
         &self,
         operation: &'static str,
-        change: impl FnOnce(&Transaction<'_>) -> Result<(Candidates, T)>,
+        change: impl FnMut(&Transaction<'_>) -> Result<(Candidates, T)>,
+    ) -> Result<(T, SweepReport)> {
+        let mut change = change;
+        match self.collect_once(operation, &mut change) {
+            // Deleting needs a little space itself: on a full disk the reserve gives it.
+            Err(StoreError::NoSpace { .. }) if self.inner.layout.give_up_reserve() => {
+                self.collect_once(operation, &mut change)
+            }
+            result => result,
+        }
+    }
+
+    fn collect_once<T>(
+        &self,
+        operation: &'static str,
+        change: &mut impl FnMut(&Transaction<'_>) -> Result<(Candidates, T)>,
     ) -> Result<(T, SweepReport)> {
         let leases = lock(&self.inner.leases);
         let (value, garbage) =

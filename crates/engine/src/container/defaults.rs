@@ -253,7 +253,7 @@ fn check_network(host: &HostConfig, request: &CreateContainer) -> Result<()> {
     let mode = host.network_mode.as_str();
     let joined = mode.starts_with("container:");
     if !matches!(mode, "bridge" | "none" | "host") && !joined {
-        return Err(EngineError::not_found(format!(
+        return Err(EngineError::invalid(format!(
             "network {mode} not found: user-defined networks are not supported yet"
         )));
     }
@@ -284,7 +284,7 @@ fn check_network(host: &HostConfig, request: &CreateContainer) -> Result<()> {
     }
     for (name, endpoint) in &request.networks {
         if !matches!(name.as_str(), "bridge" | "default" | "none" | "host") {
-            return Err(EngineError::not_found(format!(
+            return Err(EngineError::invalid(format!(
                 "network {name} not found: user-defined networks are not supported yet"
             )));
         }

@@ -34,8 +34,12 @@ impl Engine {
         {
             return Ok(image);
         }
-        self.image_of_prefix(hex)?
-            .ok_or_else(|| no_such_image(name))
+        if let Some(image) = self.image_of_prefix(hex)? {
+            return Ok(image);
+        }
+        // A name that cannot be one is the caller's mistake, not an image to pull.
+        super::naming::parse(name)?;
+        Err(no_such_image(name))
     }
 
     /// Tells whether `name` is (a prefix of) the ID of `image` and no name of it.

@@ -57,7 +57,12 @@ impl Engine {
             if (intermediate && !request.all) || !chosen.accepts(image, own_names, dangling) {
                 continue;
             }
-            let mut summary = self.summary(image, own_names);
+            let shown: Vec<Reference> = own_names
+                .iter()
+                .filter(|name| chosen.shows(name))
+                .cloned()
+                .collect();
+            let mut summary = self.summary(image, &shown);
             summary.shared_size_bytes = request
                 .shared_size
                 .then(|| shared.get(&image.id).copied().unwrap_or(0));
@@ -289,6 +294,15 @@ impl<'a> ChosenImages<'a> {
             dangling: filters::flag(filters, "dangling")?,
             filters,
         })
+    }
+
+    /// Tells whether a name is shown: with a `reference` filter only those that match it are.
+    fn shows(&self, name: &Reference) -> bool {
+        let patterns = values(self.filters, "reference");
+        patterns.is_empty()
+            || patterns
+                .iter()
+                .any(|pattern| name.familiar_match(pattern).unwrap_or(false))
     }
 
     fn accepts(&self, image: &Image, names: &[Reference], dangling: bool) -> bool {

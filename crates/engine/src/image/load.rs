@@ -45,6 +45,8 @@ struct Entry {
     config: String,
     layers: Vec<String>,
     names: Vec<Reference>,
+    /// ID of the image it was made from, as the archive says.
+    parent: Option<String>,
 }
 
 impl Engine {
@@ -240,7 +242,7 @@ impl Engine {
                 .hold_layer(diff_id)
                 .map_err(store_error("cannot hold layers"))?;
         }
-        let parent = self.parent_by_history(config, diff_ids)?;
+        let parent = self.parent_in_archive(entry, config)?;
         let new = wharf_store::NewImage {
             config,
             parent,
@@ -280,30 +282,24 @@ impl Engine {
         Ok(())
     }
 
-    /// Finds the image that this one was made from: same layers and history but for the last step.
-    fn parent_by_history(&self, config: &[u8], diff_ids: &[DiffId]) -> Result<Option<ImageId>> {
-        let Ok(config) = ImageConfig::parse(config) else {
+    /// Returns the parent that the archive names, when it is here and this image has exactly one
+    /// step more (spec image-store §10).
+    fn parent_in_archive(&self, entry: &Entry, config: &[u8]) -> Result<Option<ImageId>> {
+        let Some(id) = entry.parent.as_ref().and_then(|text| text.parse().ok()) else {
             return Ok(None);
         };
-        let Some((last, history)) = config.history.split_last() else {
-            return Ok(None);
-        };
-        let layers = if last.empty_layer {
-            diff_ids
-        } else {
-            diff_ids.split_last().map_or(&[][..], |(_, rest)| rest)
-        };
-        let images = self
+        let parent = self
             .store
-            .images()
+            .image(&id)
             .map_err(store_error("cannot read images"))?;
-        let parent = images.iter().find(|image| {
-            !history.is_empty()
-                && image.config.history == history
-                && image.config.rootfs.diff_ids == layers
-                && image.built_here
-        });
-        Ok(parent.map(|image| image.id))
+        let history = ImageConfig::parse(config)
+            .map(|config| config.history)
+            .unwrap_or_default();
+        let is_parent = |parent: &wharf_store::Image| {
+            history.len() == parent.config.history.len() + 1
+                && history.starts_with(&parent.config.history)
+        };
+        Ok(parent.filter(is_parent).map(|parent| parent.id))
     }
 }
 
@@ -380,6 +376,7 @@ impl Contents {
                     .into_iter()
                     .filter(|name| name.tag().is_some())
                     .collect(),
+                parent: None,
             });
         }
         Ok(entries)
@@ -484,6 +481,7 @@ fn entry_of_archived(image: ArchivedImage) -> Result<Entry> {
         config: clean(Path::new(&image.config))?,
         layers,
         names,
+        parent: image.parent,
     })
 }
 

@@ -12,17 +12,17 @@ fn ports_in_use() {
         d.fails(
             client,
             &[
-                "run", "-d", "--name", "x", "-p", &binding, "busybox", "sleep", "9",
+                "run", "-d", "--name", "xx", "-p", &binding, "busybox", "sleep", "9",
             ],
             125,
             "address already in use",
         );
         assert_eq!(
             d.ok(client, &["ps", "-a", "--format", "{{.Names}} {{.State}}"]),
-            "x created"
+            "xx created"
         );
         drop(taken);
-        d.ok(client, &["start", "x"]);
+        d.ok(client, &["start", "xx"]);
         d.fails(
             client,
             &["run", "-d", "-p", &binding, "busybox", "sleep", "9"],
@@ -66,6 +66,7 @@ fn a_socket_without_permission() {
     std::fs::copy(env!("CARGO_BIN_EXE_wharf"), &binary).unwrap();
     let mut command = Command::new(binary);
     std::os::unix::process::CommandExt::uid(&mut command, 65534);
+    std::os::unix::process::CommandExt::gid(&mut command, 65534);
     let output = command
         .arg("ps")
         .env(

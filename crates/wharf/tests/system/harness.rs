@@ -304,6 +304,20 @@ impl Daemon {
 
 impl Drop for Daemon {
     fn drop(&mut self) {
+        // A test that failed has said why; cleaning up must not abort the others.
+        if std::thread::panicking() {
+            let _best_effort =
+                std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.clean_up()));
+        } else {
+            self.clean_up();
+            let mounts = self.mounts();
+            assert!(mounts.is_empty(), "mounts are left: {mounts:?}");
+        }
+    }
+}
+
+impl Daemon {
+    fn clean_up(&mut self) {
         if self.child.is_none() {
             self.launch();
         }
@@ -314,10 +328,6 @@ impl Drop for Daemon {
             self.call(Client::Wharf, &remove);
         }
         self.stop();
-        let mounts = self.mounts();
-        if !std::thread::panicking() {
-            assert!(mounts.is_empty(), "mounts are left: {mounts:?}");
-        }
     }
 }
 

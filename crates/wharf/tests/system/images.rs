@@ -63,9 +63,9 @@ fn tag_history_and_rmi() {
 fn children_keep_their_parent() {
     for client in clients() {
         let d = Daemon::with_busybox();
-        d.ok(client, &["run", "--name", "c", "busybox", "touch", "/x"]);
-        d.ok(client, &["commit", "c", "child"]);
-        d.ok(client, &["rm", "c"]);
+        d.ok(client, &["run", "--name", "cc", "busybox", "touch", "/x"]);
+        d.ok(client, &["commit", "cc", "child"]);
+        d.ok(client, &["rm", "cc"]);
         let id = d.ok(client, &["images", "-q", "--no-trunc", "busybox"]);
         d.fails(client, &["rmi", &id], 1, "image has dependent child images");
         assert_eq!(
@@ -91,14 +91,14 @@ fn save_and_load_give_the_same_images() {
             &[
                 "run",
                 "--name",
-                "c",
+                "cc",
                 "busybox",
                 "sh",
                 "-c",
                 "mkdir /d; echo x > /d/f; rm -r /home; ln -s f /d/l; ln /d/f /d/h",
             ],
         );
-        d.ok(client, &["commit", "c", "child:v1"]);
+        d.ok(client, &["commit", "cc", "child:v1"]);
         d.ok(
             client,
             &["save", "-o", "all.tar", "busybox:latest", "child:v1"],
@@ -166,14 +166,14 @@ fn import_and_export() {
             &[
                 "run",
                 "--name",
-                "c",
+                "cc",
                 "busybox",
                 "sh",
                 "-c",
                 "echo exported > /e",
             ],
         );
-        d.ok(client, &["export", "-o", "c.tar", "c"]);
+        d.ok(client, &["export", "-o", "c.tar", "cc"]);
         let id = d.ok(
             client,
             &[
@@ -221,9 +221,9 @@ fn layers_side_by_side_and_disk_use() {
     let d = Daemon::with_busybox();
     d.ok(
         Client::Wharf,
-        &["run", "--name", "c", "busybox", "touch", "/x"],
+        &["run", "--name", "cc", "busybox", "touch", "/x"],
     );
-    d.ok(Client::Wharf, &["commit", "c", "child"]);
+    d.ok(Client::Wharf, &["commit", "cc", "child"]);
     let shown = d.ok(Client::Wharf, &["image", "layers", "busybox", "child"]);
     assert!(
         shown.contains("busybox") && shown.contains("child"),

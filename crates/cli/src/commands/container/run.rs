@@ -114,7 +114,7 @@ fn check(args: &RunArgs) -> Result<Streams> {
     }
     let streams = Streams::parse(&args.flags.attach, args.flags.interactive)?;
     if args.flags.tty && streams.stdin && !terminal::stdin_is_terminal() {
-        return Err(CliError::usage("the input device is not a TTY"));
+        return Err(CliError::usage("the input device is not a TTY").with_status(1));
     }
     Ok(streams)
 }

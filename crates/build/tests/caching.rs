@@ -1,0 +1,319 @@
+//! What comes from the cache, and what does not.
+
+mod support;
+
+use std::sync::atomic::Ordering;
+
+use support::{Bench, can_mount, history, map};
+use wharf_build::{BuildRequest, PruneOptions, prune};
+use wharf_safefs::{Root, Timestamp};
+use wharf_store::Store;
+
+const TEXT: &str =
+    "FROM base\nENV A=1\nCOPY src /src\nRUN write /made 1\nLABEL l=1\nRUN write /last 2\n";
+
+fn bench() -> Bench {
+    let bench = Bench::new();
+    bench.file("src/a", "a");
+    bench.file("src/b", "b");
+    bench
+}
+
+#[test]
+fn the_same_build_runs_nothing_and_gives_the_same_image() {
+    if !can_mount() {
+        return;
+    }
+    let bench = bench();
+    let (first, log) = bench.try_build(&bench.request(TEXT));
+    assert_eq!((log.hits(), bench.runs()), (0, 2));
+    let (second, log) = bench.try_build(&bench.request(TEXT));
+    assert_eq!((log.hits(), bench.runs()), (5, 2));
+    assert_eq!(first.unwrap(), second.unwrap());
+    assert_eq!(bench.leftovers(), 0);
+}
+
+#[test]
+fn records_survive_a_restart() {
+    if !can_mount() {
+        return;
+    }
+    let mut bench = bench();
+    bench.build(TEXT);
+    let root = bench.store.root().to_path_buf();
+    // The store is held by one process and one handle: the second opening needs the first gone.
+    let elsewhere = tempfile::tempdir().unwrap();
+    bench.store = Store::open(&elsewhere.path().join("root")).unwrap();
+    bench.store = Store::open(&root).unwrap();
+    let (_, log) = bench.build(TEXT);
+    assert_eq!((log.hits(), bench.runs()), (5, 2));
+}
+
+#[test]
+fn a_changed_step_runs_again_with_all_below_it() {
+    if !can_mount() {
+        return;
+    }
+    let bench = bench();
+    bench.build(TEXT);
+    for (text, hits) in [
+        (TEXT.replace("write /last 2", "write /last 3"), 4),
+        (TEXT.replace("write /made 1", "write /made 2"), 2),
+        (TEXT.replace("A=1", "A=2"), 1),
+        (TEXT.replace("/src\n", "/src2\n"), 1),
+    ] {
+        let (_, log) = bench.build(&text);
+        assert_eq!(log.hits(), hits, "{text}");
+    }
+}
+
+#[test]
+fn a_changed_label_runs_nothing_again() {
+    if !can_mount() {
+        return;
+    }
+    let bench = bench();
+    bench.build(TEXT);
+    let runs = bench.runs();
+    let (image, log) = bench.build(&TEXT.replace("l=1", "l=2"));
+    assert_eq!((log.hits(), bench.runs()), (4, runs));
+    assert_eq!(image.config.clone().unwrap().labels["l"], "2");
+    assert_eq!(history(&image)[4], "LABEL l=2 (empty)");
+}
+
+#[test]
+fn copies_depend_on_content_and_modes_but_not_on_times() {
+    if !can_mount() {
+        return;
+    }
+    let bench = bench();
+    bench.file("outside", "o");
+    bench.build(TEXT);
+    let root = Root::open(bench.context()).unwrap();
+    let time = Timestamp::from_seconds(5);
+    root.set_times("src/a", time, time).unwrap();
+    root.chown("src/a", 9, 9).unwrap();
+    bench.file("outside", "changed");
+    assert_eq!(bench.build(TEXT).1.hits(), 5);
+    bench.file("src/a", "changed");
+    assert_eq!(bench.build(TEXT).1.hits(), 1);
+    bench.file("src/a", "a");
+    assert_eq!(bench.build(TEXT).1.hits(), 5);
+    root.chmod("src/a", 0o755).unwrap();
+    assert_eq!(bench.build(TEXT).1.hits(), 1);
+    root.chmod("src/a", 0o644).unwrap();
+    root.rename("src/a", "src/c").unwrap();
+    assert_eq!(bench.build(TEXT).1.hits(), 1);
+    root.rename("src/c", "src/a").unwrap();
+    bench.file("src/new", "");
+    assert_eq!(bench.build(TEXT).1.hits(), 1);
+}
+
+#[test]
+fn ignored_files_change_nothing() {
+    if !can_mount() {
+        return;
+    }
+    let bench = bench();
+    bench.file(".dockerignore", "src/log\n");
+    bench.build(TEXT);
+    bench.file("src/log", "1");
+    assert_eq!(bench.build(TEXT).1.hits(), 5);
+}
+
+#[test]
+fn arguments_count_once_they_are_declared() {
+    if !can_mount() {
+        return;
+    }
+    let bench = bench();
+    let text = "FROM base\nRUN write /before 1\nARG V=1\nRUN write /after 1\n";
+    let with = |value: &str| BuildRequest {
+        build_args: map(&[("V", Some(value.to_owned()))]),
+        ..bench.request(text)
+    };
+    bench.build_request(&with("1"));
+    let (_, log) = bench.build_request(&with("1"));
+    assert_eq!(log.hits(), 3);
+    let (_, log) = bench.build_request(&with("2"));
+    assert_eq!(log.hits(), 1);
+    let proxy = BuildRequest {
+        build_args: map(&[("HTTP_PROXY", Some("p".to_owned()))]),
+        ..bench.request(text)
+    };
+    assert_eq!(bench.build_request(&proxy).1.hits(), 3);
+}
+
+#[test]
+fn no_cache_runs_all_and_records_it() {
+    if !can_mount() {
+        return;
+    }
+    let bench = bench();
+    let request = BuildRequest {
+        no_cache: true,
+        ..bench.request(TEXT)
+    };
+    bench.build_request(&request);
+    let (_, log) = bench.build_request(&request);
+    assert_eq!((log.hits(), bench.runs()), (0, 4));
+    let (_, log) = bench.build(TEXT);
+    assert_eq!((log.hits(), bench.runs()), (5, 4));
+}
+
+#[test]
+fn equal_steps_of_one_stage_both_run() {
+    if !can_mount() {
+        return;
+    }
+    let bench = bench();
+    bench.build("FROM base\nRUN nothing\nRUN nothing\n");
+    assert_eq!(bench.runs(), 2);
+}
+
+#[test]
+fn equal_steps_of_two_stages_run_once() {
+    if !can_mount() {
+        return;
+    }
+    let bench = bench();
+    bench.build("FROM base AS a\nRUN write /x 1\nFROM base\nRUN write /x 1\nCOPY --from=a /x /y\n");
+    assert_eq!(bench.runs(), 1);
+}
+
+#[test]
+fn steps_have_configs_that_can_be_found() {
+    if !can_mount() {
+        return;
+    }
+    let bench = bench();
+    let mut ids = Vec::new();
+    for text in [TEXT.to_owned(), TEXT.replace("l=1", "l=2"), TEXT.to_owned()] {
+        let mut add = |event| {
+            if let wharf_build::BuildEvent::StepDone { id } = event {
+                ids.push(id);
+            }
+        };
+        wharf_build::build(&bench.store, &bench.host, &bench.request(&text), &mut add).unwrap();
+    }
+    assert_eq!(ids.len(), 18);
+    assert_eq!(ids[..6], ids[12..]);
+    for id in ids.iter().filter(|id| **id != bench.host.images["base"].id) {
+        assert_eq!(bench.store.find_cached_config(&id.hex()).unwrap(), [*id]);
+        assert!(bench.store.read_blob(id, 1 << 20).unwrap().is_some());
+    }
+}
+
+#[test]
+fn a_missing_layer_is_made_again() {
+    if !can_mount() {
+        return;
+    }
+    let bench = bench();
+    let (built, _) = bench.try_build(&bench.request(TEXT));
+    bench.store.delete_image(&built.unwrap()).unwrap();
+    let pruned = prune(
+        &bench.store,
+        &PruneOptions {
+            all: true,
+            until_unix_ns: None,
+        },
+    )
+    .unwrap();
+    assert_eq!(pruned.keys.len(), 5);
+    assert!(pruned.freed_bytes > 0);
+    let (_, log) = bench.build(TEXT);
+    assert_eq!((log.hits(), bench.runs()), (0, 4));
+}
+
+#[test]
+fn pruning_keeps_what_images_use_unless_all_goes() {
+    if !can_mount() {
+        return;
+    }
+    let bench = bench();
+    bench.build(TEXT);
+    bench.build(
+        "FROM base AS other\nRUN write /unused 1\nFROM base\nCOPY --from=other /unused /copied\n",
+    );
+    let records = bench.store.caches().unwrap().len();
+    let pruned = prune(&bench.store, &PruneOptions::default()).unwrap();
+    assert_eq!(pruned.keys.len(), 1);
+    assert_eq!(bench.store.caches().unwrap().len(), records - 1);
+    let none = PruneOptions {
+        all: true,
+        until_unix_ns: Some(0),
+    };
+    assert!(prune(&bench.store, &none).unwrap().keys.is_empty());
+    let (_, log) = bench.build(TEXT);
+    assert_eq!(log.hits(), 5);
+}
+
+#[test]
+fn keys_explain_what_went_in() {
+    if !can_mount() {
+        return;
+    }
+    let bench = bench();
+    bench.build(TEXT);
+    let records = bench.store.caches().unwrap();
+    let copy = records
+        .iter()
+        .find(|record| record.description == "COPY src /src")
+        .unwrap();
+    assert_eq!(copy.explain["kind"], "file");
+    assert!(copy.explain["files"]["src/a"].is_string());
+    let run = records
+        .iter()
+        .find(|record| record.description == "RUN write /made 1")
+        .unwrap();
+    assert_eq!(run.explain["parts"]["op"]["exec"]["env"][2], "A=1");
+    assert!(run.size_bytes > 0);
+}
+
+#[test]
+fn failures_leave_the_steps_before_them() {
+    if !can_mount() {
+        return;
+    }
+    let bench = bench();
+    let text = "FROM base\nRUN write /a 1\nRUN say no && fail 3\n";
+    let (built, log) = bench.try_build(&bench.request(text));
+    let error = built.unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "The command '/bin/sh -c say no && fail 3' returned a non-zero code: 3"
+    );
+    assert_eq!(error.exit_code(), Some(3));
+    assert!(error.is_users_fault());
+    assert_eq!(
+        log.lines[log.lines.len() - 3..],
+        ["running", "Stdout no\n", "removed"]
+    );
+    assert_eq!(bench.leftovers(), 0);
+    let (_, log) = bench.try_build(&bench.request(text));
+    assert_eq!((log.hits(), bench.runs()), (1, 3));
+    assert!(
+        bench
+            .fail("FROM base\nRUN oom\n")
+            .contains("non-zero code: 137 (a process in it was killed for lack of memory)")
+    );
+}
+
+#[test]
+fn cancelled_builds_leave_nothing() {
+    if !can_mount() {
+        return;
+    }
+    let bench = bench();
+    let images = bench.store.images().unwrap().len();
+    let (built, _) =
+        bench.try_build(&bench.request("FROM base\nRUN write /a 1 && cancel\nRUN write /b 1\n"));
+    assert_eq!(built.unwrap_err().to_string(), "build cancelled");
+    assert_eq!((bench.runs(), bench.leftovers()), (1, 0));
+    assert_eq!(bench.store.images().unwrap().len(), images);
+    assert!(bench.store.caches().unwrap().is_empty());
+    bench.host.cancelled.store(false, Ordering::SeqCst);
+    bench.build("FROM base\nRUN write /a 1\n");
+    assert_eq!(bench.runs(), 2);
+}
