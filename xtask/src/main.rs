@@ -10,7 +10,12 @@ use std::process::ExitCode;
 #[expect(clippy::print_stderr, reason = "a command's talk")]
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let result = match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+    let result = match arguments
+        .iter()
+        .map(String::as_str)
+        .collect::<Vec<_>>()
+        .as_slice()
+    {
         ["tidy"] => tidy::run(),
         _ => Err("usage: cargo xtask tidy".to_owned()),
     };

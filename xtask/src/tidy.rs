@@ -27,11 +27,18 @@ const MAX_FILE_BYTES: u64 = 1024 * 1024;
 /// # Errors
 /// The findings, a line each.
 pub fn run() -> Result<(), String> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new(".")).to_owned();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .unwrap_or(Path::new("."))
+        .to_owned();
     let mut findings = String::new();
     check_floors(&root, &mut findings)?;
     check_files(&root, &mut findings)?;
-    if findings.is_empty() { Ok(()) } else { Err(findings) }
+    if findings.is_empty() {
+        Ok(())
+    } else {
+        Err(findings)
+    }
 }
 
 fn floor(room: &str) -> Option<usize> {
@@ -41,12 +48,25 @@ fn floor(room: &str) -> Option<usize> {
 fn check_floors(root: &Path, findings: &mut String) -> Result<(), String> {
     for room in FLOORS.iter().copied().flatten() {
         let manifest = read(&root.join("crates").join(room).join("Cargo.toml"))?;
-        let dependencies = manifest.split("[dev-dependencies]").next().unwrap_or_default();
+        let dependencies = manifest
+            .split("[dev-dependencies]")
+            .next()
+            .unwrap_or_default();
         for line in dependencies.lines() {
-            let Some(other) = line.strip_prefix("wharf-").and_then(|rest| rest.split(['.', ' ', '=']).next()) else { continue };
+            let Some(other) = line
+                .strip_prefix("wharf-")
+                .and_then(|rest| rest.split(['.', ' ', '=']).next())
+            else {
+                continue;
+            };
             let allowed = floor(other) < floor(room) || SAME_FLOOR.contains(&(room, other));
             if !allowed {
-                note(findings, format_args!("crates/{room}/Cargo.toml: {room} may not depend on {other}: arrows only point down"));
+                note(
+                    findings,
+                    format_args!(
+                        "crates/{room}/Cargo.toml: {room} may not depend on {other}: arrows only point down"
+                    ),
+                );
             }
         }
     }
@@ -55,12 +75,26 @@ fn check_floors(root: &Path, findings: &mut String) -> Result<(), String> {
 
 fn check_files(root: &Path, findings: &mut String) -> Result<(), String> {
     for path in tracked_files(root)? {
-        let shown = path.strip_prefix(root).unwrap_or(&path).display().to_string();
-        let Ok(metadata) = std::fs::metadata(&path) else { continue };
+        let shown = path
+            .strip_prefix(root)
+            .unwrap_or(&path)
+            .display()
+            .to_string();
+        let Ok(metadata) = std::fs::metadata(&path) else {
+            continue;
+        };
         if metadata.len() > MAX_FILE_BYTES && !shown.contains("/vectors/") {
-            note(findings, format_args!("{shown}: {} bytes, at most {MAX_FILE_BYTES} are allowed", metadata.len()));
+            note(
+                findings,
+                format_args!(
+                    "{shown}: {} bytes, at most {MAX_FILE_BYTES} are allowed",
+                    metadata.len()
+                ),
+            );
         }
-        if path.extension().is_some_and(|extension| extension == "rs") && !shown.starts_with("xtask/") {
+        if path.extension().is_some_and(|extension| extension == "rs")
+            && !shown.starts_with("xtask/")
+        {
             check_source(&shown, &read(&path)?, findings);
         }
     }
@@ -70,19 +104,30 @@ fn check_files(root: &Path, findings: &mut String) -> Result<(), String> {
 fn check_source(shown: &str, text: &str, findings: &mut String) {
     let lines = text.lines().count();
     if lines > MAX_LINES {
-        note(findings, format_args!("{shown}: {lines} lines, at most {MAX_LINES} are allowed: is this one concept?"));
+        note(
+            findings,
+            format_args!(
+                "{shown}: {lines} lines, at most {MAX_LINES} are allowed: is this one concept?"
+            ),
+        );
     }
     for (number, line) in text.lines().enumerate() {
         if line.contains("todo!(") || line.contains("unimplemented!(") {
             note(findings, format_args!("{shown}:{}: a stub", number + 1));
         }
         if line.ends_with([' ', '\t']) {
-            note(findings, format_args!("{shown}:{}: trailing blank", number + 1));
+            note(
+                findings,
+                format_args!("{shown}:{}: trailing blank", number + 1),
+            );
         }
     }
     let is_module = !shown.contains("/tests/") && !shown.contains("/fuzz/");
     if is_module && !text.trim_start().starts_with("//!") && !text.trim_start().starts_with("#!") {
-        note(findings, format_args!("{shown}: starts without a module docstring (//!)"));
+        note(
+            findings,
+            format_args!("{shown}: starts without a module docstring (//!)"),
+        );
     }
 }
 
@@ -93,7 +138,11 @@ fn tracked_files(root: &Path) -> Result<Vec<PathBuf>, String> {
         .output()
         .map_err(|e| format!("cannot run git: {e}"))?;
     let names = String::from_utf8_lossy(&output.stdout).into_owned();
-    Ok(names.split('\0').filter(|name| !name.is_empty()).map(|name| root.join(name)).collect())
+    Ok(names
+        .split('\0')
+        .filter(|name| !name.is_empty())
+        .map(|name| root.join(name))
+        .collect())
 }
 
 fn read(path: &Path) -> Result<String, String> {

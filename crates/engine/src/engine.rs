@@ -145,7 +145,7 @@ fn open_rooms(options: &EngineOptions) -> Result<Opened> {
         move |e: wharf_store::StoreError| EngineError::wrap(ErrorKind::Internal, what, e)
     };
     let store = Store::open(&options.root).map_err(internal("cannot open the data root"))?;
-    trusted::create_dir_all(&options.run_dir.join("containers"), 0o711).map_err(|e| {
+    trusted::create_dir_all(options.run_dir.join("containers"), 0o711).map_err(|e| {
         EngineError::wrap(ErrorKind::Internal, "cannot make the state directory", e)
     })?;
     let id = match store

@@ -418,13 +418,10 @@ fn trusted_dir(path: &Path) {
 fn overlay(lower_dirs: &[PathBuf], upper: Option<(&Path, &Path)>) -> rustix::io::Result<OwnedFd> {
     let context = rustix::mount::fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
     let fd = context.as_fd();
-    // Overlayfs wants the topmost first.
-    let lower: Vec<&str> = lower_dirs
-        .iter()
-        .rev()
-        .map(|path| path.to_str().unwrap())
-        .collect();
-    rustix::mount::fsconfig_set_string(fd, "lowerdir", lower.join(":"))?;
+    // The topmost comes first.
+    for path in lower_dirs.iter().rev() {
+        rustix::mount::fsconfig_set_string(fd, "lowerdir+", path)?;
+    }
     for option in ["metacopy", "redirect_dir", "index", "xino"] {
         rustix::mount::fsconfig_set_string(fd, option, "off")?;
     }

@@ -204,7 +204,6 @@ fn build_request(request: Build, context: OpenedContext) -> PreparedBuild {
         squash: request.squash,
         cache_from: request.cache_from,
         network_mode: request.network_mode,
-        ..BuildRequest::default()
     };
     PreparedBuild {
         request: build,

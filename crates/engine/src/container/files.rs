@@ -25,7 +25,7 @@ pub(crate) fn write(
     if let Some(other) = joined {
         for name in ["hosts", "hostname", "resolv.conf"] {
             let bytes =
-                trusted::read_limited(&Path::new(&other.directory).join(name), MAX_HOST_FILE_BYTES)
+                trusted::read_limited(Path::new(&other.directory).join(name), MAX_HOST_FILE_BYTES)
                     .map_err(fs_error("cannot read the joined container's name files"))?;
             put(directory, name, &bytes)?;
         }
@@ -41,7 +41,7 @@ pub(crate) fn write(
 }
 
 fn put(directory: &Path, name: &str, bytes: &[u8]) -> Result<()> {
-    trusted::write_atomic(&directory.join(name), bytes, 0o644, false)
+    trusted::write_atomic(directory.join(name), bytes, 0o644, false)
         .map_err(fs_error("cannot write the container's name files"))
 }
 
