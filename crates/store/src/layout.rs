@@ -144,7 +144,7 @@ impl Layout {
             self.containers(),
             self.volumes(),
         ];
-        let files = self.database_files().into_iter().chain([self.lock()]);
+        let files = self.database_files().into_iter().chain([self.lock(), self.reserve()]);
         files.chain(directories).collect()
     }
 
