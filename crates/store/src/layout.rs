@@ -144,7 +144,10 @@ impl Layout {
             self.containers(),
             self.volumes(),
         ];
-        let files = self.database_files().into_iter().chain([self.lock(), self.reserve()]);
+        let files = self
+            .database_files()
+            .into_iter()
+            .chain([self.lock(), self.reserve()]);
         files.chain(directories).collect()
     }
 
