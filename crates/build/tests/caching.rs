@@ -1,4 +1,5 @@
 //! What comes from the cache, and what does not.
+
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 mod support;

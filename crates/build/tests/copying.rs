@@ -1,4 +1,5 @@
 //! COPY and ADD: what is selected, where it goes, and with which attributes.
+
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 mod support;

@@ -1,4 +1,5 @@
 //! What each instruction does to the image.
+
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 mod support;

@@ -1,4 +1,5 @@
 //! What is said about what cannot be built.
+
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 mod support;
