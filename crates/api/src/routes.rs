@@ -51,6 +51,23 @@ pub(crate) struct Route {
     pub(crate) handler: Handler,
 }
 
+impl Route {
+    /// Returns the API version that brought it.
+    pub(crate) fn since(&self) -> &'static str {
+        self.since
+    }
+
+    /// Returns how close it comes to docker's, in a word.
+    pub(crate) fn status_text(&self) -> &'static str {
+        self.status.as_str()
+    }
+
+    /// Returns what differs or is missing.
+    pub(crate) fn note(&self) -> &'static str {
+        self.note
+    }
+}
+
 impl std::fmt::Debug for Route {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(formatter, "{:?} {}", self.methods, self.pattern)

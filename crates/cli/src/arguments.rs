@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{Arg, ArgAction, Args, CommandFactory, Parser, Subcommand};
+use clap::{Arg, ArgAction, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::commands::build::BuildArgs;
@@ -14,6 +14,7 @@ use crate::commands::container::{
 use crate::commands::image::{archive, history, layers, list as images, names, transfer};
 use crate::commands::system::{disk_usage, events, info, version};
 use crate::commands::{inspect, login, network, prune, volume};
+use crate::daemon_arguments::DaemonArgs;
 
 /// Build images and run containers
 #[derive(Debug, Parser)]
@@ -37,36 +38,6 @@ pub struct Arguments {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
-}
-
-/// Flags of the daemon.
-#[derive(Debug, Clone, Default, Args)]
-pub struct DaemonArgs {
-    /// Socket to listen on (may be given several times)
-    #[arg(long = "socket", value_name = "PATH")]
-    pub sockets: Vec<PathBuf>,
-    /// Socket to listen on, as a URL
-    #[arg(short = 'H', long = "host", value_name = "unix://PATH", value_parser = parse_socket_url)]
-    pub hosts: Vec<PathBuf>,
-    /// Directory for images, containers and volumes
-    #[arg(long, value_name = "DIRECTORY")]
-    pub root: Option<PathBuf>,
-    /// Directory for what is gone with the boot
-    #[arg(long, value_name = "DIRECTORY")]
-    pub run_dir: Option<PathBuf>,
-    /// Listen where docker's clients look, too
-    #[arg(long)]
-    pub docker_socket: bool,
-    /// Group that may use the sockets
-    #[arg(long, value_name = "GROUP")]
-    pub group: Option<String>,
-    /// Log more
-    #[arg(short = 'D', long)]
-    pub debug: bool,
-}
-
-fn parse_socket_url(url: &str) -> Result<PathBuf, String> {
-    crate::connection::socket_path(url).map_err(|error| error.to_string())
 }
 
 /// All commands.
@@ -138,7 +109,6 @@ pub enum Command {
     Update(update::UpdateArgs),
     /// Wait until containers stop, and print their exit statuses
     Wait(lifecycle::ContainersArgs),
-    /// Run the daemon
     Daemon(DaemonArgs),
     /// Print a shell's completion script
     Completion {

@@ -9,6 +9,7 @@ mod arguments;
 mod commands;
 mod config_file;
 mod connection;
+mod daemon_arguments;
 mod detach;
 mod dispatch;
 mod error;
@@ -39,9 +40,11 @@ use std::path::Path;
 
 use clap::FromArgMatches;
 
-pub use arguments::{DaemonArgs, command};
+pub use arguments::command;
 pub use connection::DEFAULT_SOCKET;
+pub use daemon_arguments::DaemonArgs;
 pub use error::CliError;
+pub use units::{Ulimit, UnitError, parse_ulimit, ram_in_bytes};
 
 use arguments::{Arguments, Command};
 use connection::Host;

@@ -82,7 +82,7 @@ impl Events {
         self.sender.receiver_count()
     }
 
-    fn publish(
+    pub(crate) fn publish(
         &self,
         kind: &str,
         action: &str,

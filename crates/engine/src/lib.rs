@@ -23,6 +23,7 @@ mod name_pattern;
 mod network;
 mod prune;
 mod restore;
+mod settings;
 mod system;
 mod volumes;
 
@@ -30,3 +31,4 @@ pub use byte_stream::ByteStream;
 pub use container::archive::ArchivePut;
 pub use engine::{DEFAULT_ROOT, Engine, EngineOptions, instance_name};
 pub use error::{EngineError, ErrorKind, Result};
+pub use settings::{DEFAULT_LOG_DRIVER, Settings};

@@ -61,10 +61,29 @@ impl Client {
         platform: &Platform,
         credentials: &Credentials,
     ) -> Result<Resolved, RegistryError> {
-        let endpoint = self.inner.endpoints.of(reference).await?;
+        // A mirror is only asked for what anybody may read, and its failure is no failure.
+        for endpoint in self.inner().endpoints.mirrors_of(reference) {
+            let anonymous = Credentials::default();
+            let found = self.resolve_at(&endpoint, reference, platform, &anonymous);
+            if let Ok(resolved) = found.await {
+                return Ok(resolved);
+            }
+        }
+        let endpoint = self.inner().endpoints.of(reference).await?;
+        self.resolve_at(&endpoint, reference, platform, credentials)
+            .await
+    }
+
+    async fn resolve_at(
+        &self,
+        endpoint: &Endpoint,
+        reference: &Reference,
+        platform: &Platform,
+        credentials: &Credentials,
+    ) -> Result<Resolved, RegistryError> {
         let search = Search {
             client: self,
-            endpoint: &endpoint,
+            endpoint,
             reference,
             platform,
             credentials,
@@ -86,7 +105,7 @@ impl Client {
             }
         }
         Err(RegistryError::Protocol {
-            registry: endpoint.registry,
+            registry: endpoint.registry.clone(),
             expected: format!("at most {MAX_INDEX_DEPTH} indexes in each other"),
             found: "more".to_owned(),
         })
@@ -101,7 +120,7 @@ impl Client {
         reference: &Reference,
         credentials: &Credentials,
     ) -> Result<Descriptor, RegistryError> {
-        let endpoint = self.inner.endpoints.of(reference).await?;
+        let endpoint = self.inner().endpoints.of(reference).await?;
         let platform = Platform::host();
         let search = Search {
             client: self,

@@ -38,7 +38,8 @@ pub(crate) async fn version(call: Call) -> Answer {
 
 /// `GET /info`
 pub(crate) async fn info(call: Call) -> Answer {
-    respond::json(&system::info(&call.engine.info(), &call.version))
+    let settings = call.engine.settings();
+    respond::json(&system::info(&call.engine.info(), &settings, &call.version))
 }
 
 /// `GET /system/df`
