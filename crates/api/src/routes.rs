@@ -3,8 +3,8 @@
 
 use crate::call::Call;
 use crate::handlers::{
-    archive, attach, build, container, event, exec, image, image_transfer, logs, network, stats,
-    system, volume,
+    archive, attach, build, container, event, exec, image, image_transfer, logs, network, search,
+    stats, system, volume,
 };
 use crate::respond::Answer;
 use http::Method;
@@ -98,7 +98,7 @@ pub(crate) static ROUTES: &[Route] = &[
     route!(POST "/auth" "1.24" Works "" system::auth),
     route!(POST "/session" "1.31" Missing "BuildKit sessions" system::session),
     route!(POST "/grpc" "1.39" Missing "BuildKit's gRPC" system::grpc),
-    route!(GET "/distribution/{name}/json" "1.30" Missing "" system::distribution),
+    route!(GET "/distribution/{name}/json" "1.30" Works "" system::distribution),
     // Containers
     route!(GET "/containers/json" "1.24" Works "" container::list),
     route!(POST "/containers/create" "1.24" Differs "mounts of type image and options in TmpfsOptions are refused" container::create),
@@ -133,7 +133,7 @@ pub(crate) static ROUTES: &[Route] = &[
     route!(POST "/commit" "1.24" Works "" container::commit),
     // Images
     route!(GET "/images/json" "1.24" Differs "no Manifests" image::list),
-    route!(GET "/images/search" "1.24" Missing "" image::search),
+    route!(GET "/images/search" "1.24" Works "" search::search),
     route!(GET "/images/get" "1.24" Differs "no choice of a platform" image_transfer::save_many),
     route!(POST "/images/create" "1.24" Works "" image_transfer::create),
     route!(POST "/images/load" "1.24" Differs "no choice of a platform" image_transfer::load),
@@ -169,6 +169,9 @@ pub(crate) static ROUTES: &[Route] = &[
     route!(POST | DELETE "/plugins/{name}" "1.25" Missing "" system::no_plugins),
     // Swarm
     route!(GET "/swarm" "1.24" Missing "no swarms" system::no_swarm),
+    route!(POST "/swarm/init" "1.24" Missing "no swarms" system::no_new_swarm),
+    route!(POST "/swarm/join" "1.24" Missing "no swarms" system::no_new_swarm),
+    route!(POST "/swarm/leave" "1.24" Missing "no swarms" system::no_swarm_to_leave),
     route!(GET | POST "/swarm/{name}" "1.24" Missing "no swarms" system::no_swarm),
     route!(GET "/nodes" "1.24" Missing "no swarms" system::no_swarm),
     route!(GET | POST | DELETE "/nodes/{name}" "1.24" Missing "no swarms" system::no_swarm),

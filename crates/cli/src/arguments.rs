@@ -6,14 +6,16 @@ use std::path::PathBuf;
 use clap::{Arg, ArgAction, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
+use crate::commands::absent::AbsentCommand;
 use crate::commands::build::BuildArgs;
 use crate::commands::builder::PruneCacheArgs;
 use crate::commands::container::{
     attach, copy, create, exec, lifecycle, list, logs, run, snapshot, stats, update,
 };
+use crate::commands::context::ContextCommand;
 use crate::commands::image::{archive, history, layers, list as images, names, transfer};
 use crate::commands::system::{disk_usage, events, info, version};
-use crate::commands::{inspect, login, network, prune, volume};
+use crate::commands::{inspect, login, network, prune, search, volume};
 use crate::daemon_arguments::DaemonArgs;
 
 /// Build images and run containers
@@ -26,12 +28,36 @@ use crate::daemon_arguments::DaemonArgs;
     arg_required_else_help = true
 )]
 pub struct Arguments {
-    /// Daemon to talk to (unix:///path)
+    /// Daemon to talk to (unix:///PATH, tcp://HOST:PORT, ssh://USER@HOST)
     #[arg(short = 'H', long, value_name = "URL")]
     pub host: Option<String>,
+    /// Context that says which daemon to talk to
+    #[arg(short = 'c', long, value_name = "NAME")]
+    pub context: Option<String>,
     /// Directory of the client's configuration
     #[arg(long, value_name = "DIRECTORY")]
     pub config: Option<PathBuf>,
+    /// Tell about each request to the daemon
+    #[arg(short = 'D', long)]
+    pub debug: bool,
+    /// Least level to tell about: debug, info, warn, error or fatal
+    #[arg(short = 'l', long, value_name = "LEVEL")]
+    pub log_level: Option<String>,
+    /// Use TLS (implied by --tlsverify)
+    #[arg(long)]
+    pub tls: bool,
+    /// Trust certificates of this authority only
+    #[arg(long = "tlscacert", value_name = "FILE")]
+    pub tls_ca: Option<PathBuf>,
+    /// Certificate to show the daemon
+    #[arg(long = "tlscert", value_name = "FILE")]
+    pub tls_certificate: Option<PathBuf>,
+    /// Key of that certificate
+    #[arg(long = "tlskey", value_name = "FILE")]
+    pub tls_key: Option<PathBuf>,
+    /// Use TLS and check the daemon's certificate
+    #[arg(long = "tlsverify")]
+    pub tls_verify: bool,
     /// Print the version
     #[arg(short = 'v', long, action = ArgAction::Version)]
     pub version: Option<bool>,
@@ -65,6 +91,9 @@ pub enum Command {
     /// Work with containers
     #[command(subcommand)]
     Container(ContainerCommand),
+    /// Work with contexts: named daemons
+    #[command(subcommand)]
+    Context(ContextCommand),
     /// Work with images
     #[command(subcommand)]
     Image(ImageCommand),
@@ -99,6 +128,7 @@ pub enum Command {
     Rm(lifecycle::RemoveArgs),
     Rmi(names::RemoveArgs),
     Save(archive::SaveArgs),
+    Search(search::SearchArgs),
     Start(attach::StartArgs),
     Stats(stats::StatsArgs),
     Stop(lifecycle::StopArgs),
@@ -110,11 +140,16 @@ pub enum Command {
     /// Wait until containers stop, and print their exit statuses
     Wait(lifecycle::ContainersArgs),
     Daemon(DaemonArgs),
+    #[command(flatten)]
+    Absent(AbsentCommand),
     /// Print a shell's completion script
     Completion {
         /// Shell
         shell: Shell,
     },
+    /// A plugin's command, or none that exists.
+    #[command(external_subcommand)]
+    External(Vec<OsString>),
     /// Write the manual pages into a directory
     #[command(hide = true)]
     Man {
@@ -231,6 +266,9 @@ pub enum NetworkCommand {
 #[allow(missing_docs, reason = "the arguments' types document each command")]
 pub enum SystemCommand {
     Df(disk_usage::DiskUsageArgs),
+    /// Connect standard input and output with the daemon
+    #[command(hide = true)]
+    DialStdio,
     Events(events::EventsArgs),
     Info(info::InfoArgs),
     Prune(prune::SystemPruneArgs),
@@ -404,7 +442,6 @@ mod tests {
         for line in [
             &["wharf", "run", "--isolation", "x", "busybox"][..],
             &["wharf", "ps", "--nope"],
-            &["wharf", "swarm"],
         ] {
             assert!(parse(line).is_err(), "{line:?}");
         }

@@ -22,6 +22,7 @@ pub mod model;
 mod name_pattern;
 mod network;
 mod prune;
+mod remote;
 mod restore;
 mod settings;
 mod system;

@@ -12,6 +12,8 @@ use wharf_image::{DEFAULT_DOMAIN, Reference};
 
 /// Host that serves the API of `docker.io`.
 const DEFAULT_DOMAIN_API: &str = "registry-1.docker.io";
+/// Host that searches `docker.io`.
+const DEFAULT_DOMAIN_SEARCH: &str = "index.docker.io";
 /// How long an insecure registry may take to show whether it speaks TLS.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -105,6 +107,30 @@ impl Endpoints {
         Ok(Endpoint {
             registry: domain.to_owned(),
             path: reference.path().to_owned(),
+            base,
+        })
+    }
+
+    /// Finds the API root of a registry's first version, which only searches still use.
+    pub(crate) async fn first_version(&self, domain: &str) -> Result<Endpoint, RegistryError> {
+        let host = if domain == DEFAULT_DOMAIN {
+            DEFAULT_DOMAIN_SEARCH
+        } else {
+            domain
+        };
+        let scheme = if self.insecure.contains(domain) {
+            self.probe(host).await?
+        } else {
+            "https"
+        };
+        let base =
+            Url::parse(&format!("{scheme}://{host}/v1/")).map_err(|_| RegistryError::Address {
+                reference: domain.to_owned(),
+                domain: domain.to_owned(),
+            })?;
+        Ok(Endpoint {
+            registry: domain.to_owned(),
+            path: String::new(),
             base,
         })
     }

@@ -111,6 +111,50 @@ impl Client {
         })
     }
 
+    /// Tells what a reference names now, and for which platforms there is an image: none when a lone
+    /// manifest's config cannot be read.
+    ///
+    /// # Errors
+    /// Those of [`Client::resolve`] but for a missing platform.
+    pub async fn describe(
+        &self,
+        reference: &Reference,
+        credentials: &Credentials,
+    ) -> Result<(Descriptor, Vec<DescriptorPlatform>), RegistryError> {
+        let endpoint = self.inner().endpoints.of(reference).await?;
+        let platform = Platform::host();
+        let search = Search {
+            client: self,
+            endpoint: &endpoint,
+            reference,
+            platform: &platform,
+            credentials,
+        };
+        let top = search.top().await?;
+        let platforms = match search.parse(&top)? {
+            Document::Index(index) => index
+                .manifests
+                .into_iter()
+                .filter_map(|entry| entry.platform)
+                .filter(|platform| !is_unknown(platform))
+                .collect(),
+            Document::Manifest(manifest) => {
+                let config = search.config(&manifest).await?;
+                let config = ImageConfig::parse(&config).ok();
+                config
+                    .into_iter()
+                    .map(|config| DescriptorPlatform {
+                        os: config.os,
+                        architecture: config.architecture,
+                        variant: config.variant,
+                        ..DescriptorPlatform::default()
+                    })
+                    .collect()
+            }
+        };
+        Ok((top.0, platforms))
+    }
+
     /// Asks which manifest or index a reference names now, without fetching it.
     ///
     /// # Errors

@@ -261,7 +261,9 @@ fn scope(
     let is_read = matches!(*method, Method::GET | Method::HEAD);
     let shows = |labels: &BTreeMap<String, String>| labels.get(key).is_some_and(|own| own == value);
     match route.pattern {
-        "/info" | "/auth" | "/images/create" | "/plugins" => Ok(()),
+        "/info" | "/auth" | "/images/create" => Ok(()),
+        // There are none of these: the answers say so.
+        pattern if rule::is_absent(pattern) => Ok(()),
         // What new objects may be is decided once their requests are parsed.
         "/containers/create" | "/volumes/create" => Ok(()),
         "/containers/json" | "/containers/prune" | "/events" | "/networks" | "/volumes"
@@ -290,6 +292,10 @@ fn scope(
                 return Ok(());
             }
             Err(EngineError::not_found(format!("get {}: no such volume", call.name)).into())
+        }
+        // Networks carry no labels: none is anybody's.
+        "/networks/{name}" if is_read => {
+            Err(EngineError::not_found(format!("network {} not found", call.name)).into())
         }
         // Images have no owner: they may be seen and pulled by everybody, changed by nobody.
         pattern

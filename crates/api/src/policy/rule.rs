@@ -97,10 +97,7 @@ impl Rule {
                     .0,
             ),
         };
-        Ok(Self::Group {
-            group,
-            access: access,
-        })
+        Ok(Self::Group { group, access })
     }
 
     /// Tells whether the rule allows a call.
@@ -127,6 +124,11 @@ impl Rule {
             }
         }
     }
+}
+
+/// Tells whether a path is about objects that wharf never has.
+pub(super) fn is_absent(pattern: &str) -> bool {
+    matches!(group_of(pattern), "plugins" | "swarm")
 }
 
 /// Returns the group of a path: the one with the longest beginning.
