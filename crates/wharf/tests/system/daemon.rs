@@ -236,7 +236,10 @@ fn sockets_with_policies() {
                 "true",
             ],
         );
-        assert!(code != 0 && said.contains("No such container"), "{said}");
+        assert!(
+            code != 0 && said.contains("is not one of this socket"),
+            "{said}"
+        );
         let (code, id, said) = call_on(
             &d,
             client,
