@@ -50,6 +50,11 @@ pub fn skip(reason: &str) {
     let _closed = writeln!(std::io::stderr().lock(), "SKIP: {reason}");
 }
 
+/// Returns the docker CLI to test with.
+pub fn docker_program() -> Option<&'static Path> {
+    docker()
+}
+
 fn docker() -> Option<&'static Path> {
     static PATH: OnceLock<Option<PathBuf>> = OnceLock::new();
     let found = PATH.get_or_init(|| {
