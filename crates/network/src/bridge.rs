@@ -237,11 +237,18 @@ fn ensure_device(netlink: &mut Netlink, plan: &BridgePlan) -> Result<(Link, bool
         };
     }
     let create = NetworkError::netlink(format!("create bridge {name}"));
-    if let Err(source) = netlink.create_bridge(name, random_mac()?, plan.mtu_bytes, &plan.alias) {
+    if let Err(source) = netlink.create_bridge(name, random_mac()?, plan.mtu_bytes) {
         return Err(create(source));
     }
     match look_up(netlink)? {
-        Some(link) => Ok((link, true)),
+        Some(mut link) => {
+            // The kernel takes no alias with a new device.
+            netlink
+                .set_alias(link.index, &plan.alias)
+                .map_err(NetworkError::netlink(format!("mark bridge {name}")))?;
+            link.alias.clone_from(&plan.alias);
+            Ok((link, true))
+        }
         None => Err(create(io::Error::from(io::ErrorKind::NotFound))),
     }
 }
@@ -255,9 +262,12 @@ fn ensure_settings(plan: &BridgePlan) -> Result<(), NetworkError> {
         // Packets between two containers come in and leave by the same device: that is meant.
         sysctl::ensure(&format!("net/ipv4/conf/{name}/proxy_arp_pvlan"), "1")?;
         sysctl::ensure(&format!("net/ipv4/conf/{name}/send_redirects"), "0")?;
+        sysctl::ensure(&format!("net/ipv4/neigh/{name}/proxy_delay"), "0")?;
     }
     if plan.ipv6 {
         sysctl::ensure(&format!("net/ipv6/conf/{name}/accept_ra"), "0")?;
+        // Nobody else has its addresses: they can be used at once.
+        sysctl::ensure(&format!("net/ipv6/conf/{name}/accept_dad"), "0")?;
         return sysctl::ensure(&format!("net/ipv6/conf/{name}/disable_ipv6"), "0");
     }
     sysctl::ensure_if_present(&format!("net/ipv6/conf/{name}/disable_ipv6"), "1")

@@ -25,6 +25,7 @@ mod options;
 mod port;
 mod port_allocator;
 mod reaper;
+mod relay;
 mod subnet;
 mod subnet_choice;
 mod sysctl;

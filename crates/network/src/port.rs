@@ -93,6 +93,18 @@ pub struct PublishedPort {
     pub address: IpAddr,
 }
 
+impl PublishedPort {
+    /// Tells whether rules of the kernel lead to the container: within one family.
+    pub fn is_translated(&self) -> bool {
+        self.host_ip.is_ipv6() == self.address.is_ipv6()
+    }
+
+    /// Tells whether the daemon accepts connections itself, all or those from ::1.
+    pub(crate) fn is_relayed(&self) -> bool {
+        self.protocol == Protocol::Tcp && self.host_ip.is_ipv6() && self.host_port != 0
+    }
+}
+
 impl PortRequest {
     /// Checks what can be checked without the kernel.
     ///

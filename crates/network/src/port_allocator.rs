@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::ops::RangeInclusive;
 use std::os::fd::OwnedFd;
 
@@ -15,8 +15,8 @@ use crate::sysctl::read_text;
 /// Ephemeral ports when the kernel does not say (its own default).
 const DEFAULT_EPHEMERAL_PORTS: RangeInclusive<u16> = 32768..=60999;
 
-/// The host ports of one daemon. Each is held by a bound socket that never serves anybody:
-/// packets are led to the container before they get to it (spec runtime §8.3).
+/// The host ports of one daemon. Each is held by a bound socket: packets are led to the
+/// container before they get to it (spec runtime §8.3), but for those that [`crate::relay`] takes.
 #[derive(Debug, Default)]
 pub(crate) struct PortAllocator {
     held: HashMap<(Protocol, u16), Vec<Holder>>,
@@ -87,6 +87,18 @@ impl PortAllocator {
     /// Gives a port back.
     pub(crate) fn release(&mut self, port: &PublishedPort) {
         self.release_at(port.protocol, port.host_ip, port.host_port);
+    }
+
+    /// Returns another descriptor of the socket that holds a port, to accept connections at.
+    pub(crate) fn listener(&self, port: &PublishedPort) -> Option<TcpListener> {
+        let holders = self.held.get(&(port.protocol, port.host_port))?;
+        let holder = holders
+            .iter()
+            .find(|holder| holder.host_ip == port.host_ip)?;
+        let socket = holder.socket.as_ref()?.try_clone().ok()?;
+        let listener = TcpListener::from(socket);
+        listener.set_nonblocking(true).ok()?;
+        Some(listener)
     }
 
     fn release_at(&mut self, protocol: Protocol, host_ip: IpAddr, host_port: u16) {
@@ -242,7 +254,8 @@ fn bind(protocol: Protocol, host_ip: IpAddr, host_port: u16) -> io::Result<Owned
         Protocol::Tcp | Protocol::Sctp => {
             sockopt::set_socket_reuseaddr(&socket, true)?;
             rustix::net::bind(&socket, &address)?;
-            rustix::net::listen(&socket, 1)?;
+            // The daemon takes connections only at IPv6 addresses.
+            rustix::net::listen(&socket, if host_ip.is_ipv6() { 128 } else { 1 })?;
         }
         Protocol::Udp => {
             rustix::net::bind(&socket, &address)?;

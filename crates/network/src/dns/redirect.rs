@@ -26,6 +26,7 @@ const DELETE_TABLE: u16 = SUBSYSTEM | 2;
 const NEW_CHAIN: u16 = SUBSYSTEM | 3;
 const NEW_RULE: u16 = SUBSYSTEM | 6;
 const NLM_F_APPEND: u16 = 0x800;
+const NLM_F_EXCL: u16 = 0x200;
 const NFPROTO_IPV4: u8 = 2;
 const TABLE_NAME: u16 = 1;
 const CHAIN_TABLE: u16 = 1;
@@ -77,7 +78,7 @@ pub(super) fn listen(
             udp: port(udp.local_addr()).map_err(failed("read the socket's port"))?,
             tcp: port(tcp.local_addr()).map_err(failed("read the socket's port"))?,
         };
-        redirect(ports, before.is_some()).map_err(failed("add nat rules"))?;
+        redirect(ports).map_err(failed("add nat rules"))?;
         Ok((udp, tcp, ports))
     })
 }
@@ -92,16 +93,24 @@ fn bound<T>(wanted: Option<u16>, bind: impl Fn(SocketAddrV4) -> io::Result<T>) -
 }
 
 /// Installs the table in the calling thread's namespace, in place of an earlier one.
-fn redirect(ports: ResolverPorts, replace: bool) -> io::Result<()> {
+fn redirect(ports: ResolverPorts) -> io::Result<()> {
     let mut netfilter = NfNetlink::open()?;
+    match install(&mut netfilter, ports, false) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            install(&mut netfilter, ports, true)
+        }
+        other => other,
+    }
+}
+
+/// Installs the table; without `replace` one that is there is an error.
+fn install(netfilter: &mut NfNetlink, ports: ResolverPorts, replace: bool) -> io::Result<()> {
     netfilter.transaction(|batch| {
         let table = |message: &mut Messages| message.text(TABLE_NAME, TABLE);
         if replace {
-            // Deleting what is not there would undo everything.
-            batch.push(NEW_TABLE, NLM_F_CREATE, NFPROTO_IPV4, table);
             batch.push(DELETE_TABLE, 0, NFPROTO_IPV4, table);
         }
-        batch.push(NEW_TABLE, NLM_F_CREATE, NFPROTO_IPV4, table);
+        batch.push(NEW_TABLE, NLM_F_CREATE | NLM_F_EXCL, NFPROTO_IPV4, table);
         batch.push(NEW_CHAIN, NLM_F_CREATE, NFPROTO_IPV4, |message| {
             message.text(CHAIN_TABLE, TABLE);
             message.text(CHAIN_NAME, CHAIN);

@@ -1,8 +1,8 @@
-//! The thread that answers all containers.
+//! The thread that answers all containers, and passes on what the kernel cannot.
 
 use std::collections::HashMap;
 use std::io;
-use std::net::{TcpListener, UdpSocket};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
 use std::thread::JoinHandle;
@@ -74,6 +74,7 @@ pub(crate) struct Resolver {
 enum Command {
     Serve(String, UdpSocket, TcpListener, Client),
     Stop(String, std::sync::mpsc::Sender<()>),
+    Relay(TcpListener, SocketAddr),
 }
 
 /// What the thread knows of one container.
@@ -159,6 +160,11 @@ impl Resolver {
         let _ = wait.recv_timeout(Duration::from_secs(1));
     }
 
+    /// Passes connections on until the listening socket is shut down.
+    pub(crate) fn relay(&self, listener: TcpListener, target: SocketAddr) {
+        self.tell(Command::Relay(listener, target));
+    }
+
     fn tell(&self, command: Command) {
         if let Some(commands) = &self.commands {
             // A thread that is gone answers nobody any more; the daemon is ending.
@@ -189,6 +195,9 @@ async fn work(mut commands: mpsc::UnboundedReceiver<Command>) {
                     if let Some(before) = clients.insert(id, handle) {
                         before.abort();
                     }
+                }
+                Some(Command::Relay(listener, target)) => {
+                    tasks.spawn(crate::relay::relay(listener, target));
                 }
                 Some(Command::Stop(id, done)) => {
                     if let Some(handle) = clients.remove(&id) {

@@ -110,7 +110,11 @@ fn change(
             for (name, ipv6) in names.into_iter().zip([false, true]) {
                 let members: Vec<&PublishedPort> = ports
                     .iter()
-                    .filter(|port| place_of(port) == place && port.address.is_ipv6() == ipv6)
+                    .filter(|port| {
+                        port.is_translated()
+                            && place_of(port) == place
+                            && port.address.is_ipv6() == ipv6
+                    })
                     .collect();
                 for chunk in members.chunks(ELEMENTS_PER_MESSAGE) {
                     batch.push(kind, flags, NFPROTO_INET, |message| {

@@ -175,7 +175,7 @@ impl Firewall {
     /// # Errors
     /// [`NetworkError::Elements`]; of kind `NotFound` if somebody has removed the table.
     pub(crate) fn publish(&self, ports: &[PublishedPort]) -> Result<(), NetworkError> {
-        if ports.is_empty() {
+        if !ports.iter().any(PublishedPort::is_translated) {
             return Ok(());
         }
         elements::add(&mut self.netfilter(), &self.table, ports)
@@ -191,7 +191,7 @@ impl Firewall {
     /// # Errors
     /// [`NetworkError::Elements`].
     pub(crate) fn withdraw(&self, ports: &[PublishedPort]) -> Result<(), NetworkError> {
-        if ports.is_empty() {
+        if !ports.iter().any(PublishedPort::is_translated) {
             return Ok(());
         }
         let mut netfilter = self.netfilter();

@@ -23,6 +23,7 @@ const MAX_COMPLAINT_CHARS: usize = 2000;
 ///   ports go through the host's addresses.
 /// - `publish`: destinations that are the host's are looked up in the maps, from outside, from
 ///   containers and from the host itself.
+/// - `output`: the kernel lets nothing from ::1 out to a bridge; the daemon passes it on itself.
 /// - `postrouting`: containers leave with the host's address; a container that reaches another (or
 ///   itself) through the host's address, and the host through a loopback address, are seen as the
 ///   bridge, so that answers come back the same way.
@@ -58,6 +59,7 @@ const PUBLISH_CHAINS: &str = "  chain publish {
   }
   chain output {
     type nat hook output priority -100; policy accept;
+    ip6 daddr ::1 return
     jump publish
   }
 ";
@@ -81,7 +83,11 @@ fn push_maps(text: &mut String, rules: &Rules) {
             let elements = rules
                 .ports
                 .iter()
-                .filter(|port| place_of(port) == place && port.address.is_ipv6() == ipv6)
+                .filter(|port| {
+                    port.is_translated()
+                        && place_of(port) == place
+                        && port.address.is_ipv6() == ipv6
+                })
                 .map(|port| element_text(port, place));
             push_set(text, kind, name, &format!("type {types}"), elements);
         }
@@ -201,7 +207,6 @@ fn push_postrouting(text: &mut String, bridges: &[BridgeRules]) {
     }
     text.push_str(
         "    ip saddr 127.0.0.0/8 oifname @bridges masquerade
-    ip6 saddr ::1 oifname @bridges masquerade
   }
 ",
     );

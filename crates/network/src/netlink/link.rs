@@ -73,14 +73,12 @@ impl Netlink {
         name: &str,
         mac: [u8; 6],
         mtu_bytes: u32,
-        alias: &str,
     ) -> io::Result<()> {
         let mut message = up_link();
         message.attributes = vec![
             LinkAttribute::IfName(name.to_owned()),
             LinkAttribute::Address(mac.to_vec()),
             LinkAttribute::Mtu(mtu_bytes),
-            LinkAttribute::IfAlias(alias.to_owned()),
             LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Bridge)]),
         ];
         self.request(
@@ -147,12 +145,10 @@ impl Netlink {
         name: &str,
         parent_index: u32,
         vlan: u16,
-        alias: &str,
     ) -> io::Result<()> {
         let mut message = up_link();
         message.attributes = vec![
             LinkAttribute::IfName(name.to_owned()),
-            LinkAttribute::IfAlias(alias.to_owned()),
             LinkAttribute::Link(parent_index),
             LinkAttribute::LinkInfo(vec![
                 LinkInfo::Kind(InfoKind::Vlan),
@@ -166,11 +162,10 @@ impl Netlink {
     }
 
     /// Makes a device that leads nowhere and sets it up.
-    pub(crate) fn create_dummy(&mut self, name: &str, alias: &str) -> io::Result<()> {
+    pub(crate) fn create_dummy(&mut self, name: &str) -> io::Result<()> {
         let mut message = up_link();
         message.attributes = vec![
             LinkAttribute::IfName(name.to_owned()),
-            LinkAttribute::IfAlias(alias.to_owned()),
             LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Dummy)]),
         ];
         self.request(

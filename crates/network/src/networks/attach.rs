@@ -359,6 +359,8 @@ fn apply_settings(endpoint: &Endpoint, request: &EndpointRequest) -> Result<(), 
         // Neighbours learn at once that the address has moved here.
         sysctl::ensure_if_present(&format!("net/ipv6/conf/{name}/ndisc_notify"), "1")?;
         sysctl::ensure_if_present(&format!("net/ipv6/conf/{name}/accept_ra"), "0")?;
+        // The pool gives every address once: it can be used at once.
+        sysctl::ensure_if_present(&format!("net/ipv6/conf/{name}/accept_dad"), "0")?;
     }
     if request.mac.is_some() {
         sysctl::ensure_if_present(&format!("net/ipv4/conf/{name}/arp_notify"), "1")?;

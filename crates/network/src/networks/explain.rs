@@ -83,7 +83,7 @@ impl Networks {
         let endpoint = state
             .endpoints_of(&container_id)
             .into_iter()
-            .find(|endpoint| endpoint.address(port.address.is_ipv6()) == Some(port.address))?;
+            .find(|endpoint| endpoint.addresses().any(|own| own == port.address))?;
         let network = state.networks.get(&endpoint.network_id)?;
         let Kind::Bridge {
             device, options, ..
@@ -143,12 +143,18 @@ fn path(
             host_ip.to_string()
         };
         steps.push(format!("arrives for {at}, port {host_port}/{protocol}"));
-        steps.push(format!(
-            "table inet {table} chain publish: destination becomes {destination} (map {map}{family})"
-        ));
-        steps.push(format!(
-            "table inet {table} chain enter_{bridge}: accepted, its destination was translated"
-        ));
+        if port.is_translated() {
+            steps.push(format!(
+                "table inet {table} chain publish: destination becomes {destination} (map {map}{family})"
+            ));
+            steps.push(format!(
+                "table inet {table} chain enter_{bridge}: accepted, its destination was translated"
+            ));
+        } else {
+            steps.push(format!(
+                "the daemon accepts the connection and makes one to {destination}: the container has no IPv6"
+            ));
+        }
     }
     steps.push(format!("routed to bridge {bridge}, out of {host_interface}"));
     steps.push(format!("enters the container at {interface}, {destination}"));

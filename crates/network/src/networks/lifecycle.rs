@@ -432,7 +432,7 @@ fn ensure_parent(
     let missing = || NetworkError::NoParent { name: name.clone() };
     if options.parent.is_none() {
         netlink
-            .create_dummy(&name, alias)
+            .create_dummy(&name)
             .map_err(NetworkError::netlink(format!("create device {name}")))?;
     } else {
         let (base, vlan) = name.rsplit_once('.').ok_or_else(missing)?;
@@ -443,12 +443,14 @@ fn ensure_parent(
             .ok_or_else(missing)?;
         let base = look_up(netlink, base)?.ok_or_else(missing)?;
         netlink
-            .create_vlan(&name, base.index, vlan, alias)
+            .create_vlan(&name, base.index, vlan)
             .map_err(NetworkError::netlink(format!("create VLAN device {name}")))?;
     }
-    look_up(netlink, &name)?
-        .map(|link| (link, true))
-        .ok_or_else(missing)
+    let link = look_up(netlink, &name)?.ok_or_else(missing)?;
+    netlink
+        .set_alias(link.index, alias)
+        .map_err(NetworkError::netlink(format!("mark device {name}")))?;
+    Ok((link, true))
 }
 
 fn complete(request: &PoolRequest, subnet: Subnet, chosen: bool) -> Pool {

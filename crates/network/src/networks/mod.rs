@@ -253,6 +253,7 @@ impl Inner {
             for endpoint in &container.endpoints {
                 self.register(endpoint);
             }
+            self.start_relays(&container.ports);
         }
     }
 

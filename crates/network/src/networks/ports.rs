@@ -1,7 +1,7 @@
 //! Publishing containers' ports on the host.
 
 use std::io;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use super::state::{Kind, State};
@@ -9,7 +9,7 @@ use super::{Inner, Networks, open_netlink};
 use crate::endpoint::Endpoint;
 use crate::error::NetworkError;
 use crate::options::GatewayMode;
-use crate::port::{HostPorts, PortRequest, PublishedPort, validate_all};
+use crate::port::{HostPorts, PortRequest, Protocol, PublishedPort, validate_all};
 use crate::sysctl::read_text;
 
 /// Tries to bind a port that somebody else has bound.
@@ -57,6 +57,7 @@ impl Networks {
             let _ = self.withdraw(container_id);
             return Err(error);
         }
+        inner.start_relays(&ports);
         Ok(ports)
     }
 
@@ -152,6 +153,17 @@ impl Inner {
         Ok(())
     }
 
+    /// Passes on what the kernel cannot lead to these ports.
+    pub(super) fn start_relays(&self, ports: &[PublishedPort]) {
+        for port in ports.iter().filter(|port| port.is_relayed()) {
+            let listener = self.lock().ports.listener(port);
+            if let Some(listener) = listener {
+                let target = SocketAddr::new(port.address, port.container_port);
+                self.resolver.relay(listener, target);
+            }
+        }
+    }
+
     fn is_isolated(&self, host_interface: &str) -> bool {
         let state = self.lock();
         state
@@ -211,15 +223,36 @@ fn take(
     if targets.is_empty() {
         return Ok(Vec::new());
     }
-    let places: Vec<(IpAddr, &Target)> = match request.host_ip {
-        None => targets
+    let of_family = |ipv6: bool| {
+        targets
             .iter()
-            .filter_map(|target| Some((target.default_host_ip?, target)))
-            .collect(),
-        Some(host_ip) => {
-            let target = targets
+            .find(move |target| target.address.is_ipv6() == ipv6)
+    };
+    // TCP at an IPv6 address reaches a container that has only IPv4: it is passed on.
+    let passed_on = || {
+        of_family(false).filter(|target| !target.routed && request.protocol == Protocol::Tcp)
+    };
+    let places: Vec<(IpAddr, &Target)> = match request.host_ip {
+        None => {
+            let mut places: Vec<(IpAddr, &Target)> = targets
                 .iter()
-                .find(|target| target.address.is_ipv6() == host_ip.is_ipv6())
+                .filter_map(|target| Some((target.default_host_ip?, target)))
+                .collect();
+            let everywhere = places
+                .iter()
+                .any(|(host_ip, _)| *host_ip == IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+            if let Some(target) = passed_on()
+                && everywhere
+                && of_family(true).is_none()
+                && host_has_ipv6()
+            {
+                places.push((IpAddr::V6(Ipv6Addr::UNSPECIFIED), target));
+            }
+            places
+        }
+        Some(host_ip) => {
+            let target = of_family(host_ip.is_ipv6())
+                .or_else(|| passed_on().filter(|_| host_ip.is_ipv6()))
                 .ok_or(NetworkError::NoAddressOfFamily {
                     container_port: request.container_port,
                     host_ip,
@@ -287,7 +320,6 @@ fn keep_numbers(requests: &[PortRequest], before: &[PublishedPort]) -> Vec<PortR
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::port::Protocol;
 
     #[test]
     fn free_numbers_are_kept() {
