@@ -82,6 +82,7 @@ impl Events {
         self.sender.receiver_count()
     }
 
+    /// Records and spreads an event of now with any attributes.
     pub(crate) fn publish(
         &self,
         kind: &str,

@@ -10,6 +10,7 @@ pub(crate) mod image;
 pub(crate) mod inspect;
 pub(crate) mod login;
 pub(crate) mod network;
+pub(crate) mod network_explain;
 pub(crate) mod plugin;
 pub(crate) mod prune;
 pub(crate) mod search;
