@@ -36,11 +36,6 @@ pub(crate) async fn attach(mut call: Call) -> Answer {
             .map(str::to_owned),
     };
     let upgrade = call.upgrade.take();
-    if request.stdin && upgrade.is_none() {
-        return Ok(hijack::refuse(&Failure::bad_request(
-            "attaching to standard input needs the headers \"Connection: Upgrade\" and \"Upgrade: tcp\"",
-        )));
-    }
     match call
         .engine
         .attach_container(call.container(), request)

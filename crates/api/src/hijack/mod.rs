@@ -1,5 +1,10 @@
 //! Taking a connection over for a raw byte stream (spec engine-api §2.2).
 
+mod framing;
+mod plain;
+
+pub(crate) use plain::PlainHijack;
+
 use crate::call::Peer;
 use crate::limits::{COPY_BUFFER_BYTES, STREAM_CHUNKS};
 use crate::respond::{self, Body};
@@ -46,8 +51,14 @@ pub(crate) fn serve(
         // The permit counts the connection until its streams end.
         let _permit = peer.permit;
         let Ok(upgraded) = upgrade.await else { return };
-        if let Ok(parts) = upgraded.downcast::<TokioIo<UnixStream>>() {
-            connect(parts.io.into_inner(), parts.read_buf, stream).await;
+        if let Ok(parts) = upgraded.downcast::<TokioIo<PlainHijack<UnixStream>>>() {
+            let rest = parts.io.into_inner().into_parts();
+            let mut client = rest.io;
+            let mut already_read = BytesMut::from(parts.read_buf);
+            already_read.unsplit(rest.unread);
+            if client.write_all(&rest.unsent).await.is_ok() {
+                connect(client, already_read.freeze(), stream).await;
+            }
         }
     });
     response
