@@ -30,3 +30,4 @@ pub use byte_stream::ByteStream;
 pub use container::archive::ArchivePut;
 pub use engine::{DEFAULT_ROOT, Engine, EngineOptions, instance_name};
 pub use error::{EngineError, ErrorKind, Result};
+pub use exec::ClaimedExec;

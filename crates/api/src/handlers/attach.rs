@@ -43,7 +43,8 @@ pub(crate) async fn attach(mut call: Call) -> Answer {
     {
         Ok(stream) => {
             let content_type = content_type(&call.version, stream.tty);
-            Ok(hijack::serve(stream, upgrade, content_type, call.peer))
+            let stream = std::future::ready(stream);
+            Ok(hijack::serve(stream, upgrade, content_type, call.peer).await)
         }
         Err(error) => Ok(hijack::refuse(&Failure::from(error))),
     }

@@ -30,14 +30,17 @@ pub(crate) const MULTIPLEXED_STREAM: &str = "application/vnd.docker.multiplexed-
 
 /// Answers with a process's streams: a hijacked connection where the client asks to upgrade, else
 /// its output as the rest of the connection.
-pub(crate) fn serve(
-    stream: AttachedStream,
+///
+/// `stream` is waited for once the client has the head of the answer: what is started by it cannot
+/// send its first bytes together with the head, where some clients lose them.
+pub(crate) async fn serve(
+    stream: impl Future<Output = AttachedStream> + Send + 'static,
     upgrade: Option<OnUpgrade>,
     content_type: &'static str,
     peer: Peer,
 ) -> Response<Body> {
     let Some(upgrade) = upgrade else {
-        return output_only(stream, content_type);
+        return output_only(stream.await, content_type);
     };
     let mut response = respond::status(StatusCode::SWITCHING_PROTOCOLS);
     respond::set_content_type(&mut response, content_type);
@@ -57,6 +60,7 @@ pub(crate) fn serve(
             let mut already_read = BytesMut::from(parts.read_buf);
             already_read.unsplit(rest.unread);
             if client.write_all(&rest.unsent).await.is_ok() {
+                let stream = stream.await;
                 connect(client, already_read.freeze(), stream).await;
             }
         }
