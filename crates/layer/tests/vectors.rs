@@ -310,7 +310,7 @@ fn differences(input: &Value) -> Result<Vec<String>, String> {
                 .unwrap();
         }
     }
-    let found = changes(&new, &[old]).unwrap();
+    let found = changes(&new, &[old], &[]).unwrap();
     Ok(found
         .iter()
         .map(|change| {

@@ -13,7 +13,7 @@ pub(super) const GROUPS: [(&str, &[&str]); 12] = [
     ("exec", &["/exec/", "/containers/{name}/exec"]),
     ("images", &["/images/"]),
     ("build", &["/build", "/session", "/grpc"]),
-    ("networks", &["/networks"]),
+    ("networks", &["/networks", "/wharf/ports/"]),
     ("volumes", &["/volumes"]),
     ("distribution", &["/distribution/"]),
     ("plugins", &["/plugins"]),
