@@ -6,6 +6,7 @@ import json
 import os
 import random
 import shutil
+import stat
 import subprocess
 import tarfile
 import tempfile
@@ -71,6 +72,10 @@ def download_packages(images):
     with tempfile.TemporaryDirectory(prefix="wharf-bench-") as root:
         subprocess.run(["tar", "-xf", images / "debian.tar", "-C", root], check=True)
         shutil.copy("/etc/resolv.conf", Path(root, "etc/resolv.conf"))
+        os.mknod(Path(root, "dev/null"), stat.S_IFCHR, os.makedev(1, 3))
+        # apt fetches as a user of its own.
+        os.chmod(Path(root, "dev/null"), 0o666)
+        os.chmod(root, 0o755)
         quiet = {"check": True, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         subprocess.run(["chroot", root, "apt-get", "update"], **quiet)
         subprocess.run(["chroot", root, "apt-get", "-y", "--no-install-recommends", "-o", "APT::Keep-Downloaded-Packages=true",
