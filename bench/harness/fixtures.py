@@ -89,7 +89,7 @@ def download_packages(images):
 
 
 def make_debian(images, path):
-    """Writes the root file system of an image with a repository of its own in /repository, as its only apt source."""
+    """Writes the root file system of an image with a repository of its own in /repository."""
     packages = sorted((images / "packages").glob("*.deb"))
     index = "".join(_package_index(package) for package in packages)
     shutil.copy(images / "debian.tar", path)
@@ -97,8 +97,7 @@ def make_debian(images, path):
         for package in packages:
             archive.add(package, f"./repository/{package.name}")
         _add(archive, "./repository/Packages", index.encode())
-        _add(archive, "./etc/apt/sources.list.d/debian.sources", b"")
-        _add(archive, "./etc/apt/sources.list", b"deb [trusted=yes] file:/repository ./\n")
+        _add(archive, "./repository/sources.list", b"deb [trusted=yes] file:/repository ./\n")
 
 
 def _package_index(package):
@@ -110,8 +109,9 @@ def _package_index(package):
 def make_apt(directory):
     """Writes a Dockerfile that installs about thirty packages."""
     directory.mkdir()
+    apt = "apt-get -o Dir::Etc::sourcelist=/repository/sources.list -o Dir::Etc::sourceparts=/dev/null"
     (directory / "Dockerfile").write_text(
-        f"FROM {DEBIAN}\nRUN apt-get update && apt-get install -y --no-install-recommends {' '.join(PACKAGES)}\n")
+        f"FROM {DEBIAN}\nRUN {apt} update && {apt} install -y --no-install-recommends {' '.join(PACKAGES)}\n")
 
 
 def make_archive(path, size_mib):
