@@ -16,6 +16,8 @@ mod go_json;
 mod handlers;
 mod hijack;
 mod human;
+#[doc(hidden)]
+pub mod internals;
 mod json_lines;
 mod json_message;
 pub mod limits;
@@ -28,8 +30,6 @@ mod socket;
 mod spool;
 pub mod stdcopy;
 mod timestamp;
-#[cfg(test)]
-mod vectors;
 mod version;
 mod wire;
 

@@ -4,6 +4,8 @@
 //! of [`model`]. Reads are answered from snapshots in memory and never wait for a container, a disk
 //! or a network (DESIGN invariant 6); everything that can block runs on blocking threads.
 
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
 mod build;
 mod byte_stream;
 mod change;

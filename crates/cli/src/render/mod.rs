@@ -1,7 +1,7 @@
 //! Turning API objects into what people and scripts read: tables, templates, durations.
 
 pub(crate) mod list;
-pub(crate) mod ports;
+pub mod ports;
 pub(crate) mod table;
-pub(crate) mod template;
-pub(crate) mod text;
+pub mod template;
+pub mod text;

@@ -1,86 +1,20 @@
-//! The recorded vectors: stacks of layers, and differences of trees.
+//! Stacks of layers, and differences of trees.
 //!
 //! `layer-apply` holds what an unpacker gives that puts all layers one after the other into the same
-//! directory. This one unpacks each layer by itself and lets overlayfs merge, so some answers differ
-//! on purpose; each of those is listed with its reason.
-#![allow(clippy::unwrap_used, clippy::print_stderr)]
-
-mod common;
+//! directory. This one unpacks each layer by itself and lets overlayfs merge.
 
 use std::path::Path;
 
-use common::{Item, Scene, is_root_user, look, tar_of};
 use serde_json::Value;
 use wharf_layer::{Applied, ApplyOptions, ChangeKind, apply, changes};
 use wharf_safefs::{FileType, FsError, Root};
 
-/// An entry lies below a name that a lower layer has as a symlink or file: unpacked by itself, the layer has a
-/// directory there, which replaces what is below.
-const IMPLIED_OVER_LOWER: &[&str] = &["layer-apply-00332", "layer-apply-00333"];
+use self::common::{Item, Scene, look, tar_of};
+use crate::{Document, Vector, Verdict};
 
-/// A whiteout follows an entry of its own name in the same layer: it hides lower layers only.
-const WHITEOUT_AFTER_ENTRY: &[&str] = &[
-    "layer-apply-00008",
-    "layer-apply-00017",
-    "layer-apply-00043",
-    "layer-apply-00045",
-    "layer-apply-00055",
-    "layer-apply-00066",
-    "layer-apply-00103",
-    "layer-apply-00108",
-    "layer-apply-00128",
-    "layer-apply-00171",
-    "layer-apply-00178",
-    "layer-apply-00190",
-    "layer-apply-00205",
-    "layer-apply-00212",
-    "layer-apply-00234",
-    "layer-apply-00253",
-    "layer-apply-00278",
-    "layer-apply-00314",
-];
-
-/// A later entry of the same layer replaces or deletes a directory or link target. The recorded unpacker then fails
-/// when it sets the directory's time, or looks for the target, at the end; the tar itself is sound.
-const REPLACED_IN_SAME_LAYER: &[&str] = &[
-    "layer-apply-00009",
-    "layer-apply-00011",
-    "layer-apply-00012",
-    "layer-apply-00035",
-    "layer-apply-00063",
-    "layer-apply-00087",
-    "layer-apply-00157",
-    "layer-apply-00164",
-    "layer-apply-00200",
-    "layer-apply-00221",
-    "layer-apply-00242",
-    "layer-apply-00244",
-    "layer-apply-00280",
-    "layer-diff-00012",
-    "layer-diff-00018",
-    "layer-diff-00021",
-    "layer-diff-00033",
-    "layer-diff-00040",
-    "layer-diff-00044",
-    "layer-diff-00045",
-    "layer-diff-00051",
-    "layer-diff-00053",
-    "layer-diff-00079",
-    "layer-diff-00085",
-    "layer-diff-00092",
-    "layer-diff-00102",
-    "layer-diff-00109",
-    "layer-diff-00121",
-    "layer-diff-00156",
-    "layer-diff-00166",
-    "layer-diff-00180",
-    "layer-diff-00237",
-];
-
-fn vectors(text: &str) -> Vec<Value> {
-    let file: Value = serde_json::from_str(text).unwrap();
-    file["vectors"].as_array().unwrap().clone()
-}
+// The room's own tests make their scenes with the same helpers.
+#[path = "../../../../crates/layer/tests/common/mod.rs"]
+mod common;
 
 fn item(entry: &Value) -> Item {
     let text = |key: &str| entry[key].as_str().unwrap_or_default().to_owned();
@@ -193,41 +127,19 @@ fn rebuilds(items: &[Item], applied: &Applied, directory: &Root) {
     assert!(rebuilt == tar_of(items));
 }
 
-#[test]
-fn layers_stack_as_recorded() {
-    if !is_root_user() {
-        return;
+pub(super) fn layers_stack(vector: &Vector, _: &Document) -> Verdict {
+    let expected = &vector.expected;
+    let found = stack(&vector.input["layers"]);
+    let same = match (&found, expected.get("tree")) {
+        (Ok(tree), Some(expected)) => same_tree(tree, expected),
+        (Err((layer, _)), None) => expected["failed_layer"].as_u64() == Some(*layer as u64),
+        _ => false,
+    };
+    if same {
+        Ok(())
+    } else {
+        Err(format!("found {found:?}"))
     }
-    let mut wrong = Vec::new();
-    for vector in vectors(include_str!("vectors/layer-apply.json")) {
-        let id = vector["id"].as_str().unwrap();
-        let expected = &vector["expected"];
-        let found = stack(&vector["input"]["layers"]);
-        let same = match (&found, expected.get("tree")) {
-            (Ok(tree), Some(expected)) => same_tree(tree, expected),
-            (Err((layer, _)), None) => expected["failed_layer"].as_u64() == Some(*layer as u64),
-            _ => false,
-        };
-        let listed = [
-            IMPLIED_OVER_LOWER,
-            WHITEOUT_AFTER_ENTRY,
-            REPLACED_IN_SAME_LAYER,
-        ]
-        .concat()
-        .contains(&id);
-        if same == listed {
-            wrong.push(format!(
-                "{id}: listed {listed}\n  expected {expected}\n  found {found:?}\n  input {}",
-                vector["input"]
-            ));
-        }
-    }
-    assert!(
-        wrong.is_empty(),
-        "{} wrong:\n{}",
-        wrong.len(),
-        wrong.join("\n")
-    );
 }
 
 fn same_tree(found: &Value, expected: &Value) -> bool {
@@ -242,47 +154,22 @@ fn same_tree(found: &Value, expected: &Value) -> bool {
         })
 }
 
-#[test]
-fn differences_are_as_recorded() {
-    if !is_root_user() {
-        return;
+pub(super) fn differences(vector: &Vector, _: &Document) -> Verdict {
+    let found = tree_differences(&vector.input);
+    let same = match (&found, vector.expected.get("error")) {
+        (Ok(found), None) => *found == super::strings(&vector.expected["changes"]),
+        (Err(_), Some(_)) => true,
+        _ => false,
+    };
+    if same {
+        Ok(())
+    } else {
+        Err(format!("found {found:?}"))
     }
-    let mut wrong = Vec::new();
-    for vector in vectors(include_str!("vectors/layer-diff.json")) {
-        let id = vector["id"].as_str().unwrap();
-        let found = differences(&vector["input"]);
-        let same = match (&found, vector["expected"].get("error")) {
-            (Ok(found), None) => {
-                let expected = vector["expected"]["changes"]
-                    .as_array()
-                    .cloned()
-                    .unwrap_or_default();
-                *found
-                    == expected
-                        .iter()
-                        .map(|line| line.as_str().unwrap().to_owned())
-                        .collect::<Vec<_>>()
-            }
-            (Err(_), Some(_)) => true,
-            _ => false,
-        };
-        if same == REPLACED_IN_SAME_LAYER.contains(&id) {
-            wrong.push(format!(
-                "{id}\n  expected {}\n  found {found:?}\n  input {}",
-                vector["expected"], vector["input"]
-            ));
-        }
-    }
-    assert!(
-        wrong.is_empty(),
-        "{} wrong:\n{}",
-        wrong.len(),
-        wrong.join("\n")
-    );
 }
 
 /// Takes the whole new tree as an upper directory that hides everything below.
-fn differences(input: &Value) -> Result<Vec<String>, String> {
+fn tree_differences(input: &Value) -> Result<Vec<String>, String> {
     let scene = Scene::new();
     let trees = ["old", "new"].map(|name| {
         let root = scene.root(name);

@@ -1,113 +1,24 @@
-//! Runs the recorded vectors of the reference implementation.
-//!
-//! `tests/vectors/` holds this project's own inputs. More inputs are read from
-//! the directory that `WHARF_PUBLIC_VECTORS` names (default: `../shared/vectors/public`
-//! beside the workspace), if it is there.
-
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+//! The Dockerfile language: the tree, instructions, checks, words and ignore files.
 
 use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
 use wharf_dockerfile::expand::Expander;
 use wharf_dockerfile::{
     Diagnostic, Dockerfile, IgnoreFile, Instruction, InstructionKind, Node, Stage, ignore,
-    instruction, lint, load, parse,
+    instruction, lint as checks, load, parse as parse_text,
 };
 
-/// Failing ids listed in one panic message.
-const MAX_LISTED: usize = 25;
+use super::{strings, text};
+use crate::{Document, Vector, Verdict};
 
-#[test]
-fn own_dockerfile_parse() {
-    run_own("dockerfile-parse", parse_vector);
-}
-
-#[test]
-fn own_dockerfile_instructions() {
-    run_own("dockerfile-instructions", instructions_vector);
-}
-
-#[test]
-fn own_shell_words() {
-    run_own("shell-words", shell_words_vector);
-}
-
-#[test]
-fn own_dockerignore() {
-    run_own("dockerignore", dockerignore_vector);
-}
-
-#[test]
-fn public_dockerfile_parse() {
-    run_public("dockerfile-parse", parse_vector);
-}
-
-#[test]
-fn public_dockerfile_instructions() {
-    run_public("dockerfile-instructions", instructions_vector);
-}
-
-#[test]
-fn public_shell_words() {
-    run_public("shell-words", shell_words_vector);
-}
-
-#[test]
-fn public_dockerignore() {
-    run_public("dockerignore", dockerignore_vector);
-}
-
-#[test]
-fn own_dockerfile_lint() {
-    run_own("dockerfile-lint", lint_vector);
-}
-
-#[test]
-fn public_dockerfile_lint() {
-    run_public("dockerfile-lint", lint_vector);
-}
-
-/// Takes a vector's input and the whole file.
-type Runner = fn(&Value, &Value) -> Value;
-
-fn run_own(area: &str, runner: Runner) {
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors");
-    run_file(&directory.join(format!("{area}.json")), runner);
-}
-
-#[expect(clippy::print_stderr, reason = "a skipped test says so")]
-fn run_public(area: &str, runner: Runner) {
-    let default = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/vectors/public");
-    let directory = std::env::var_os("WHARF_PUBLIC_VECTORS").map_or_else(default, PathBuf::from);
-    let path = directory.join(format!("{area}.json"));
-    if path.is_file() {
-        run_file(&path, runner);
+/// Compares an answer in the shape of `expected`.
+fn verdict(found: &Value, expected: &Value) -> Verdict {
+    let (found, expected) = (normalized(found), normalized(expected));
+    if found == expected || is_failed_build(&found, &expected) {
+        Ok(())
     } else {
-        eprintln!("skipped: no public vectors at {}", path.display());
+        Err(format!("found {found}"))
     }
-}
-
-/// Runs each vector; the runner gives what was found in the shape of `expected`.
-fn run_file(path: &Path, runner: Runner) {
-    let text = std::fs::read_to_string(path).expect("readable vectors");
-    let file: Value = serde_json::from_str(&text).expect("well-formed vectors");
-    let vectors = file["vectors"].as_array().expect("a list of vectors");
-    let mut failures = Vec::new();
-    for vector in vectors {
-        let found = runner(&vector["input"], &file);
-        let (found, expected) = (normalized(&found), normalized(&vector["expected"]));
-        if found != expected && !is_failed_build(&found, &expected) {
-            let id = &vector["id"];
-            failures.push(format!("{id}\n  found    {found}\n  expected {expected}"));
-        }
-    }
-    let (failed, total) = (failures.len(), vectors.len());
-    failures.truncate(MAX_LISTED);
-    assert!(
-        failed == 0,
-        "{failed} of {total} failed\n{}",
-        failures.join("\n")
-    );
 }
 
 /// The reference's checks end where its build fails; here they go on, so that
@@ -157,22 +68,15 @@ fn is_nothing(value: &Value) -> bool {
     }
 }
 
-fn text<'a>(input: &'a Value, key: &str) -> &'a str {
-    input[key].as_str().unwrap_or_default()
-}
-
-fn strings(input: &Value, key: &str) -> Vec<String> {
-    let items = input[key].as_array().into_iter().flatten();
-    items
-        .filter_map(|item| item.as_str().map(str::to_owned))
-        .collect()
-}
-
 // --- dockerfile-parse --------------------------------------------------------
 
-fn parse_vector(input: &Value, _file: &Value) -> Value {
+pub(super) fn parse(vector: &Vector, _: &Document) -> Verdict {
+    verdict(&parse_answer(&vector.input), &vector.expected)
+}
+
+fn parse_answer(input: &Value) -> Value {
     let source = text(input, "dockerfile");
-    let parsed = parse(source);
+    let parsed = parse_text(source);
     assert_eq!(parsed.ast.to_string(), source, "the tree prints back");
     if let Some(error) = parsed
         .diagnostics
@@ -282,17 +186,21 @@ fn go_quoted(text: &str) -> String {
 
 // --- dockerfile-instructions -------------------------------------------------
 
-fn instructions_vector(input: &Value, _file: &Value) -> Value {
+pub(super) fn instructions(vector: &Vector, _: &Document) -> Verdict {
+    verdict(&instructions_answer(&vector.input), &vector.expected)
+}
+
+fn instructions_answer(input: &Value) -> Value {
     let source = text(input, "dockerfile");
     let is_error = |diagnostic: &&Diagnostic| diagnostic.is_error();
-    if let Some(error) = parse(source).diagnostics.iter().find(is_error) {
+    if let Some(error) = parse_text(source).diagnostics.iter().find(is_error) {
         return json!({"parse_error": error.headline()});
     }
     let (dockerfile, diagnostics) = load(source);
     if let Some(error) = diagnostics.iter().find(is_error) {
         return json!({"error": error.headline()});
     }
-    let lint: Vec<Value> = lint::check_tree(&parse(source).ast)
+    let lint: Vec<Value> = checks::check_tree(&parse_text(source).ast)
         .iter()
         .filter(|warning| {
             let rules = ["FromAsCasing", "MaintainerDeprecated", "StageNameCasing"];
@@ -434,7 +342,11 @@ fn run_fields(run: &instruction::Run) -> Value {
 
 // --- shell-words ---------------------------------------------------------------
 
-fn shell_words_vector(input: &Value, _file: &Value) -> Value {
+pub(super) fn shell_words(vector: &Vector, _: &Document) -> Verdict {
+    verdict(&shell_words_answer(&vector.input), &vector.expected)
+}
+
+fn shell_words_answer(input: &Value) -> Value {
     let flag = |key: &str| input[key].as_bool().unwrap_or(false);
     let expander = Expander {
         escape: text(input, "escape").chars().next().unwrap_or('\\'),
@@ -443,7 +355,7 @@ fn shell_words_vector(input: &Value, _file: &Value) -> Value {
         skip_unset_env: flag("skip_unset_env"),
         skip_process_quotes: flag("skip_process_quotes"),
     };
-    let env: Vec<(String, String)> = strings(input, "env")
+    let env: Vec<(String, String)> = strings(&input["env"])
         .iter()
         .filter_map(|pair| pair.split_once('='))
         .map(|(key, value)| (key.to_owned(), value.to_owned()))
@@ -461,7 +373,11 @@ fn shell_words_vector(input: &Value, _file: &Value) -> Value {
 
 // --- dockerignore --------------------------------------------------------------
 
-fn dockerignore_vector(input: &Value, _file: &Value) -> Value {
+pub(super) fn dockerignore(vector: &Vector, _: &Document) -> Verdict {
+    verdict(&dockerignore_answer(&vector.input), &vector.expected)
+}
+
+fn dockerignore_answer(input: &Value) -> Value {
     let mut found = Map::new();
     let file = match input["ignorefile"].as_str() {
         Some(content) => {
@@ -469,14 +385,14 @@ fn dockerignore_vector(input: &Value, _file: &Value) -> Value {
             found.insert("patterns".into(), json!(patterns));
             IgnoreFile::parse(content)
         }
-        None => IgnoreFile::from_patterns(strings(input, "patterns")),
+        None => IgnoreFile::from_patterns(strings(&input["patterns"])),
     };
     match file {
         Err(error) => {
             found.insert("error".into(), json!(error.to_string()));
         }
         Ok(file) => {
-            let paths = strings(input, "paths");
+            let paths = strings(&input["paths"]);
             let matched: Result<Vec<bool>, _> = paths
                 .iter()
                 .map(|path| Ok(file.decide(path)?.is_ignored))
@@ -498,9 +414,16 @@ fn dockerignore_vector(input: &Value, _file: &Value) -> Value {
 
 // --- dockerfile-lint -----------------------------------------------------------
 
-fn lint_vector(input: &Value, file: &Value) -> Value {
+pub(super) fn lint(vector: &Vector, document: &Document) -> Verdict {
+    verdict(
+        &lint_answer(&vector.input, &document.header),
+        &vector.expected,
+    )
+}
+
+fn lint_answer(input: &Value, file: &Value) -> Value {
     let source = text(input, "dockerfile");
-    let parsed = parse(source);
+    let parsed = parse_text(source);
     let (dockerfile, _) = wharf_dockerfile::interpret(&parsed.ast);
     let build_args: Vec<(String, String)> = input["build_args"]
         .as_object()
@@ -516,19 +439,19 @@ fn lint_vector(input: &Value, file: &Value) -> Value {
             format!("{name}:latest")
         };
         let config = bases.get(format!("docker.io/library/{name}"))?;
-        let env = strings(&config["config"], "Env");
+        let env = strings(&config["config"]["Env"]);
         let env = env.iter().filter_map(|pair| pair.split_once('='));
         let part = |key: &str| config[key].as_str().unwrap_or_default().to_owned();
-        Some(lint::BaseImage {
+        Some(checks::BaseImage {
             platform: format!("{}/{}", part("os"), part("architecture")),
             env: env
                 .map(|(key, value)| (key.to_owned(), value.to_owned()))
                 .collect(),
-            has_shell: !strings(&config["config"], "Shell").is_empty(),
-            on_build: strings(&config["config"], "OnBuild"),
+            has_shell: !strings(&config["config"]["Shell"]).is_empty(),
+            on_build: strings(&config["config"]["OnBuild"]),
         })
     };
-    let lint_input = lint::LintInput {
+    let lint_input = checks::LintInput {
         build_args: &build_args,
         target: input["target"].as_str(),
         target_platform: input["platform"].as_str().unwrap_or("linux/amd64"),
@@ -536,7 +459,7 @@ fn lint_vector(input: &Value, file: &Value) -> Value {
         base_image: &base_image,
         ignore: None,
     };
-    let warnings: Vec<Value> = lint::check(&parsed, &dockerfile, &lint_input)
+    let warnings: Vec<Value> = checks::check(&parsed, &dockerfile, &lint_input)
         .iter()
         .map(|warning| {
             let (rule, detail) = (warning.rule, warning.headline());
