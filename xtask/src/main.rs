@@ -2,7 +2,7 @@
 //!
 //! `cargo xtask tidy` fails on a dependency that points up the house, on files that are too long, on
 //! stubs and on files that are too large. `cargo xtask vectors DIR` runs every recorded vector file below DIR
-//! (`--verbose` shows each failure in full).
+//! (`--verbose` shows each failure in full). `cargo xtask compatibility` writes docs/compatibility.md.
 
 mod tidy;
 
@@ -21,7 +21,11 @@ fn main() -> ExitCode {
         ["vectors", directories @ ..] if !directories.is_empty() => {
             run_package("wharf-vectors", directories)
         }
-        _ => Err("usage: cargo xtask tidy | vectors [--verbose] DIR…".to_owned()),
+        ["compatibility", arguments @ ..] => run_package("wharf-compatibility", arguments),
+        _ => Err(
+            "usage: cargo xtask tidy | compatibility [--check] | vectors [--verbose] DIR…"
+                .to_owned(),
+        ),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -34,7 +34,7 @@ mod version;
 mod wire;
 
 pub use error::ApiError;
-pub use routes::compatibility_table;
+pub use routes::{Endpoint, compatibility_table};
 pub use server::{Listener, ServeOptions, serve};
 pub use socket::bind_unix;
 pub use version::{API_VERSION, ENGINE_VERSION, MIN_API_VERSION};
