@@ -20,12 +20,14 @@ mod filters;
 mod host;
 mod identity;
 mod image;
+pub mod log_tag;
 pub mod model;
 mod name_pattern;
 mod network;
 mod prune;
 mod restore;
 mod system;
+pub mod values;
 mod volumes;
 
 pub use byte_stream::ByteStream;

@@ -15,7 +15,7 @@ macro_rules! areas {
         #[test]
         fn every_area_is_run() {
             for (area, _) in areas::AREAS {
-                assert!([$($area),+, "daemon-misc"].contains(area), "{area} has no test");
+                assert!([$($area),+].contains(area), "{area} has no test");
             }
         }
     };
@@ -26,6 +26,7 @@ areas! {
     cli_format "cli-format",
     cli_opts "cli-opts",
     container_state "container-state",
+    daemon_misc "daemon-misc",
     dockerfile_instructions "dockerfile-instructions",
     dockerfile_lint "dockerfile-lint",
     dockerfile_parse "dockerfile-parse",
@@ -34,6 +35,7 @@ areas! {
     etc_hosts "etc-hosts",
     layer_apply "layer-apply",
     layer_diff "layer-diff",
+    log_tag "log-tag",
     platforms "platforms",
     port_specs "port-specs",
     references "references",

@@ -12,6 +12,8 @@ mod dockerfile;
 mod image;
 #[cfg(feature = "layer")]
 mod layer;
+#[cfg(feature = "api")]
+mod log_tag;
 #[cfg(feature = "network")]
 mod network;
 #[cfg(feature = "runtime")]
@@ -63,6 +65,8 @@ pub static AREAS: &[(&str, Runner)] = &[
     ("layer-apply", Runner::Each(layer::layers_stack)),
     #[cfg(feature = "layer")]
     ("layer-diff", Runner::Each(layer::differences)),
+    #[cfg(feature = "api")]
+    ("log-tag", Runner::Each(log_tag::check)),
     #[cfg(feature = "image")]
     ("platforms", Runner::Each(image::platforms)),
     #[cfg(feature = "cli")]
