@@ -16,9 +16,12 @@ mod go_json;
 mod handlers;
 mod hijack;
 mod human;
+#[doc(hidden)]
+pub mod internals;
 mod json_lines;
 mod json_message;
 pub mod limits;
+mod listen_url;
 mod query;
 mod respond;
 mod router;
@@ -28,13 +31,12 @@ mod socket;
 mod spool;
 pub mod stdcopy;
 mod timestamp;
-#[cfg(test)]
-mod vectors;
 mod version;
 mod wire;
 
 pub use error::ApiError;
-pub use routes::compatibility_table;
+pub use listen_url::normalize_listen_url;
+pub use routes::{Endpoint, compatibility_table};
 pub use server::{Listener, ServeOptions, serve};
 pub use socket::bind_unix;
 pub use version::{API_VERSION, ENGINE_VERSION, MIN_API_VERSION};

@@ -2,8 +2,8 @@
 
 pub(crate) mod build;
 pub(crate) mod builder;
-pub(crate) mod container;
-pub(crate) mod image;
+pub mod container;
+pub mod image;
 pub(crate) mod inspect;
 pub(crate) mod login;
 pub(crate) mod network;
