@@ -1,6 +1,7 @@
 //! Reading with the rights of the user who asked.
 
 use std::marker::PhantomData;
+use std::os::fd::{AsFd, AsRawFd};
 
 use crate::{FsError, Result};
 
@@ -36,6 +37,17 @@ struct Before {
 }
 
 impl Caller {
+    /// Returns who is at the other end of a unix socket, as they were when they connected (`unix(7)`, `SO_PEERCRED`
+    /// and `SO_PEERGROUPS`); nothing where the kernel does not tell.
+    pub fn of_peer(socket: impl AsFd) -> Option<Self> {
+        let user = rustix::net::sockopt::socket_peercred(socket.as_fd()).ok()?;
+        Some(Self {
+            uid: user.uid.as_raw(),
+            gid: user.gid.as_raw(),
+            groups: peer_groups(socket)?,
+        })
+    }
+
     /// Says whether the caller may open everything anyway.
     pub fn is_root(&self) -> bool {
         self.uid == 0
@@ -97,6 +109,26 @@ fn set_fs_id(call: libc::c_long, id: u32) -> u32 {
     u32::try_from(before).unwrap_or(ASK)
 }
 
+fn peer_groups(socket: impl AsFd) -> Option<Vec<u32>> {
+    let mut groups = vec![0_u32; MAX_GROUPS];
+    let mut length = libc::socklen_t::try_from(size_of_val(groups.as_slice())).ok()?;
+    // SAFETY: the buffer is writable for `length` bytes, and both outlive the call.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_PEERGROUPS,
+            groups.as_mut_ptr().cast(),
+            &raw mut length,
+        )
+    };
+    if result != 0 {
+        return None;
+    }
+    groups.truncate(usize::try_from(length).ok()? / size_of::<u32>());
+    Some(groups)
+}
+
 fn groups() -> Result<Vec<u32>> {
     let mut groups = vec![0_u32; MAX_GROUPS];
     // SAFETY: the buffer has room for as many groups as the call is told.
@@ -135,6 +167,14 @@ fn refused(errno: rustix::io::Errno) -> FsError {
 mod tests {
     use super::Caller;
     use crate::{OpenFlags, Root};
+
+    #[test]
+    fn our_own_end_is_us() {
+        let (one, _other) = std::os::unix::net::UnixStream::pair().unwrap();
+        let caller = Caller::of_peer(&one).unwrap();
+        assert_eq!(caller.uid, rustix::process::geteuid().as_raw());
+        assert_eq!(caller.gid, rustix::process::getegid().as_raw());
+    }
 
     #[test]
     fn a_thread_reads_only_what_the_caller_could() {
