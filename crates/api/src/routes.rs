@@ -138,12 +138,13 @@ pub(crate) static ROUTES: &[Route] = &[
     route!(DELETE "/volumes/{name}" "1.24" Works "" volume::remove),
     // Networks
     route!(GET "/networks" "1.24" Works "" network::list),
-    route!(POST "/networks/create" "1.24" Missing "user-defined networks" network::create),
+    route!(POST "/networks/create" "1.24" Differs "drivers bridge, macvlan and ipvlan; no swarm" network::create),
     route!(POST "/networks/prune" "1.25" Works "" network::prune),
-    route!(POST "/networks/{name}/connect" "1.24" Missing "user-defined networks" network::connect),
-    route!(POST "/networks/{name}/disconnect" "1.24" Missing "user-defined networks" network::connect),
+    route!(POST "/networks/{name}/connect" "1.24" Works "" network::connect),
+    route!(POST "/networks/{name}/disconnect" "1.24" Works "" network::disconnect),
     route!(GET "/networks/{name}" "1.24" Works "" network::inspect),
-    route!(DELETE "/networks/{name}" "1.24" Missing "user-defined networks" network::remove),
+    route!(DELETE "/networks/{name}" "1.24" Works "" network::remove),
+    route!(GET "/wharf/ports/{name}" "1.24" Works "wharf's own: explains a published port" network::explain),
     // Plugins
     route!(GET "/plugins" "1.25" Works "there are none" system::plugins),
     route!(GET "/plugins/privileges" "1.25" Missing "" system::no_plugins),

@@ -13,7 +13,7 @@ use crate::commands::container::{
 };
 use crate::commands::image::{archive, history, layers, list as images, names, transfer};
 use crate::commands::system::{disk_usage, events, info, version};
-use crate::commands::{inspect, login, network, prune, volume};
+use crate::commands::{inspect, login, network, network_explain, prune, volume};
 
 /// Build images and run containers
 #[derive(Debug, Parser)]
@@ -246,6 +246,7 @@ pub enum NetworkCommand {
     Connect(network::ConnectArgs),
     Create(network::CreateArgs),
     Disconnect(network::DisconnectArgs),
+    Explain(network_explain::ExplainArgs),
     /// Show everything about networks
     Inspect(inspect::NetworkArgs),
     #[command(visible_alias = "list")]

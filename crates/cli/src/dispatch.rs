@@ -10,7 +10,7 @@ use crate::commands::container::{
 use crate::commands::image::{archive, history, layers, list as images, names, transfer};
 use crate::commands::prune::Pruned;
 use crate::commands::system::{disk_usage, events, info, version};
-use crate::commands::{build, builder, inspect, login, network, prune, volume};
+use crate::commands::{build, builder, inspect, login, network, network_explain, prune, volume};
 use crate::error::{CliError, Result};
 use crate::session::Session;
 
@@ -136,6 +136,7 @@ async fn network_command(session: &mut Session, command: NetworkCommand) -> Resu
         C::Connect(args) => network::connect_command(session, args).await,
         C::Create(args) => network::create_command(session, args).await,
         C::Disconnect(args) => network::disconnect_command(session, args).await,
+        C::Explain(args) => network_explain::explain_command(session, args).await,
         C::Inspect(args) => inspect::network_command(session, args).await,
         C::Ls(args) => network::list_command(session, args).await,
         C::Prune(args) => prune::prune_command(session, Pruned::Networks, args, false).await,

@@ -7,6 +7,7 @@ pub mod image;
 pub(crate) mod inspect;
 pub(crate) mod login;
 pub(crate) mod network;
+pub(crate) mod network_explain;
 pub(crate) mod prune;
 pub(crate) mod system;
 pub(crate) mod targets;

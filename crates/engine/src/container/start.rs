@@ -105,16 +105,7 @@ impl Engine {
         blocking(move || {
             let container = entry.snapshot();
             let joined = engine.joined_network(&container)?;
-            let namespace = match container.host_config.network_mode.as_str() {
-                "bridge" => Some(engine.join_bridge(&entry)?),
-                "none" => Some(
-                    engine
-                        .network
-                        .new_namespace()
-                        .map_err(crate::network::network_error)?,
-                ),
-                _ => None,
-            };
+            let namespace = engine.join_networks(&entry)?;
             let written = files::write(&engine, &entry.snapshot(), joined.as_deref());
             if let Err(error) = written {
                 engine.leave_network(&entry);

@@ -279,7 +279,9 @@ impl Engine {
             return Err(error);
         }
         self.containers.release_name(&container.name, &container.id);
-        let changed = entry.change(|container| container.name.clone_from(&new_name));
+        entry.change(|container| container.name.clone_from(&new_name));
+        self.rename_on_networks(&entry);
+        let changed = entry.snapshot();
         self.persist_soon(&changed);
         self.events.container(
             &changed,
