@@ -3,8 +3,8 @@
 
 use crate::call::Call;
 use crate::handlers::{
-    archive, attach, build, container, event, exec, image, image_transfer, logs, network, stats,
-    system, volume,
+    archive, attach, build, container, event, exec, image, image_transfer, logs, network, search,
+    stats, system, volume,
 };
 use crate::respond::Answer;
 use http::Method;
@@ -50,6 +50,23 @@ pub(crate) struct Route {
     pub(crate) handler: Handler,
 }
 
+impl Route {
+    /// Returns the API version that brought it.
+    pub(crate) fn since(&self) -> &'static str {
+        self.since
+    }
+
+    /// Returns how close it comes to docker's, in a word.
+    pub(crate) fn status_text(&self) -> &'static str {
+        self.status.as_str()
+    }
+
+    /// Returns what differs or is missing.
+    pub(crate) fn note(&self) -> &'static str {
+        self.note
+    }
+}
+
 impl std::fmt::Debug for Route {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(formatter, "{:?} {}", self.methods, self.pattern)
@@ -80,7 +97,7 @@ pub(crate) static ROUTES: &[Route] = &[
     route!(POST "/auth" "1.24" Works "" system::auth),
     route!(POST "/session" "1.31" Missing "BuildKit sessions" system::session),
     route!(POST "/grpc" "1.39" Missing "BuildKit's gRPC" system::grpc),
-    route!(GET "/distribution/{name}/json" "1.30" Missing "" system::distribution),
+    route!(GET "/distribution/{name}/json" "1.30" Works "" system::distribution),
     // Containers
     route!(GET "/containers/json" "1.24" Works "" container::list),
     route!(POST "/containers/create" "1.24" Differs "mounts of type image and options in TmpfsOptions are refused" container::create),
@@ -115,7 +132,7 @@ pub(crate) static ROUTES: &[Route] = &[
     route!(POST "/commit" "1.24" Works "" container::commit),
     // Images
     route!(GET "/images/json" "1.24" Differs "no Manifests" image::list),
-    route!(GET "/images/search" "1.24" Missing "" image::search),
+    route!(GET "/images/search" "1.24" Works "" search::search),
     route!(GET "/images/get" "1.24" Differs "no choice of a platform" image_transfer::save_many),
     route!(POST "/images/create" "1.24" Works "" image_transfer::create),
     route!(POST "/images/load" "1.24" Differs "no choice of a platform" image_transfer::load),
@@ -152,6 +169,9 @@ pub(crate) static ROUTES: &[Route] = &[
     route!(POST | DELETE "/plugins/{name}" "1.25" Missing "" system::no_plugins),
     // Swarm
     route!(GET "/swarm" "1.24" Missing "no swarms" system::no_swarm),
+    route!(POST "/swarm/init" "1.24" Missing "no swarms" system::no_new_swarm),
+    route!(POST "/swarm/join" "1.24" Missing "no swarms" system::no_new_swarm),
+    route!(POST "/swarm/leave" "1.24" Missing "no swarms" system::no_swarm_to_leave),
     route!(GET | POST "/swarm/{name}" "1.24" Missing "no swarms" system::no_swarm),
     route!(GET "/nodes" "1.24" Missing "no swarms" system::no_swarm),
     route!(GET | POST | DELETE "/nodes/{name}" "1.24" Missing "no swarms" system::no_swarm),

@@ -38,6 +38,7 @@ fn complete(
     host: &mut HostConfig,
     config: &mut wharf_image::ContainerConfig,
 ) -> Result<()> {
+    engine.settings().fill_in(host);
     if host.network_mode.is_empty() || host.network_mode == "default" {
         host.network_mode = if config.network_disabled {
             "none".into()
@@ -75,9 +76,6 @@ fn complete(
     }
     if host.restart_policy.name.is_empty() {
         host.restart_policy.name = "no".into();
-    }
-    if host.log_config.driver.is_empty() {
-        host.log_config.driver = "json-file".into();
     }
     if host.runtime.is_empty() {
         host.runtime = "wharf".into();
