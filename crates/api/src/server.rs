@@ -2,6 +2,7 @@
 
 use crate::call::Peer;
 use crate::error::ApiError;
+use crate::hijack::PlainHijack;
 use crate::limits::{MAX_CONNECTIONS, MAX_HEAD_BYTES, MAX_HEADERS, STOP_GRACE};
 use crate::metrics::Metrics;
 use crate::respond::{Body, Failure};
@@ -161,7 +162,7 @@ async fn converse(raw: Raw, server: Server, peer: Peer, mut stopping: watch::Rec
         .max_buf_size(MAX_HEAD_BYTES)
         .max_headers(MAX_HEADERS)
         .timer(TokioTimer::new())
-        .serve_connection(TokioIo::new(stream), service)
+        .serve_connection(TokioIo::new(PlainHijack::new(stream)), service)
         .with_upgrades();
     tokio::pin!(connection, hang_up);
     let mut is_stopping = false;

@@ -15,9 +15,7 @@ use crate::commands::container::{
 use crate::commands::context::ContextCommand;
 use crate::commands::image::{archive, history, layers, list as images, names, transfer};
 use crate::commands::system::{disk_usage, events, info, version};
-use crate::commands::{
-    inspect, login, network, network_explain, prune, search, volume,
-};
+use crate::commands::{inspect, login, network, network_explain, prune, search, volume};
 use crate::daemon_arguments::DaemonArgs;
 
 /// Build images and run containers

@@ -36,4 +36,5 @@ pub use byte_stream::ByteStream;
 pub use container::archive::ArchivePut;
 pub use engine::{DEFAULT_ROOT, Engine, EngineOptions, instance_name};
 pub use error::{EngineError, ErrorKind, Result};
+pub use exec::ClaimedExec;
 pub use settings::{DEFAULT_LOG_DRIVER, Settings};

@@ -36,15 +36,13 @@ pub(crate) async fn start(mut call: Call) -> Answer {
         .console_size
         .filter(|size| *size != [0, 0])
         .map(|[height, width]| (height, width));
-    // A start that does not ask for a terminal says nothing: the one of the create call counts.
-    let tty = body.tty.then_some(true);
-    match engine.start_exec(&id, body.detach, tty, size).await? {
-        None => Ok(respond::status(StatusCode::OK)),
-        Some(stream) => {
-            let content_type = content_type(&version, stream.tty);
-            Ok(hijack::serve(stream, upgrade, content_type, peer))
-        }
+    let exec = engine.claim_exec(&id, body.tty, size)?;
+    if body.detach {
+        exec.detached().await?;
+        return Ok(respond::status(StatusCode::OK));
     }
+    let content_type = content_type(&version, body.tty);
+    Ok(hijack::serve(exec.attached(), upgrade, content_type, peer).await)
 }
 
 /// `POST /exec/{name}/resize`

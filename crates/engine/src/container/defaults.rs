@@ -271,7 +271,7 @@ fn check_options(host: &HostConfig) -> Result<()> {
     }
     if !matches!(host.log_config.driver.as_str(), "json-file" | "none") {
         return Err(EngineError::invalid(format!(
-            "logger: no log driver named '{}' is registered: use json-file or none",
+            "logger: no log driver named '{}' is registered",
             host.log_config.driver
         )));
     }

@@ -1,5 +1,10 @@
 //! Taking a connection over for a raw byte stream (spec engine-api §2.2).
 
+mod framing;
+mod plain;
+
+pub(crate) use plain::PlainHijack;
+
 use crate::call::Peer;
 use crate::limits::{COPY_BUFFER_BYTES, STREAM_CHUNKS};
 use crate::respond::{self, Body};
@@ -23,14 +28,17 @@ pub(crate) const MULTIPLEXED_STREAM: &str = "application/vnd.docker.multiplexed-
 
 /// Answers with a process's streams: a hijacked connection where the client asks to upgrade, else
 /// its output as the rest of the connection.
-pub(crate) fn serve(
-    stream: AttachedStream,
+///
+/// `stream` is waited for once the client has the head of the answer: what is started by it cannot
+/// send its first bytes together with the head, where some clients lose them.
+pub(crate) async fn serve(
+    stream: impl Future<Output = AttachedStream> + Send + 'static,
     upgrade: Option<OnUpgrade>,
     content_type: &'static str,
     peer: Peer,
 ) -> Response<Body> {
     let Some(upgrade) = upgrade else {
-        return output_only(stream, content_type);
+        return output_only(stream.await, content_type);
     };
     let mut response = respond::status(StatusCode::SWITCHING_PROTOCOLS);
     respond::set_content_type(&mut response, content_type);
@@ -44,8 +52,15 @@ pub(crate) fn serve(
         // The permit counts the connection until its streams end.
         let _permit = peer.permit;
         let Ok(upgraded) = upgrade.await else { return };
-        if let Ok(parts) = upgraded.downcast::<TokioIo<Transport>>() {
-            connect(parts.io.into_inner(), parts.read_buf, stream).await;
+        if let Ok(parts) = upgraded.downcast::<TokioIo<PlainHijack<Transport>>>() {
+            let rest = parts.io.into_inner().into_parts();
+            let mut client = rest.io;
+            let mut already_read = BytesMut::from(parts.read_buf);
+            already_read.unsplit(rest.unread);
+            if client.write_all(&rest.unsent).await.is_ok() {
+                let stream = stream.await;
+                connect(client, already_read.freeze(), stream).await;
+            }
         }
     });
     response
