@@ -16,9 +16,12 @@ mod go_json;
 mod handlers;
 mod hijack;
 mod human;
+#[doc(hidden)]
+pub mod internals;
 mod json_lines;
 mod json_message;
 pub mod limits;
+mod listen_url;
 mod metrics;
 mod openapi;
 mod policy;
@@ -33,16 +36,15 @@ pub mod stdcopy;
 mod timestamp;
 mod tls;
 mod transport;
-#[cfg(test)]
-mod vectors;
 mod version;
 mod wire;
 
 pub use error::ApiError;
+pub use listen_url::normalize_listen_url;
 pub use metrics::{Metrics, serve_metrics};
 pub use openapi::openapi;
 pub use policy::{Policy, PolicyError, PolicyHandle, PolicyOptions};
-pub use routes::compatibility_table;
+pub use routes::{Endpoint, compatibility_table};
 pub use server::{ServeOptions, serve};
 pub use socket::{bind_tcp, bind_unix, group_exists};
 pub use tls::{Tls, TlsFiles};

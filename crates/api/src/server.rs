@@ -111,7 +111,7 @@ async fn accept(
         match accepted {
             Ok(raw) => {
                 let peer = Peer {
-                    uid: raw.peer_uid(),
+                    caller: raw.caller(),
                     permit: Arc::new(slot),
                     policy: listener.policy.clone(),
                     refuses_browsers: raw.is_reachable_by_browsers(),

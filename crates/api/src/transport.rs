@@ -74,10 +74,10 @@ pub(crate) enum Raw {
 }
 
 impl Raw {
-    /// Returns the user ID of the process at the other end, where the kernel tells.
-    pub(crate) fn peer_uid(&self) -> Option<u32> {
+    /// Returns user and groups of the process at the other end, where the kernel tells.
+    pub(crate) fn caller(&self) -> Option<wharf_safefs::Caller> {
         match self {
-            Self::Unix(stream) => stream.peer_cred().ok().map(|user| user.uid()),
+            Self::Unix(stream) => wharf_safefs::Caller::of_peer(stream.as_fd()),
             Self::Tcp(..) => None,
         }
     }

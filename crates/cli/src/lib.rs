@@ -17,6 +17,8 @@ mod error;
 mod exit;
 mod host_files;
 mod http;
+#[doc(hidden)]
+pub mod internals;
 mod moment;
 mod options;
 mod output;
@@ -25,19 +27,16 @@ mod render;
 mod session;
 mod signals;
 mod ssh;
-mod stdcopy;
+pub mod stdcopy;
 mod streams;
 mod terminal;
 mod tls;
-mod units;
 mod usage;
 
 #[cfg(test)]
 mod fake_daemon;
 #[cfg(test)]
 mod flow_tests;
-#[cfg(test)]
-mod vector_tests;
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -59,6 +58,8 @@ use error::Result;
 use http::{Client, ClientOptions};
 use output::Output;
 use session::Session;
+
+pub(crate) use wharf_units as units;
 
 /// Runs the daemon in this process and returns its exit status.
 pub type DaemonLauncher = fn(&DaemonArgs) -> i32;

@@ -3,10 +3,10 @@
 pub(crate) mod absent;
 pub(crate) mod build;
 pub(crate) mod builder;
-pub(crate) mod container;
+pub mod container;
 pub(crate) mod context;
 pub(crate) mod dial;
-pub(crate) mod image;
+pub mod image;
 pub(crate) mod inspect;
 pub(crate) mod login;
 pub(crate) mod network;

@@ -43,11 +43,10 @@ impl Engine {
         })
         .await;
         let finished_at_ns = i64::try_from(status.finished_at_ns).unwrap_or(i64::MAX);
-        let current = entry.snapshot();
         let restart = if entry.restart_cancelled.load(Ordering::SeqCst) {
             None
         } else {
-            is_restart_wanted(&current, status.code).then(|| next_wait(entry, &current))
+            is_restart_wanted(&before, status.code).then(|| next_wait(entry, &before))
         };
         let container = entry.change(|container| {
             container.state.status = if restart.is_some() {

@@ -5,6 +5,7 @@ use super::registry::Entry;
 use super::{files, spec};
 use crate::engine::{Engine, blocking};
 use crate::error::{EngineError, ErrorKind, Result};
+use crate::log_tag::{self, LogFacts};
 use crate::model::container::{Container, Status};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -140,6 +141,8 @@ impl Engine {
     pub(crate) fn launch_request(&self, container: &Container) -> Result<LaunchRequest> {
         let directory = Path::new(&container.directory);
         let options = LogOptions::parse(&container.host_config.log_config)?;
+        let facts = LogFacts::from(container);
+        let attributes = log_tag::attributes(&container.host_config.log_config.options, &facts)?;
         let log = (container.host_config.log_config.driver == "json-file").then(|| {
             wharf_runtime::LogConfig {
                 path: log_path(container),
@@ -147,7 +150,7 @@ impl Engine {
                 max_size_bytes: options.max_size_bytes,
                 max_files: options.max_files,
                 compress: options.compress,
-                attributes: std::collections::BTreeMap::new(),
+                attributes: attributes.clone(),
             }
         });
         Ok(LaunchRequest {
@@ -235,6 +238,9 @@ pub(crate) fn exit_code_of_start_error(text: &str) -> i32 {
     }
 }
 
+/// How every start error begins for clients.
+const TASK_FRAME: &str = "failed to create task for container";
+
 /// Classifies a start error: what the user named wrongly is the user's, the rest ours.
 fn start_error(error: wharf_runtime::RuntimeError) -> EngineError {
     let text = error.to_string();
@@ -243,5 +249,8 @@ fn start_error(error: wharf_runtime::RuntimeError) -> EngineError {
     } else {
         ErrorKind::Invalid
     };
-    EngineError::wrap(kind, "failed to create task for container", error)
+    if text.starts_with(TASK_FRAME) {
+        return EngineError::new(kind, text);
+    }
+    EngineError::wrap(kind, TASK_FRAME, error)
 }

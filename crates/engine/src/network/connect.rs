@@ -147,7 +147,7 @@ impl Engine {
                 return Err(EngineError::new(
                     ErrorKind::Forbidden,
                     format!(
-                        "container {} is not connected to network {}",
+                        "container {} is not connected to the network {}",
                         before.id, network.name
                     ),
                 ));

@@ -315,11 +315,8 @@ fn driver(name: &str) -> Result<Driver> {
             format!("only one instance of \"{name}\" network is allowed"),
         ));
     }
-    Driver::from_name(name).ok_or_else(|| {
-        EngineError::not_found(format!(
-            "could not find plugin {name} in v1 plugin registry: plugin not found"
-        ))
-    })
+    Driver::from_name(name)
+        .ok_or_else(|| EngineError::not_found(format!("plugin {name:?} not found")))
 }
 
 fn pool_request(config: &IpamConfig) -> PoolRequest {
