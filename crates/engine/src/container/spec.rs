@@ -482,7 +482,13 @@ fn user_mount(mount: &MountPoint) -> Value {
     } else {
         &mount.propagation
     };
-    let source = Path::new(&mount.source).join(mount.subpath.trim_start_matches('/'));
+    // Joining an empty path would put a slash behind a file.
+    let subpath = mount.subpath.trim_start_matches('/');
+    let source = if subpath.is_empty() {
+        Path::new(&mount.source).to_owned()
+    } else {
+        Path::new(&mount.source).join(subpath)
+    };
     json!({ "destination": mount.destination, "type": "bind", "source": source, "options": [bind, propagation, access] })
 }
 
