@@ -148,7 +148,10 @@ impl EndpointRequest {
             ));
         }
         if !self.interface.is_empty() && !is_interface_name(&self.interface) {
-            return invalid(format!("interface name {:?} cannot be used", self.interface));
+            return invalid(format!(
+                "interface name {:?} cannot be used",
+                self.interface
+            ));
         }
         if let Some((name, _)) = self.sysctls.iter().find(|(name, _)| !is_setting(name)) {
             return invalid(format!("{name:?} is no setting of an interface"));

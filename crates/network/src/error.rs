@@ -108,9 +108,7 @@ pub enum NetworkError {
         other: Subnet,
     },
     /// Every address of the subnet is taken.
-    #[error(
-        "no available addresses in subnet {subnet}; remove containers or use a larger subnet"
-    )]
+    #[error("no available addresses in subnet {subnet}; remove containers or use a larger subnet")]
     AddressesExhausted {
         /// The bridge's subnet.
         subnet: Subnet,

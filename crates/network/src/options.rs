@@ -341,7 +341,10 @@ mod tests {
                 ("com.docker.network.bridge.host_binding_ipv4", "127.0.0.1"),
                 ("com.docker.network.driver.mtu", "9000"),
                 ("com.docker.network.bridge.gateway_mode_ipv6", "routed"),
-                ("com.docker.network.bridge.trusted_host_interfaces", "vxlan0:wg0"),
+                (
+                    "com.docker.network.bridge.trusted_host_interfaces",
+                    "vxlan0:wg0",
+                ),
                 ("com.docker.network.container_iface_prefix", "lan"),
             ]),
             false,

@@ -104,10 +104,7 @@ impl PortAllocator {
     fn release_at(&mut self, protocol: Protocol, host_ip: IpAddr, host_port: u16) {
         let key = (protocol, host_port);
         if let Some(holders) = self.held.get_mut(&key) {
-            if let Some(index) = holders
-                .iter()
-                .position(|holder| holder.host_ip == host_ip)
-            {
+            if let Some(index) = holders.iter().position(|holder| holder.host_ip == host_ip) {
                 holders.swap_remove(index);
             }
             if holders.is_empty() {

@@ -461,8 +461,7 @@ fn containers_started_at_once_get_different_addresses() {
                 .flat_map(|start| start.join().unwrap())
                 .collect()
         });
-        let addresses: HashSet<Ipv4Addr> =
-            containers.iter().map(Container::address).collect();
+        let addresses: HashSet<Ipv4Addr> = containers.iter().map(Container::address).collect();
         let ports: HashSet<u16> = containers.iter().map(host_port).collect();
         assert_eq!((addresses.len(), ports.len()), (24, 24));
         for container in &containers {

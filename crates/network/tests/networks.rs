@@ -85,8 +85,16 @@ fn networks_are_kept_apart() {
         let _here = Server::start(here.namespace.as_fd(), 80, "here");
         let _there = Server::start(there.namespace.as_fd(), 80, "there");
         assert!(ask(also_here.namespace.as_fd(), here.address(), 80).starts_with("here"));
-        assert!(!reaches_soon(here.namespace.as_fd(), there.address().into(), 80));
-        assert!(!reaches_soon(there.namespace.as_fd(), here.address().into(), 80));
+        assert!(!reaches_soon(
+            here.namespace.as_fd(),
+            there.address().into(),
+            80
+        ));
+        assert!(!reaches_soon(
+            there.namespace.as_fd(),
+            here.address().into(),
+            80
+        ));
         assert!(reaches(
             current_namespace().as_fd(),
             here.address().into(),
@@ -114,17 +122,37 @@ fn an_internal_network_leads_nowhere() {
         let _first = Server::start(first.namespace.as_fd(), 80, "first");
         let _outside = Server::start(outside.namespace.as_fd(), 80, "outside");
         let _other = Server::start(other.as_fd(), 7000, "other");
-        assert!(reaches(second.namespace.as_fd(), first.address().into(), 80));
+        assert!(reaches(
+            second.namespace.as_fd(),
+            first.address().into(),
+            80
+        ));
         // Even a container that makes itself a way out gets nowhere.
         inside(first.namespace.as_fd(), || {
             assert!(!run("ip", &["route"]).contains("default"));
             let gateway = inner.config.pools[0].gateway.to_string();
             run("ip", &["route", "add", "default", "via", &gateway]);
         });
-        assert!(!reaches_soon(first.namespace.as_fd(), OTHER_HOST_ADDRESS.into(), 7000));
-        assert!(!reaches_soon(first.namespace.as_fd(), outside.address().into(), 80));
-        assert!(!reaches_soon(first.namespace.as_fd(), HOST_ADDRESS.into(), 8081));
-        assert!(!reaches_soon(outside.namespace.as_fd(), first.address().into(), 80));
+        assert!(!reaches_soon(
+            first.namespace.as_fd(),
+            OTHER_HOST_ADDRESS.into(),
+            7000
+        ));
+        assert!(!reaches_soon(
+            first.namespace.as_fd(),
+            outside.address().into(),
+            80
+        ));
+        assert!(!reaches_soon(
+            first.namespace.as_fd(),
+            HOST_ADDRESS.into(),
+            8081
+        ));
+        assert!(!reaches_soon(
+            outside.namespace.as_fd(),
+            first.address().into(),
+            80
+        ));
     });
 }
 
@@ -143,7 +171,11 @@ fn containers_without_icc_meet_only_over_links() {
         let server = Container::on(&apart, vec![port(80, Protocol::Tcp, 8080)]);
         let client = Container::on(&apart, vec![]);
         let _server = Server::start(server.namespace.as_fd(), 80, "server");
-        assert!(!reaches_soon(client.namespace.as_fd(), server.address().into(), 80));
+        assert!(!reaches_soon(
+            client.namespace.as_fd(),
+            server.address().into(),
+            80
+        ));
         host.set_links(
             &client.endpoint.container_id,
             vec![wharf_network::AllowedLink {
@@ -154,9 +186,18 @@ fn containers_without_icc_meet_only_over_links() {
             }],
         )
         .unwrap();
-        assert!(reaches(client.namespace.as_fd(), server.address().into(), 80));
-        host.set_links(&client.endpoint.container_id, vec![]).unwrap();
-        assert!(!reaches_soon(client.namespace.as_fd(), server.address().into(), 80));
+        assert!(reaches(
+            client.namespace.as_fd(),
+            server.address().into(),
+            80
+        ));
+        host.set_links(&client.endpoint.container_id, vec![])
+            .unwrap();
+        assert!(!reaches_soon(
+            client.namespace.as_fd(),
+            server.address().into(),
+            80
+        ));
         assert!(reaches(current_namespace().as_fd(), LOCALHOST.into(), 8080));
     });
 }
@@ -267,9 +308,8 @@ fn a_container_leaves_by_its_first_network() {
         let host = open();
         let alpha = make(&host, network("alpha"));
         let beta = make(&host, network("beta"));
-        let routes = |container: &Container| {
-            inside(container.namespace.as_fd(), || run("ip", &["route"]))
-        };
+        let routes =
+            |container: &Container| inside(container.namespace.as_fd(), || run("ip", &["route"]));
         let container = Container::on(&beta, vec![port(80, Protocol::Tcp, 8080)]);
         let _server = Server::start(container.namespace.as_fd(), 80, "web");
         let join = |used: &Used<'_>, priority| EndpointRequest {
@@ -277,21 +317,29 @@ fn a_container_leaves_by_its_first_network() {
             gateway_priority: priority,
             ..request(&used.config)
         };
-        assert!(routes(&container).contains(&format!("default via {}", beta.config.pools[0].gateway)));
+        assert!(
+            routes(&container).contains(&format!("default via {}", beta.config.pools[0].gateway))
+        );
         // The name decides, then the priority.
         let first = host
             .attach(container.namespace.as_fd(), &join(&alpha, 0))
             .unwrap();
         assert_eq!(first.interface, "eth1");
-        assert!(routes(&container).contains(&format!("default via {}", alpha.config.pools[0].gateway)));
+        assert!(
+            routes(&container).contains(&format!("default via {}", alpha.config.pools[0].gateway))
+        );
         host.leave(container.namespace.as_fd(), &first).unwrap();
-        assert!(routes(&container).contains(&format!("default via {}", beta.config.pools[0].gateway)));
+        assert!(
+            routes(&container).contains(&format!("default via {}", beta.config.pools[0].gateway))
+        );
         assert!(!inside(container.namespace.as_fd(), || run("ip", &["link"])).contains("eth1"));
         let gamma = make(&host, network("gamma"));
         let first = host
             .attach(container.namespace.as_fd(), &join(&gamma, 7))
             .unwrap();
-        assert!(routes(&container).contains(&format!("default via {}", gamma.config.pools[0].gateway)));
+        assert!(
+            routes(&container).contains(&format!("default via {}", gamma.config.pools[0].gateway))
+        );
         // Ports follow the gateway and keep their numbers.
         let ports = host
             .publish(
@@ -317,7 +365,10 @@ fn routed_and_unprotected_networks_are_reached_by_their_own_addresses() {
         inside(other.as_fd(), || {
             for used in [&routed, &open_, &closed] {
                 let subnet = used.config.pools[0].subnet.to_string();
-                run("ip", &["route", "add", &subnet, "via", &HOST_ADDRESS.to_string()]);
+                run(
+                    "ip",
+                    &["route", "add", &subnet, "via", &HOST_ADDRESS.to_string()],
+                );
             }
         });
         let published = || vec![port(80, Protocol::Tcp, 8080)];
@@ -366,12 +417,19 @@ fn networks_come_and_go_and_leave_nothing() {
         // A bridge that was there before stays.
         run("ip", &["link", "add", "theirs0", "type", "bridge"]);
         run("ip", &["addr", "add", "10.99.0.9/24", "dev", "theirs0"]);
-        let mut wanted = option(network("theirs"), "com.docker.network.bridge.name", "theirs0");
+        let mut wanted = option(
+            network("theirs"),
+            "com.docker.network.bridge.name",
+            "theirs0",
+        );
         wanted.pools = vec![pool("10.98.0.0/24")];
         let theirs = make(&host, wanted);
         host.remove(&theirs.config.id).unwrap();
         let shown = run("ip", &["addr", "show", "theirs0"]);
-        assert!(shown.contains("10.99.0.9") && !shown.contains("10.98.0"), "{shown}");
+        assert!(
+            shown.contains("10.99.0.9") && !shown.contains("10.98.0"),
+            "{shown}"
+        );
     });
 }
 
@@ -402,7 +460,11 @@ fn the_next_daemon_finds_its_networks_again() {
         assert!(reaches(current_namespace().as_fd(), LOCALHOST.into(), 8080));
         let next = Container::on(&host.with(front), vec![]);
         assert_ne!(next.address(), container.address());
-        assert!(reaches(next.namespace.as_fd(), container.address().into(), 80));
+        assert!(reaches(
+            next.namespace.as_fd(),
+            container.address().into(),
+            80
+        ));
     });
 }
 
@@ -548,7 +610,11 @@ fn named(host: &Host, used: &Used<'_>, names: &[&str]) -> Container {
     Container::join(host, &wanted, vec![]).unwrap()
 }
 
-fn serve(networks: &Networks, container: &Container, request: &ResolverRequest) -> wharf_network::ResolverPorts {
+fn serve(
+    networks: &Networks,
+    container: &Container,
+    request: &ResolverRequest,
+) -> wharf_network::ResolverPorts {
     networks
         .serve_names(
             &container.endpoint.container_id,
@@ -603,9 +669,14 @@ fn names_are_answered_inside_containers() {
         let web = named(&host, &front, &["web", "www"]);
         let db = named(&host, &front, &["db", "www"]);
         // The container's own name server does not get in the way.
-        let _own = inside(web.namespace.as_fd(), || UdpSocket::bind("0.0.0.0:53").unwrap());
+        let _own = inside(web.namespace.as_fd(), || {
+            UdpSocket::bind("0.0.0.0:53").unwrap()
+        });
         let ports = serve(&host, &web, &resolver(Upstream::Container(vec![])));
-        assert_eq!(resolve(web.namespace.as_fd(), "db"), (0, vec![db.address()]));
+        assert_eq!(
+            resolve(web.namespace.as_fd(), "db"),
+            (0, vec![db.address()])
+        );
         assert_eq!(
             resolve(web.namespace.as_fd(), "DB.front"),
             (0, vec![db.address()])
@@ -634,7 +705,10 @@ fn names_are_answered_inside_containers() {
             },
         );
         assert_eq!(again, ports);
-        assert_eq!(resolve(web.namespace.as_fd(), "web"), (0, vec![web.address()]));
+        assert_eq!(
+            resolve(web.namespace.as_fd(), "web"),
+            (0, vec![web.address()])
+        );
     });
 }
 

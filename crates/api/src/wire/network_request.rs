@@ -178,7 +178,9 @@ fn prefix(text: &str) -> Result<Option<Prefix>, Failure> {
         "no '/'"
     };
     Prefix::parse(text).map(Some).ok_or_else(|| {
-        Failure::bad_request(format!("invalid JSON: netip.ParsePrefix({text:?}): {reason}"))
+        Failure::bad_request(format!(
+            "invalid JSON: netip.ParsePrefix({text:?}): {reason}"
+        ))
     })
 }
 
@@ -213,7 +215,10 @@ mod tests {
         let ipam = request.ipam.expect("subnets");
         assert_eq!(ipam.driver, "default");
         let config = &ipam.config[0];
-        assert_eq!(config.subnet.map(|subnet| subnet.to_string()).as_deref(), Some("10.1.0.0/16"));
+        assert_eq!(
+            config.subnet.map(|subnet| subnet.to_string()).as_deref(),
+            Some("10.1.0.0/16")
+        );
         assert_eq!(config.auxiliary["router"].to_string(), "10.1.0.7");
     }
 
@@ -221,7 +226,10 @@ mod tests {
     fn wrong_addresses_are_told_as_go_does() {
         for (text, expected) in [
             ("bad", "invalid JSON: netip.ParsePrefix(\"bad\"): no '/'"),
-            ("10.0.0.0/99", "invalid JSON: netip.ParsePrefix(\"10.0.0.0/99\"): bad address or prefix length"),
+            (
+                "10.0.0.0/99",
+                "invalid JSON: netip.ParsePrefix(\"10.0.0.0/99\"): bad address or prefix length",
+            ),
         ] {
             assert_eq!(prefix(text).expect_err("no prefix").message(), expected);
         }

@@ -54,8 +54,7 @@ pub async fn explain_command(session: &mut Session, args: ExplainArgs) -> Result
             "invalid port {port:?}: expected a number from 1 to 65535"
         ))
     })?;
-    let request =
-        Request::get(format!("/wharf/ports/{number}")).query_if("protocol", protocol);
+    let request = Request::get(format!("/wharf/ports/{number}")).query_if("protocol", protocol);
     let answer = session.client.send(request).await?;
     if args.format.is_some() {
         let document: serde_json::Value = answer.json().await?;

@@ -152,7 +152,10 @@ impl Network {
                 .iter()
                 .map(|pool| SubnetView {
                     subnet: pool.subnet.to_string(),
-                    ip_range: pool.range.map(|range| range.to_string()).unwrap_or_default(),
+                    ip_range: pool
+                        .range
+                        .map(|range| range.to_string())
+                        .unwrap_or_default(),
                     gateway: pool.gateway.to_string(),
                     auxiliary: texts(&pool.auxiliary),
                 })
@@ -162,9 +165,18 @@ impl Network {
                 .config
                 .iter()
                 .map(|asked| SubnetView {
-                    subnet: asked.subnet.map(|subnet| subnet.to_string()).unwrap_or_default(),
-                    ip_range: asked.ip_range.map(|range| range.to_string()).unwrap_or_default(),
-                    gateway: asked.gateway.map(|gateway| gateway.to_string()).unwrap_or_default(),
+                    subnet: asked
+                        .subnet
+                        .map(|subnet| subnet.to_string())
+                        .unwrap_or_default(),
+                    ip_range: asked
+                        .ip_range
+                        .map(|range| range.to_string())
+                        .unwrap_or_default(),
+                    gateway: asked
+                        .gateway
+                        .map(|gateway| gateway.to_string())
+                        .unwrap_or_default(),
                     auxiliary: texts(&asked.auxiliary),
                 })
                 .collect(),

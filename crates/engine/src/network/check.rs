@@ -18,7 +18,11 @@ pub(super) const ENDPOINT_SYSCTLS: &str = "com.docker.network.endpoint.sysctls";
 pub(super) const ENDPOINT_INTERFACE: &str = "com.docker.network.endpoint.ifname";
 
 /// Checks the networks of a create request. Networks need not exist before the start.
-pub(crate) fn check_endpoints(engine: &Engine, host: &HostConfig, request: &CreateContainer) -> Result<()> {
+pub(crate) fn check_endpoints(
+    engine: &Engine,
+    host: &HostConfig,
+    request: &CreateContainer,
+) -> Result<()> {
     let mode = host.network_mode.as_str();
     if mode.starts_with("container:") {
         check_joined(host, request)?;
@@ -151,7 +155,11 @@ pub(crate) fn endpoints_of(
     };
     let mut endpoints = BTreeMap::new();
     for (name, asked) in &request.networks {
-        let name = if name == "default" { super::DEFAULT_NETWORK } else { name };
+        let name = if name == "default" {
+            super::DEFAULT_NETWORK
+        } else {
+            name
+        };
         let (name, id) = named(name);
         endpoints.insert(name, endpoint(id, asked.clone()));
     }
@@ -275,7 +283,10 @@ mod tests {
         assert_eq!(
             sysctls(&endpoint).expect("settings"),
             [
-                ("net/ipv4/conf/IFNAME/log_martians".to_owned(), "1".to_owned()),
+                (
+                    "net/ipv4/conf/IFNAME/log_martians".to_owned(),
+                    "1".to_owned()
+                ),
                 ("net/ipv6/conf/IFNAME/accept_ra".to_owned(), "0".to_owned()),
             ]
         );
@@ -283,9 +294,21 @@ mod tests {
 
     #[test]
     fn hardware_addresses_are_parsed() {
-        assert_eq!(parse_mac("02:42:ac:11:00:02"), Some([2, 0x42, 0xac, 0x11, 0, 2]));
-        assert_eq!(parse_mac("02-42-ac-11-00-02"), Some([2, 0x42, 0xac, 0x11, 0, 2]));
-        for bad in ["", "02:42:ac:11:00", "02:42:ac:11:00:02:03", "2:42:ac:11:0:2", "zz:42:ac:11:00:02"] {
+        assert_eq!(
+            parse_mac("02:42:ac:11:00:02"),
+            Some([2, 0x42, 0xac, 0x11, 0, 2])
+        );
+        assert_eq!(
+            parse_mac("02-42-ac-11-00-02"),
+            Some([2, 0x42, 0xac, 0x11, 0, 2])
+        );
+        for bad in [
+            "",
+            "02:42:ac:11:00",
+            "02:42:ac:11:00:02:03",
+            "2:42:ac:11:0:2",
+            "zz:42:ac:11:00:02",
+        ] {
             assert_eq!(parse_mac(bad), None, "{bad}");
         }
     }

@@ -99,9 +99,7 @@ impl Engine {
                 "invalid name: longer than {MAX_NAME_BYTES} bytes"
             )));
         }
-        if request.name == "default"
-            || PREDEFINED.iter().any(|(name, _)| *name == request.name)
-        {
+        if request.name == "default" || PREDEFINED.iter().any(|(name, _)| *name == request.name) {
             return forbidden(format!(
                 "operation is not permitted on predefined {} network ",
                 request.name
@@ -194,7 +192,10 @@ impl Engine {
         if network.is_predefined() {
             return Err(EngineError::new(
                 ErrorKind::Forbidden,
-                format!("{} is a pre-defined network and cannot be removed", network.name),
+                format!(
+                    "{} is a pre-defined network and cannot be removed",
+                    network.name
+                ),
             ));
         }
         let _gate = self
@@ -215,7 +216,11 @@ impl Engine {
                         endpoint.network_id == network.id && !endpoint.endpoint_id.is_empty()
                     })
                     .map(|endpoint| {
-                        format!("name:{:?} id:{:?}", container.name, short(&endpoint.endpoint_id))
+                        format!(
+                            "name:{:?} id:{:?}",
+                            container.name,
+                            short(&endpoint.endpoint_id)
+                        )
                     })
                     .collect::<Vec<_>>()
             })
@@ -330,9 +335,7 @@ fn pool_request(config: &IpamConfig) -> PoolRequest {
 fn validate_ipam(configs: &[IpamConfig], ipv6: bool) -> Result<()> {
     let mut findings = Vec::new();
     for config in configs {
-        let subnet_is_ipv6 = config
-            .subnet
-            .is_some_and(|subnet| subnet.address.is_ipv6());
+        let subnet_is_ipv6 = config.subnet.is_some_and(|subnet| subnet.address.is_ipv6());
         if subnet_is_ipv6 && !ipv6 {
             continue;
         }
@@ -358,7 +361,9 @@ fn validate_ipam(configs: &[IpamConfig], ipv6: bool) -> Result<()> {
                 .subnet
                 .is_none_or(|subnet| !subnet.masked().contains(address))
             {
-                Some(format!("parent subnet {shown} doesn't contain this address"))
+                Some(format!(
+                    "parent subnet {shown} doesn't contain this address"
+                ))
             } else {
                 None
             }
@@ -475,7 +480,10 @@ mod tests {
     #[test]
     fn drivers_are_known_or_told() {
         assert!(driver("macvlan").is_ok());
-        for (name, kind) in [("host", ErrorKind::Forbidden), ("weave", ErrorKind::NotFound)] {
+        for (name, kind) in [
+            ("host", ErrorKind::Forbidden),
+            ("weave", ErrorKind::NotFound),
+        ] {
             assert_eq!(driver(name).expect_err("no driver").kind(), kind);
         }
     }

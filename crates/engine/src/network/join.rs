@@ -66,7 +66,11 @@ impl Engine {
 
     /// Finds the network that a container's endpoint means: the one it was made for, or the one
     /// that has its name now.
-    pub(super) fn network_of(&self, name: &str, endpoint: &NetworkEndpoint) -> Result<Arc<Network>> {
+    pub(super) fn network_of(
+        &self,
+        name: &str,
+        endpoint: &NetworkEndpoint,
+    ) -> Result<Arc<Network>> {
         if !endpoint.network_id.is_empty()
             && is_user_defined(name)
             && let Ok(network) = self.networks.find(&endpoint.network_id)
@@ -240,7 +244,10 @@ pub(super) fn namespace_of(container: &Container) -> Result<OwnedFd> {
     rustix::fs::open(&path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).map_err(|e| {
         EngineError::wrap(
             ErrorKind::Internal,
-            format!("cannot open the network namespace of container {}", container.id),
+            format!(
+                "cannot open the network namespace of container {}",
+                container.id
+            ),
             e,
         )
     })

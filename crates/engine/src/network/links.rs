@@ -35,7 +35,10 @@ pub(super) fn check(engine: &Engine, host: &HostConfig) -> Result<()> {
     for link in &host.links {
         let (name, _) = parse(link)?;
         let child = engine.containers.find(&name).map_err(|error| {
-            EngineError::invalid(format!("could not get container for {name}: {}", error.message()))
+            EngineError::invalid(format!(
+                "could not get container for {name}: {}",
+                error.message()
+            ))
         })?;
         if child.snapshot().host_config.network_mode == "host" {
             return Err(EngineError::invalid(
@@ -48,7 +51,8 @@ pub(super) fn check(engine: &Engine, host: &HostConfig) -> Result<()> {
 
 /// Splits `name:alias`, `name`, or what inspect shows: `/name:/parent/alias`.
 fn parse(link: &str) -> Result<(String, String)> {
-    let invalid = || EngineError::invalid(format!("invalid argument \"{link}\": bad format for links"));
+    let invalid =
+        || EngineError::invalid(format!("invalid argument \"{link}\": bad format for links"));
     let (name, alias) = link.split_once(':').unwrap_or((link, link));
     let name = name.trim_start_matches('/');
     let alias = alias.rsplit('/').next().unwrap_or_default();
@@ -159,7 +163,9 @@ impl Engine {
                 continue;
             }
             for link in &parent.host_config.links {
-                let Ok((name, alias)) = parse(link) else { continue };
+                let Ok((name, alias)) = parse(link) else {
+                    continue;
+                };
                 let is_child = self
                     .containers
                     .find(&name)
@@ -300,7 +306,10 @@ mod tests {
         let read = |text: &str| parse(text).map_err(|error| error.message().to_owned());
         assert_eq!(read("db:database"), Ok(("db".into(), "database".into())));
         assert_eq!(read("db"), Ok(("db".into(), "db".into())));
-        assert_eq!(read("/db:/web/database"), Ok(("db".into(), "database".into())));
+        assert_eq!(
+            read("/db:/web/database"),
+            Ok(("db".into(), "database".into()))
+        );
         for bad in ["", ":x", "a:", "a:b:c"] {
             assert!(read(bad).is_err(), "{bad}");
         }
@@ -333,7 +342,10 @@ mod tests {
             "MY_DB_NAME=/web/my-db",
             "MY_DB_ENV_USER=me",
         ] {
-            assert!(variables.iter().any(|one| one == expected), "{expected} in {variables:?}");
+            assert!(
+                variables.iter().any(|one| one == expected),
+                "{expected} in {variables:?}"
+            );
         }
         assert!(!variables.iter().any(|one| one.contains("_ENV_PATH")));
     }

@@ -86,7 +86,8 @@ pub(crate) fn open(
         None if !in_use => {
             failures.clear();
             room.remove(&default_id).map_err(network_error)?;
-            room.create(default_bridge(&default_id)).map_err(network_error)?
+            room.create(default_bridge(&default_id))
+                .map_err(network_error)?
         }
         None => {
             return Err(EngineError::internal(format!(
@@ -188,7 +189,10 @@ fn store_bridge(store: &Store, config: NetworkConfig, room: &Networks) -> Result
     ] {
         options.insert(format!("com.docker.network.bridge.{key}"), value.to_owned());
     }
-    options.insert("com.docker.network.driver.mtu".to_owned(), "1500".to_owned());
+    options.insert(
+        "com.docker.network.driver.mtu".to_owned(),
+        "1500".to_owned(),
+    );
     let bridge = Network {
         id: config.id.clone(),
         name: DEFAULT_NETWORK.to_owned(),

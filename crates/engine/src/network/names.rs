@@ -155,7 +155,8 @@ pub(super) fn overwrite(path: &Path, changed: &str) -> Result<()> {
     };
     let mut options = std::fs::OpenOptions::new();
     options.write(true);
-    let mut file = trusted::open_with(path, &options).map_err(fs_error("cannot open a name file"))?;
+    let mut file =
+        trusted::open_with(path, &options).map_err(fs_error("cannot open a name file"))?;
     // Longer than before: written in one call, so that a reader sees the old or the new start.
     file.write_all_at(changed.as_bytes(), 0).map_err(failed)?;
     file.set_len(changed.len() as u64).map_err(failed)?;

@@ -51,8 +51,7 @@ fn port_request(port: &str, binding: &PortBinding) -> Result<PortRequest> {
         .filter(|port| *port != 0)
         .ok_or_else(|| invalid("container port", number))?;
     let protocol = protocol.to_ascii_lowercase();
-    let protocol =
-        Protocol::from_name(&protocol).ok_or_else(|| invalid("protocol", &protocol))?;
+    let protocol = Protocol::from_name(&protocol).ok_or_else(|| invalid("protocol", &protocol))?;
     let host_ip = binding
         .host_ip
         .trim_start_matches('[')

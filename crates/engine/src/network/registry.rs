@@ -48,18 +48,12 @@ impl NetworkRegistry {
     /// # Errors
     /// Docker's texts when none or several match.
     pub(crate) fn find(&self, name_or_id: &str) -> Result<Arc<Network>> {
-        let networks = self
-            .networks
-            .read()
-            .unwrap_or_else(PoisonError::into_inner);
+        let networks = self.networks.read().unwrap_or_else(PoisonError::into_inner);
         if let Some(network) = networks.get(name_or_id) {
             return Ok(Arc::clone(network));
         }
         let not_found = || EngineError::not_found(format!("network {name_or_id} not found"));
-        if let Some(network) = networks
-            .values()
-            .find(|network| network.name == name_or_id)
-        {
+        if let Some(network) = networks.values().find(|network| network.name == name_or_id) {
             return Ok(Arc::clone(network));
         }
         let mut matches = networks

@@ -337,8 +337,7 @@ mod tests {
     #[test]
     fn only_the_answer_to_the_question_is_taken() {
         let bytes = question("Example.org.", RecordType::A);
-        let Outcome::Forward(question_) =
-            answer(&directory(), "a", false, &bytes, Transport::Udp)
+        let Outcome::Forward(question_) = answer(&directory(), "a", false, &bytes, Transport::Udp)
         else {
             panic!("not forwarded");
         };
@@ -346,7 +345,9 @@ mod tests {
         reply[2] |= 0x80;
         assert!(question_.is_answered_by(&reply));
         let lower: Vec<u8> = reply.to_ascii_lowercase();
-        assert!(question_.is_answered_by(&[&reply[..HEADER_BYTES], &lower[HEADER_BYTES..]].concat()));
+        assert!(
+            question_.is_answered_by(&[&reply[..HEADER_BYTES], &lower[HEADER_BYTES..]].concat())
+        );
         assert!(!question_.is_answered_by(&bytes));
         assert!(!question_.is_answered_by(&reply[..20]));
         let mut other_number = reply.clone();
@@ -395,7 +396,10 @@ mod tests {
         let ask = |bytes: &[u8]| answer(&directory(), "a", false, bytes, Transport::Udp);
         assert_eq!(ask(b""), Outcome::Ignore);
         assert_eq!(ask(&[0; 11]), Outcome::Ignore);
-        assert!(matches!(ask(&[0, 1, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0]), Outcome::Reply(_)));
+        assert!(matches!(
+            ask(&[0, 1, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0]),
+            Outcome::Reply(_)
+        ));
         let mut response = question("db.", RecordType::A);
         response[2] |= 0x80;
         assert_eq!(ask(&response), Outcome::Ignore);

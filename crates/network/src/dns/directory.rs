@@ -223,10 +223,22 @@ pub(super) mod tests {
 
     fn two_networks() -> Directory {
         let mut directory = Directory::default();
-        directory.join(&endpoint("a", "n1", "10.0.1.2", &["web", "www"]), "front", false);
-        directory.join(&endpoint("b", "n1", "10.0.1.3", &["db", "www"]), "front", false);
+        directory.join(
+            &endpoint("a", "n1", "10.0.1.2", &["web", "www"]),
+            "front",
+            false,
+        );
+        directory.join(
+            &endpoint("b", "n1", "10.0.1.3", &["db", "www"]),
+            "front",
+            false,
+        );
         directory.join(&endpoint("b", "n2", "10.0.2.3", &["db"]), "back.tier", true);
-        directory.join(&endpoint("c", "n2", "10.0.2.4", &["only"]), "back.tier", true);
+        directory.join(
+            &endpoint("c", "n2", "10.0.2.4", &["only"]),
+            "back.tier",
+            true,
+        );
         directory
     }
 
@@ -246,9 +258,8 @@ pub(super) mod tests {
     #[test]
     fn addresses_have_names() {
         let directory = two_networks();
-        let name = |client: &str, address: &str| {
-            directory.name_of(client, address.parse().unwrap())
-        };
+        let name =
+            |client: &str, address: &str| directory.name_of(client, address.parse().unwrap());
         assert_eq!(name("a", "10.0.1.3").as_deref(), Some("db.front"));
         assert_eq!(name("c", "10.0.2.3").as_deref(), Some("db.back.tier"));
         assert_eq!(name("a", "10.0.2.3"), None);

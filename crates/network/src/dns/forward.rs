@@ -113,8 +113,8 @@ async fn ask(
 
 /// Sends a message with its length in front (RFC 1035 §4.2.2).
 pub(super) async fn send_framed(stream: &mut TcpStream, message: &[u8]) -> io::Result<()> {
-    let length = u16::try_from(message.len())
-        .map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
+    let length =
+        u16::try_from(message.len()).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
     let mut framed = Vec::with_capacity(message.len() + 2);
     framed.extend_from_slice(&length.to_be_bytes());
     framed.extend_from_slice(message);

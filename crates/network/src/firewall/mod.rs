@@ -149,10 +149,7 @@ impl Firewall {
     ///
     /// # Errors
     /// [`NetworkError::Elements`] if the kernel does not tell of changes.
-    pub(crate) fn watch(
-        &self,
-        mend: impl Fn() + Send + 'static,
-    ) -> Result<Monitor, NetworkError> {
+    pub(crate) fn watch(&self, mend: impl Fn() + Send + 'static) -> Result<Monitor, NetworkError> {
         Monitor::start(&self.table, Arc::clone(&self.own), mend)
             .map_err(|source| self.elements_error(source))
     }
@@ -213,11 +210,7 @@ impl Firewall {
     /// [`NetworkError::NftMissing`] or [`NetworkError::Ruleset`].
     pub(crate) fn remove(&self) -> Result<(), NetworkError> {
         let _gate = self.netfilter();
-        ruleset::run_nft(
-            &self.table,
-            &ruleset::removal_text(&self.table),
-            &self.own,
-        )
+        ruleset::run_nft(&self.table, &ruleset::removal_text(&self.table), &self.own)
     }
 
     fn netfilter(&self) -> MutexGuard<'_, NfNetlink> {

@@ -211,9 +211,7 @@ fn split_message(bytes: &[u8]) -> Option<(Message<'_>, &[u8])> {
     };
     Some((
         message,
-        bytes
-            .get(length.next_multiple_of(4)..)
-            .unwrap_or_default(),
+        bytes.get(length.next_multiple_of(4)..).unwrap_or_default(),
     ))
 }
 

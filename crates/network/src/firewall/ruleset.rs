@@ -182,11 +182,7 @@ fn push_postrouting(text: &mut String, bridges: &[BridgeRules]) {
     );
     for bridge in bridges {
         let device = &bridge.device;
-        for family in bridge
-            .families
-            .iter()
-            .filter(|family| family.mode.is_nat())
-        {
+        for family in bridge.families.iter().filter(|family| family.mode.is_nat()) {
             let (word, subnet) = (family_word(family), family.subnet);
             if bridge.masquerade && !bridge.internal {
                 let translation = family

@@ -9,7 +9,7 @@ use super::{Inner, Networks, open_netlink};
 use crate::bridge::{VETH_PREFIX, random_mac};
 use crate::endpoint::{Endpoint, EndpointRequest, mac_of_address, mac_text};
 use crate::error::NetworkError;
-use crate::namespace::{on_own_thread, enter_namespace};
+use crate::namespace::{enter_namespace, on_own_thread};
 use crate::netlink::{DefaultRoute, Netlink, PeerLocation, SubInterface, VethPair};
 use crate::options::SubMode;
 use crate::sysctl;
@@ -21,8 +21,16 @@ const LINK_LOCAL_PREFIX_LENGTHS: [u8; 2] = [16, 64];
 
 /// What the kernel has to know of the network an endpoint joins.
 enum Join {
-    Bridge { index: u32, mtu_bytes: u32, isolated: bool },
-    Sub { index: u32, mtu_bytes: u32, mode: SubMode },
+    Bridge {
+        index: u32,
+        mtu_bytes: u32,
+        isolated: bool,
+    },
+    Sub {
+        index: u32,
+        mtu_bytes: u32,
+        mode: SubMode,
+    },
 }
 
 impl Networks {
@@ -226,9 +234,9 @@ impl Inner {
         };
         let mut inside = netlink_inside(namespace, || apply_settings(endpoint, request))?;
         let index = index_of(&mut inside, name)?;
-        inside
-            .set_up(index)
-            .map_err(NetworkError::netlink(format!("set up {name} in the container")))?;
+        inside.set_up(index).map_err(NetworkError::netlink(format!(
+            "set up {name} in the container"
+        )))?;
         let own = [
             endpoint
                 .ipv4
@@ -263,12 +271,13 @@ impl Inner {
 
     fn join_of(&self, network_id: &str) -> Result<Join, NetworkError> {
         let state = self.lock();
-        let network = state
-            .networks
-            .get(network_id)
-            .ok_or_else(|| NetworkError::UnknownNetwork {
-                id: network_id.to_owned(),
-            })?;
+        let network =
+            state
+                .networks
+                .get(network_id)
+                .ok_or_else(|| NetworkError::UnknownNetwork {
+                    id: network_id.to_owned(),
+                })?;
         Ok(match &network.kind {
             Kind::Bridge { index, options, .. } => Join::Bridge {
                 index: *index,
@@ -405,7 +414,9 @@ fn default_route_by(
     for _ in &present {
         inside
             .delete_default_route(ipv6)
-            .map_err(NetworkError::netlink("remove the container's default route"))?;
+            .map_err(NetworkError::netlink(
+                "remove the container's default route",
+            ))?;
     }
     inside
         .replace_default_route(ipv6, route)

@@ -127,7 +127,9 @@ fn path(
     let family = if address.is_ipv6() { 6 } else { 4 };
     let mut steps = Vec::new();
     if *host_port == 0 {
-        steps.push(format!("arrives for {destination}/{protocol}: the network is routed"));
+        steps.push(format!(
+            "arrives for {destination}/{protocol}: the network is routed"
+        ));
         steps.push(format!(
             "table inet {table} chain enter_{bridge}: accepted, {destination} is in set routed{family}"
         ));
@@ -156,8 +158,12 @@ fn path(
             ));
         }
     }
-    steps.push(format!("routed to bridge {bridge}, out of {host_interface}"));
-    steps.push(format!("enters the container at {interface}, {destination}"));
+    steps.push(format!(
+        "routed to bridge {bridge}, out of {host_interface}"
+    ));
+    steps.push(format!(
+        "enters the container at {interface}, {destination}"
+    ));
     steps
 }
 
@@ -252,7 +258,10 @@ mod tests {
     #[test]
     fn who_reaches_a_port_follows_its_address() {
         assert_eq!(allowed("0.0.0.0", 8080), [true, true, true, true, false]);
-        assert_eq!(allowed("127.0.0.1", 8080), [false, true, false, true, false]);
+        assert_eq!(
+            allowed("127.0.0.1", 8080),
+            [false, true, false, true, false]
+        );
         assert_eq!(allowed("192.0.2.1", 8080), [true, true, true, true, false]);
         assert_eq!(allowed("0.0.0.0", 0), [true, true, true]);
     }

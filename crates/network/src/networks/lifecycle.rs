@@ -223,7 +223,11 @@ impl Inner {
                     own_index,
                     &taken,
                 )?;
-                pools.push(complete(asked.first().copied().unwrap_or(&default), subnet, false));
+                pools.push(complete(
+                    asked.first().copied().unwrap_or(&default),
+                    subnet,
+                    false,
+                ));
             }
         }
         Ok(NetworkConfig {
@@ -258,8 +262,7 @@ impl Inner {
             for (address, subnet) in &wanted {
                 let present = bridge::addresses_of(&mut netlink, &link, subnet.is_ipv6())?;
                 if !present.contains(&(*address, subnet.prefix_length()))
-                    && let Some(other) =
-                        subnet_choice::conflict(&mut netlink, link.index, *subnet)?
+                    && let Some(other) = subnet_choice::conflict(&mut netlink, link.index, *subnet)?
                 {
                     return Err(NetworkError::SubnetInUse {
                         subnet: *subnet,

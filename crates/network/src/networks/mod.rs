@@ -197,7 +197,11 @@ impl Networks {
             };
             before.unwrap_or_default() != links
         };
-        if changed { self.inner.install() } else { Ok(()) }
+        if changed {
+            self.inner.install()
+        } else {
+            Ok(())
+        }
     }
 
     /// Returns the counters of every interface but `lo` in the network namespace of `pid`.
@@ -274,8 +278,11 @@ impl Inner {
         let mut netlink = open_netlink()?;
         let (indexes, bridges_of_live, devices) = {
             let state = self.lock();
-            let indexes: HashSet<u32> =
-                state.networks.values().filter_map(state::Open::index).collect();
+            let indexes: HashSet<u32> = state
+                .networks
+                .values()
+                .filter_map(state::Open::index)
+                .collect();
             let bridges: HashMap<String, u32> = state
                 .endpoints
                 .values()

@@ -229,9 +229,8 @@ fn take(
             .find(move |target| target.address.is_ipv6() == ipv6)
     };
     // TCP at an IPv6 address reaches a container that has only IPv4: it is passed on.
-    let passed_on = || {
-        of_family(false).filter(|target| !target.routed && request.protocol == Protocol::Tcp)
-    };
+    let passed_on =
+        || of_family(false).filter(|target| !target.routed && request.protocol == Protocol::Tcp);
     let places: Vec<(IpAddr, &Target)> = match request.host_ip {
         None => {
             let mut places: Vec<(IpAddr, &Target)> = targets
@@ -286,10 +285,8 @@ fn take(
 
 /// Asks for the same numbers as before where any number will do.
 fn keep_numbers(requests: &[PortRequest], before: &[PublishedPort]) -> Vec<PortRequest> {
-    let mut before: Vec<&PublishedPort> = before
-        .iter()
-        .filter(|port| port.host_port != 0)
-        .collect();
+    let mut before: Vec<&PublishedPort> =
+        before.iter().filter(|port| port.host_port != 0).collect();
     requests
         .iter()
         .map(|request| {

@@ -213,7 +213,8 @@ impl Open {
 impl State {
     /// Returns everything the table is made from.
     pub(super) fn rules(&self) -> Rules {
-        let mut bridges: Vec<BridgeRules> = self.networks.values().filter_map(Open::rules).collect();
+        let mut bridges: Vec<BridgeRules> =
+            self.networks.values().filter_map(Open::rules).collect();
         bridges.sort_by(|a, b| a.device.cmp(&b.device));
         let mut seen = HashSet::new();
         Rules {
@@ -268,12 +269,11 @@ impl State {
         endpoint_id: String,
     ) -> Result<Endpoint, NetworkError> {
         let interface = self.interface_name(request)?;
-        let network =
-            self.networks
-                .get_mut(&request.network_id)
-                .ok_or_else(|| NetworkError::UnknownNetwork {
-                    id: request.network_id.clone(),
-                })?;
+        let network = self.networks.get_mut(&request.network_id).ok_or_else(|| {
+            NetworkError::UnknownNetwork {
+                id: request.network_id.clone(),
+            }
+        })?;
         let ipv4 = network.take(false, request.ipv4.map(IpAddr::V4))?;
         let ipv6 = match network.take(true, request.ipv6.map(IpAddr::V6)) {
             Ok(taken) => taken,
@@ -389,10 +389,10 @@ impl State {
             }
             return Ok(request.interface.clone());
         }
-        let prefix = self
-            .networks
-            .get(&request.network_id)
-            .map_or(crate::options::DEFAULT_INTERFACE_PREFIX, Open::interface_prefix);
+        let prefix = self.networks.get(&request.network_id).map_or(
+            crate::options::DEFAULT_INTERFACE_PREFIX,
+            Open::interface_prefix,
+        );
         (0..=taken.len())
             .map(|number| format!("{prefix}{number}"))
             .find(|name| !taken.contains(name.as_str()))

@@ -229,8 +229,7 @@ pub fn open() -> Host {
 }
 
 pub fn open_as(device: &str, table: &str) -> Host {
-    let (networks, failures) =
-        Networks::open(options(device, table), Vec::new(), &[]).unwrap();
+    let (networks, failures) = Networks::open(options(device, table), Vec::new(), &[]).unwrap();
     assert!(failures.is_empty(), "{failures:?}");
     let config = networks.create(default_request()).unwrap();
     Host { networks, config }
