@@ -40,16 +40,17 @@ impl Engine {
         check_connection(&before, network)?;
         check_endpoint(Some(network), &network.name, &request)?;
         let running = before.is_running();
-        if let Some(present) = before.networks.get(&network.name) {
-            if running && !present.endpoint_id.is_empty() {
-                return Err(EngineError::new(
-                    ErrorKind::Forbidden,
-                    format!(
-                        "endpoint with name {} already exists in network {}",
-                        before.name, network.name
-                    ),
-                ));
-            }
+        if running
+            && let Some(present) = before.networks.get(&network.name)
+            && !present.endpoint_id.is_empty()
+        {
+            return Err(EngineError::new(
+                ErrorKind::Forbidden,
+                format!(
+                    "endpoint with name {} already exists in network {}",
+                    before.name, network.name
+                ),
+            ));
         }
         let names = {
             let asked = NetworkEndpoint {
