@@ -8,5 +8,6 @@ mod containers;
 mod errors;
 mod harness;
 mod images;
+mod names;
 mod networks;
 mod survival;
