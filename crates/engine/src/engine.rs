@@ -19,11 +19,14 @@ pub struct EngineOptions {
     pub run_dir: PathBuf,
     /// Program that is started as `… shim`; None means this program itself.
     pub shim_exe: Option<PathBuf>,
+    /// What the administrator sets.
+    pub settings: crate::settings::Settings,
 }
 
 /// Serves the use cases of one data root; always shared as an `Arc`.
 pub struct Engine {
     pub(crate) options: EngineOptions,
+    pub(crate) settings: crate::settings::Current,
     pub(crate) store: Store,
     /// The network room: devices, addresses, rules, names.
     pub(crate) network: Arc<Networks>,
@@ -50,16 +53,18 @@ impl Engine {
     /// Fails when the root is in use, of a newer version, or cannot be written; when the bridge or
     /// the firewall table cannot be made.
     pub async fn open(options: EngineOptions) -> Result<Arc<Self>> {
+        options.settings.check()?;
         let opened = blocking({
             let options = options.clone();
             move || open_rooms(&options)
         })
         .await?;
-        let registry = wharf_registry::Client::new(wharf_registry::ClientOptions::default())
-            .map_err(|e| {
+        let registry =
+            wharf_registry::Client::new(options.settings.registry_options()).map_err(|e| {
                 EngineError::wrap(ErrorKind::Internal, "cannot make a registry client", e)
             })?;
         let engine = Arc::new(Self {
+            settings: crate::settings::Current::new(options.settings.clone()),
             options,
             store: opened.store,
             network: Arc::new(opened.networks.room),
