@@ -14,4 +14,6 @@ mod daemon;
 mod errors;
 mod harness;
 mod images;
+mod names;
+mod networks;
 mod survival;
