@@ -26,7 +26,9 @@ mod restore;
 mod system;
 mod volumes;
 
+pub use build::FailedStepView;
 pub use byte_stream::ByteStream;
 pub use container::archive::ArchivePut;
 pub use engine::{DEFAULT_ROOT, Engine, EngineOptions, instance_name};
 pub use error::{EngineError, ErrorKind, Result};
+pub use wharf_build::{BuildRecord, CacheMount, FailedStep, Secret, SolveEvent, StepRecord};
