@@ -41,7 +41,8 @@ fn recorded_requests_get_the_recorded_answers() {
         eprintln!("skipped: {SOCKET_VARIABLE} names no socket");
         return;
     };
-    let document: Value = serde_json::from_str(include_str!("vectors/api-status.json")).unwrap();
+    let document: Value =
+        serde_json::from_str(include_str!("../../../tests/vectors/own/api-status.json")).unwrap();
     let (mut failures, mut skipped, mut passed) = (Vec::new(), 0, 0);
     for vector in document["vectors"].as_array().unwrap() {
         let id = vector["id"].as_str().unwrap();

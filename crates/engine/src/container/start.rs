@@ -5,10 +5,12 @@ use super::registry::Entry;
 use super::{files, spec};
 use crate::engine::{Engine, blocking};
 use crate::error::{EngineError, ErrorKind, Result};
+use crate::log_tag::{self, LogFacts};
 use crate::model::container::{Container, Status};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use wharf_runtime::{LaunchRequest, RootMount};
 
 impl Engine {
@@ -20,10 +22,7 @@ impl Engine {
     pub async fn start_container(self: &Arc<Self>, name: &str) -> Result<()> {
         let entry = self.containers.find(name)?;
         let _operation = entry.operation.lock().await;
-        entry
-            .restart_epoch
-            .fetch_add(1, std::sync::atomic::Ordering::SeqCst);
-        entry.change(|container| container.restart_count = 0);
+        entry.forget_restarts();
         self.start_entry(&entry).await
     }
 
@@ -43,6 +42,7 @@ impl Engine {
             }
             Status::Created | Status::Exited | Status::Restarting => {}
         }
+        entry.restart_cancelled.store(false, Ordering::SeqCst);
         entry.change(|container| {
             container.manually_stopped = false;
             container.state.error.clear();
@@ -91,7 +91,10 @@ impl Engine {
             container.state.health = super::health::initial(container);
         });
         self.persist_soon(&container);
-        entry.life.send_modify(|life| life.running = true);
+        entry.life.send_modify(|life| {
+            life.running = true;
+            life.restarting = false;
+        });
         self.events.container(&container, "start", []);
         self.monitor(entry, shim);
         Ok(())
@@ -104,16 +107,7 @@ impl Engine {
         blocking(move || {
             let container = entry.snapshot();
             let joined = engine.joined_network(&container)?;
-            let namespace = match container.host_config.network_mode.as_str() {
-                "bridge" => Some(engine.join_bridge(&entry)?),
-                "none" => Some(
-                    engine
-                        .network
-                        .new_namespace()
-                        .map_err(crate::network::network_error)?,
-                ),
-                _ => None,
-            };
+            let namespace = engine.join_networks(&entry)?;
             let written = files::write(&engine, &entry.snapshot(), joined.as_deref());
             if let Err(error) = written {
                 engine.leave_network(&entry);
@@ -147,6 +141,8 @@ impl Engine {
     pub(crate) fn launch_request(&self, container: &Container) -> Result<LaunchRequest> {
         let directory = Path::new(&container.directory);
         let options = LogOptions::parse(&container.host_config.log_config)?;
+        let facts = LogFacts::from(container);
+        let attributes = log_tag::attributes(&container.host_config.log_config.options, &facts)?;
         let log = (container.host_config.log_config.driver == "json-file").then(|| {
             wharf_runtime::LogConfig {
                 path: log_path(container),
@@ -154,7 +150,7 @@ impl Engine {
                 max_size_bytes: options.max_size_bytes,
                 max_files: options.max_files,
                 compress: options.compress,
-                attributes: std::collections::BTreeMap::new(),
+                attributes: attributes.clone(),
             }
         });
         Ok(LaunchRequest {
@@ -208,6 +204,7 @@ impl Engine {
         self.persist_soon(&container);
         entry.life.send_modify(|life| {
             life.running = false;
+            life.restarting = false;
             life.exits += 1;
             life.exit_code = code;
         });
