@@ -36,6 +36,7 @@ pub struct Engine {
     pub(crate) opened_at_ns: i64,
     /// Prunes that are being pruned: docker allows one prune of a kind at a time.
     pub(crate) pruning: crate::prune::PruneGuards,
+    pub(crate) volume_mounts: Arc<crate::volume_mounts::VolumeMounts>,
 }
 
 /// Data root of an engine that nobody told otherwise.
@@ -69,6 +70,7 @@ impl Engine {
             id: opened.id,
             opened_at_ns: crate::clock::now_ns(),
             pruning: crate::prune::PruneGuards::default(),
+            volume_mounts: Arc::default(),
         });
         engine.restore(opened.containers).await;
         Ok(engine)

@@ -21,11 +21,14 @@ mod host;
 mod identity;
 mod image;
 pub mod model;
+pub mod mount_syntax;
 mod name_pattern;
 mod network;
 mod prune;
 mod restore;
 mod system;
+pub mod values;
+mod volume_mounts;
 mod volumes;
 
 pub use byte_stream::ByteStream;

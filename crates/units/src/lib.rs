@@ -1,4 +1,4 @@
-//! Sizes, durations, times and limits as people write and read them (the conventions of docker's go-units and of
+//! Sizes, durations, times, ports and limits as people write and read them (the conventions of docker's go-units and of
 //! Go's `time` package).
 //!
 //! Pure: no clock, no environment; the caller says what time it is.
@@ -8,11 +8,13 @@
 
 mod duration;
 mod moment;
+mod port;
 mod size;
 mod ulimit;
 
 pub use duration::{human_duration, parse_duration};
 pub use moment::parse_moment;
+pub use port::{Port, PortRange};
 pub use size::{
     bytes_size, human_size, human_size_short, ram_in_bytes, significant_digits, size_in_bytes,
 };

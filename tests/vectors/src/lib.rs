@@ -14,6 +14,8 @@
 
 pub mod areas;
 pub mod differences;
+#[cfg(feature = "api")]
+pub mod live;
 mod document;
 mod report;
 

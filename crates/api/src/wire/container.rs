@@ -122,7 +122,7 @@ struct ConfigView {
     #[serde(skip_serializing_if = "is_default")]
     mac_address: String,
     on_build: Option<Vec<String>>,
-    labels: BTreeMap<String, String>,
+    labels: Option<BTreeMap<String, String>>,
     #[serde(skip_serializing_if = "is_default")]
     stop_signal: String,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -292,13 +292,16 @@ impl ConfigView {
             healthcheck: config.healthcheck.clone(),
             args_escaped: config.args_escaped,
             image: config.image.clone(),
-            volumes: (!config.volumes.is_empty()).then(|| config.volumes.clone()),
+            // Without an image there was nothing to merge, and Go's empty values stay as they were.
+            volumes: (!config.volumes.is_empty() || config.image.is_empty())
+                .then(|| config.volumes.clone()),
             working_dir: config.working_dir.clone(),
             entrypoint: config.entrypoint.clone(),
             network_disabled: config.network_disabled,
             mac_address: config.mac_address.clone(),
             on_build: none_if_empty(config.on_build.clone()),
-            labels: config.labels.clone(),
+            labels: (!config.labels.is_empty() || !config.image.is_empty())
+                .then(|| config.labels.clone()),
             stop_signal: config.stop_signal.clone(),
             stop_timeout: config.stop_timeout,
             shell: config.shell.clone(),

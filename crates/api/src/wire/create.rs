@@ -79,6 +79,7 @@ pub(crate) fn container(
         name,
         config,
         host_config: host_config::from_value(host_config)?,
+        read_only_top_only: false,
         networks: networks
             .map(|(network, settings)| Ok((network, endpoint(settings.unwrap_or_default())?)))
             .collect::<Result<_, Failure>>()?,

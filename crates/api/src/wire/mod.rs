@@ -3,6 +3,7 @@
 pub(crate) mod container;
 pub(crate) mod container_list;
 pub(crate) mod create;
+pub(crate) mod create_compat;
 pub(crate) mod event;
 pub(crate) mod host_config;
 pub(crate) mod image;

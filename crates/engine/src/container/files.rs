@@ -4,6 +4,7 @@ use super::create::fs_error;
 use crate::engine::Engine;
 use crate::error::{EngineError, Result};
 use crate::model::container::Container;
+use crate::values;
 use std::path::Path;
 use wharf_network::files::{
     HostRecord, ResolvMode, ResolvOverrides, hostname_text, hosts_text,
@@ -82,19 +83,16 @@ pub(crate) fn extra_hosts(engine: &Engine, lines: &[String]) -> Result<Vec<HostR
     lines
         .iter()
         .map(|line| {
-            let (name, address) = line.split_once(['=', ':']).ok_or_else(|| {
-                EngineError::invalid(format!(
-                    "bad format for add-host: {line:?}: expected host:address"
-                ))
-            })?;
-            let address = address.trim_start_matches('[').trim_end_matches(']');
-            if address == "host-gateway" {
+            let (name, address) = values::parse_extra_host(line)?;
+            if address == values::HOST_GATEWAY {
                 return Ok(HostRecord {
                     address: engine.network.gateway().into(),
                     names: name.to_owned(),
                 });
             }
-            let address = address.parse().map_err(|_| {
+            // The file has no place for the interface of an IPv6 address.
+            let bare = address.split('%').next().unwrap_or(address);
+            let address = bare.parse().map_err(|_| {
                 EngineError::invalid(format!("invalid IP address in add-host: {address:?}"))
             })?;
             Ok(HostRecord {

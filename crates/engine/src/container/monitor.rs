@@ -73,6 +73,12 @@ impl Engine {
         if container.networks.contains_key("bridge") {
             self.network_event("disconnect", &container);
         }
+        let (engine, ended) = (Arc::clone(self), Arc::clone(&container));
+        let _worker = blocking(move || {
+            engine.release_mounts(&ended);
+            Ok(())
+        })
+        .await;
         entry.life.send_modify(|life| {
             life.running = false;
             life.exits += 1;

@@ -22,6 +22,8 @@ pub struct CreateContainer {
     pub networks: BTreeMap<String, EndpointRequest>,
     /// Platform the image must have.
     pub platform: Option<Platform>,
+    /// Read-only mounts leave what is mounted below them writable (clients before API 1.44 expect that).
+    pub read_only_top_only: bool,
 }
 
 /// Settings of a container's place on one network.

@@ -4,7 +4,7 @@ pub mod child;
 pub mod console;
 pub mod mount_plan;
 pub mod mounts;
-mod options;
+pub mod options;
 pub mod overlay;
 pub mod plan;
 pub mod privileges;

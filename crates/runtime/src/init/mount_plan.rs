@@ -41,8 +41,12 @@ pub struct MountsPlan {
 
 /// A path of the host that is mounted into the container.
 pub struct SourcePlan {
-    /// The path on the host.
+    /// The path on the host; of layers, their common parent.
     pub path: CString,
+    /// Options for `mount(2)` where the source is an overlay of layers, with names relative to `path`.
+    pub layers: Option<CString>,
+    /// What of it is mounted, if not all.
+    pub subpath: Option<CString>,
     /// Whether mounts below it come along.
     pub recursive: bool,
     /// The detached copy; set by the child.
@@ -195,7 +199,13 @@ fn plan_mount(mount: &Mount, sources: &mut Vec<SourcePlan>, cgroup: &Cgroup) -> 
         let source = source.ok_or_else(|| {
             RuntimeError::invalid("mount", format!("{target:?} is a bind without a source"))
         })?;
-        MountKind::Bind(add_source(sources, source, options.recursive)?)
+        let index = add_source(sources, source, options.recursive)?;
+        set_subpath(sources, index, &options)?;
+        MountKind::Bind(index)
+    } else if kind_name == "overlay" {
+        let index = add_layers(sources, &options)?;
+        set_subpath(sources, index, &options)?;
+        MountKind::Bind(index)
     } else if kind_name == "cgroup" || kind_name == "cgroup2" {
         plan_cgroup(sources, cgroup)?
     } else {
@@ -230,7 +240,50 @@ fn add_source(sources: &mut Vec<SourcePlan>, path: &Path, recursive: bool) -> Re
     }
     sources.push(SourcePlan {
         path: path_string("mount source", path)?,
+        layers: None,
+        subpath: None,
         recursive,
+        fd: std::cell::Cell::new(-1),
+    });
+    Ok(sources.len() - 1)
+}
+
+fn set_subpath(
+    sources: &mut [SourcePlan],
+    index: usize,
+    options: &MountOptions,
+) -> Result<()> {
+    if let Some(source) = sources.get_mut(index)
+        && !options.subpath.is_empty()
+    {
+        source.subpath = Some(c_string("subpath", &options.subpath)?);
+    }
+    Ok(())
+}
+
+/// Adds layers that are mounted read-only, as `lowerdir=` lists them.
+fn add_layers(sources: &mut Vec<SourcePlan>, options: &MountOptions) -> Result<usize> {
+    let list = options.data.iter().find_map(|option| option.strip_prefix("lowerdir="));
+    let (Some(list), 1) = (list, options.data.len()) else {
+        return Err(RuntimeError::Unsupported {
+            what: "an overlay mount with other options than lowerdir".to_owned(),
+        });
+    };
+    let lower_dirs: Vec<PathBuf> = list.split(':').rev().map(PathBuf::from).collect();
+    let (path, layers) = match plan_root(&RootMount::Overlay {
+        lower_dirs,
+        upper: None,
+        work: None,
+        volatile: false,
+    })? {
+        RootPlan::Directory { path, .. } => (path, None),
+        RootPlan::Overlay { base, options } => (base, Some(options)),
+    };
+    sources.push(SourcePlan {
+        path,
+        layers,
+        subpath: None,
+        recursive: false,
         fd: std::cell::Cell::new(-1),
     });
     Ok(sources.len() - 1)

@@ -9,3 +9,4 @@ mod errors;
 mod harness;
 mod images;
 mod survival;
+mod vectors;
