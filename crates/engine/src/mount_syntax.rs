@@ -201,7 +201,13 @@ const TMPFS_FLAGS: [&[&str]; 17] = [
     &["unbindable", "runbindable"],
 ];
 const TMPFS_PARAMETERS: [&str; 7] = [
-    "size", "mode", "uid", "gid", "nr_inodes", "nr_blocks", "mpol",
+    "size",
+    "mode",
+    "uid",
+    "gid",
+    "nr_inodes",
+    "nr_blocks",
+    "mpol",
 ];
 
 /// Adds a user's tmpfs options to docker's own: the last of a kind wins and keeps its place.
@@ -312,10 +318,7 @@ fn check_absolute(path: &str) -> Result<(), String> {
     ))
 }
 
-fn check_bind(
-    request: &MountRequest,
-    exists: Option<&dyn Fn(&str) -> bool>,
-) -> Result<(), String> {
+fn check_bind(request: &MountRequest, exists: Option<&dyn Fn(&str) -> bool>) -> Result<(), String> {
     if request.source.is_empty() {
         return Err("field Source must not be empty".to_owned());
     }
@@ -447,7 +450,10 @@ mod tests {
                 "size=1m,mode=700,noexec",
                 Ok("nosuid,nodev,rprivate,size=1m,mode=700,noexec"),
             ),
-            ("exec,size=1k,size=2k", Ok("nosuid,nodev,rprivate,exec,size=2k")),
+            (
+                "exec,size=1k,size=2k",
+                Ok("nosuid,nodev,rprivate,exec,size=2k"),
+            ),
             ("defaults", Ok("noexec,nosuid,nodev,rprivate")),
             ("bogus", Err("invalid tmpfs option \"bogus\"")),
             ("foo=1", Err("invalid tmpfs option \"foo=1\"")),

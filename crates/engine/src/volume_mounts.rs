@@ -177,7 +177,10 @@ mod tests {
         };
         for (pairs, expected) in [
             (&[][..], None),
-            (&[("type", "tmpfs"), ("device", "tmpfs"), ("o", "size=1m")], None),
+            (
+                &[("type", "tmpfs"), ("device", "tmpfs"), ("o", "size=1m")],
+                None,
+            ),
             (&[("foo", "1")], Some("create v: invalid option: \"foo\"")),
             (
                 &[("type", "tmpfs")],

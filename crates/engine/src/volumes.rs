@@ -6,8 +6,8 @@ use crate::engine::Engine;
 use crate::error::{EngineError, ErrorKind, Result};
 use crate::filters::{self, values};
 use crate::identity;
-use crate::model::request::Filters;
 use crate::model::container::{Container, MountPoint};
+use crate::model::request::Filters;
 use crate::model::view::{Pruned, VolumeView};
 use crate::volume_mounts::{self, VolumeUse};
 use std::collections::BTreeMap;
@@ -167,9 +167,8 @@ impl Engine {
         }
         let freed = self.measure_volume(name)?;
         // Never deletes what is only mounted there.
-        wharf_runtime::unmount_volume(&self.volume_path(name)?).map_err(
-            crate::container::runtime_error("cannot unmount the volume"),
-        )?;
+        wharf_runtime::unmount_volume(&self.volume_path(name)?)
+            .map_err(crate::container::runtime_error("cannot unmount the volume"))?;
         self.store
             .delete_volume(name)
             .map_err(store_error("cannot remove the volume"))?;
@@ -302,7 +301,9 @@ impl Engine {
             if volume_mounts::needs_mount(&volume.options)
                 && let Ok(path) = self.volume_path(&mount.name)
             {
-                let released = self.volume_mounts.release(&mount.name, &container.id, &path);
+                let released = self
+                    .volume_mounts
+                    .release(&mount.name, &container.id, &path);
                 if let Err(error) = released {
                     self.events.emit(
                         "daemon",
@@ -343,9 +344,8 @@ impl Engine {
                 }
             }
             if !used {
-                wharf_runtime::unmount_volume(&self.volume_path(&volume.name)?).map_err(
-                    crate::container::runtime_error("cannot unmount a volume"),
-                )?;
+                wharf_runtime::unmount_volume(&self.volume_path(&volume.name)?)
+                    .map_err(crate::container::runtime_error("cannot unmount a volume"))?;
             }
         }
         Ok(())

@@ -109,7 +109,13 @@ impl VolumePlan {
             .options
             .propagation
             .unwrap_or((default_propagation, true));
-        sys::mount_setattr(mount, self.options.set, self.options.clear, propagation, recursive)?;
+        sys::mount_setattr(
+            mount,
+            self.options.set,
+            self.options.clear,
+            propagation,
+            recursive,
+        )?;
         let flags = libc::O_PATH | libc::O_DIRECTORY | libc::O_NOFOLLOW;
         let target = sys::openat2(libc::AT_FDCWD, &self.target, flags, 0, 0)?;
         sys::attach_mount(mount, target.as_raw_fd())
@@ -141,13 +147,13 @@ fn resolve_address(kind: &str, word: &str) -> Result<String> {
     if name.parse::<IpAddr>().is_ok() {
         return Ok(word.to_owned());
     }
-    let found = (name, 0).to_socket_addrs().map_err(|error| {
-        RuntimeError::io("resolve the address of a network volume", error)
-    })?;
+    let found = (name, 0)
+        .to_socket_addrs()
+        .map_err(|error| RuntimeError::io("resolve the address of a network volume", error))?;
     let mut found: Vec<IpAddr> = found.map(|address| address.ip()).collect();
     found.sort();
-    let first = found.first().ok_or_else(|| {
-        RuntimeError::invalid("volume option", format!("{name} has no address"))
-    })?;
+    let first = found
+        .first()
+        .ok_or_else(|| RuntimeError::invalid("volume option", format!("{name} has no address")))?;
     Ok(format!("addr={first}"))
 }

@@ -14,9 +14,9 @@
 
 pub mod areas;
 pub mod differences;
+mod document;
 #[cfg(feature = "api")]
 pub mod live;
-mod document;
 mod report;
 
 use std::path::{Path, PathBuf};

@@ -34,7 +34,7 @@ pub(crate) struct ContainerInspect {
     platform: String,
     mount_label: &'static str,
     process_label: &'static str,
-    app_armor_profile: &'static str,
+    app_armor_profile: String,
     #[serde(rename = "ExecIDs")]
     exec_ids: Option<Vec<String>>,
     host_config: Value,
@@ -204,7 +204,7 @@ impl ContainerInspect {
             platform: container.platform.clone(),
             mount_label: "",
             process_label: "",
-            app_armor_profile: "",
+            app_armor_profile: apparmor_profile(&container.host_config.security_opt),
             exec_ids: none_if_empty(container.exec_ids.clone()),
             host_config: host_config::to_value(&container.host_config),
             graph_driver: graph_driver(container),
@@ -215,6 +215,15 @@ impl ContainerInspect {
             network_settings: NetworkSettings::new(container),
         }
     }
+}
+
+/// Returns the profile that was asked for by name.
+fn apparmor_profile(options: &[String]) -> String {
+    let named = options.iter().rev().find_map(|option| {
+        let (key, name) = option.split_once(['=', ':'])?;
+        (key == "apparmor").then(|| name.to_owned())
+    });
+    named.unwrap_or_default()
 }
 
 fn graph_driver(container: &Container) -> GraphDriver {

@@ -22,9 +22,12 @@ pub(crate) fn adapt(
     let is_before = |other: &str| version.is_before(other);
     let host = &mut request.host_config;
     if is_before("1.40") {
-        host.mounts.iter_mut().filter_map(|m| m.bind.as_mut()).for_each(|options| {
-            options.non_recursive = false;
-        });
+        host.mounts
+            .iter_mut()
+            .filter_map(|m| m.bind.as_mut())
+            .for_each(|options| {
+                options.non_recursive = false;
+            });
         if host.ipc_mode.is_empty() {
             "shareable".clone_into(&mut host.ipc_mode);
         }

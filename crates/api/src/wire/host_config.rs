@@ -128,10 +128,23 @@ pub(crate) fn to_value(host: &model::HostConfig) -> Value {
 pub(crate) fn from_value(value: Value) -> Result<model::HostConfig, Failure> {
     let resources: Resources = crate::body::read_document(value.clone())?;
     let host: HostConfig = crate::body::read_document(value)?;
+    host.check_addresses()?;
     Ok(host.into_model(&resources))
 }
 
 impl HostConfig {
+    fn check_addresses(&self) -> Result<(), Failure> {
+        let published = self.port_bindings.iter().flat_map(BTreeMap::values);
+        let published = published
+            .flatten()
+            .flatten()
+            .map(|binding| &binding.host_ip);
+        let servers = self.dns.iter().flatten();
+        servers
+            .chain(published)
+            .try_for_each(|text| super::address::check(text))
+    }
+
     fn into_model(self, resources: &Resources) -> model::HostConfig {
         let mounts = self
             .mounts

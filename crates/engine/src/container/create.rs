@@ -32,8 +32,8 @@ impl Engine {
         {
             warnings.extend(platform_warning(image));
         }
-        defaults::check_network(&request.host_config, &request)?;
         defaults::complete(self, &mut request)?;
+        defaults::check_network(&request)?;
         merge::complete_config(
             &mut request.config,
             image.as_ref().map(|image| &*image.config),

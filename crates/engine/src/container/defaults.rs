@@ -53,7 +53,11 @@ pub(super) fn complete(engine: &Engine, request: &mut CreateContainer) -> Result
 /// Fills in namespace modes; joined containers are named by ID from here on, so that a rename does not
 /// part them.
 fn complete_modes(engine: &Engine, host: &mut HostConfig) -> Result<()> {
-    let joins = [&mut host.ipc_mode, &mut host.pid_mode, &mut host.network_mode];
+    let joins = [
+        &mut host.ipc_mode,
+        &mut host.pid_mode,
+        &mut host.network_mode,
+    ];
     for (index, mode) in joins.into_iter().enumerate() {
         let Some(name) = values::joined_container(mode) else {
             continue;
@@ -104,14 +108,8 @@ pub(crate) fn check_resources(resources: &mut Resources, warnings: &mut Vec<Stri
     Ok(())
 }
 
-/// Checks the networks a container asks for.
-pub(super) fn check_network(host: &HostConfig, request: &CreateContainer) -> Result<()> {
-    let mode = host.network_mode.as_str();
-    if values::is_user_defined_network(mode) {
-        return Err(EngineError::invalid(format!(
-            "network {mode} not found: user-defined networks are not supported yet"
-        )));
-    }
+/// Checks the networks a container asks for; whether they are there is seen at the start.
+pub(super) fn check_network(request: &CreateContainer) -> Result<()> {
     for (name, endpoint) in &request.networks {
         if !matches!(name.as_str(), "bridge" | "default" | "none" | "host") {
             return Err(EngineError::invalid(format!(

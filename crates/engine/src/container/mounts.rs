@@ -120,8 +120,7 @@ impl Plan<'_> {
         point.non_recursive = options.non_recursive;
         point.read_only_top_only |= options.read_only_non_recursive;
         if point.kind == "tmpfs" {
-            point.options =
-                mount_syntax::tmpfs_options(request.tmpfs.as_ref(), request.read_only)?;
+            point.options = mount_syntax::tmpfs_options(request.tmpfs.as_ref(), request.read_only)?;
         }
         Ok(mount)
     }
@@ -310,7 +309,10 @@ mod tests {
             ("/a:/b:ro,rshared", Ok("bind /a /b ro rshared")),
             ("name:/b:ro", Ok("volume  /b ro ")),
             ("/data:/b", Ok("bind /data /b rw rslave")),
-            ("/data/root/x:/b:rshared", Ok("bind /data/root/x /b rw rshared")),
+            (
+                "/data/root/x:/b:rshared",
+                Ok("bind /data/root/x /b rw rshared"),
+            ),
             ("/data:/b:private", Err("must use either propagation mode")),
             ("/a:/b:x", Err("invalid mode: x")),
             ("n!:/b", Err("includes invalid characters")),

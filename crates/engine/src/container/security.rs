@@ -154,8 +154,16 @@ mod tests {
     #[test]
     fn options_in_both_spellings() {
         assert!(parse(&["no-new-privileges"]).unwrap().no_new_privileges);
-        assert!(parse(&["no-new-privileges=true"]).unwrap().no_new_privileges);
-        assert!(!parse(&["no-new-privileges:false"]).unwrap().no_new_privileges);
+        assert!(
+            parse(&["no-new-privileges=true"])
+                .unwrap()
+                .no_new_privileges
+        );
+        assert!(
+            !parse(&["no-new-privileges:false"])
+                .unwrap()
+                .no_new_privileges
+        );
         assert_eq!(
             parse(&["writable-cgroups=false"]).unwrap().writable_cgroups,
             Some(false)

@@ -119,6 +119,11 @@ impl Engine {
                         .new_namespace()
                         .map_err(crate::network::network_error)?,
                 ),
+                other if crate::values::is_user_defined_network(other) => {
+                    return Err(EngineError::not_found(format!(
+                        "failed to set up container networking: network {other} not found"
+                    )));
+                }
                 _ => None,
             };
             let written = files::write(&engine, &entry.snapshot(), joined.as_deref());
@@ -259,6 +264,9 @@ pub(crate) fn exit_code_of_start_error(text: &str) -> i32 {
     }
 }
 
+/// What docker says in front of everything that goes wrong from here on.
+const TASK_FRAME: &str = "failed to create task for container";
+
 /// Classifies a start error: what the user named wrongly is the user's, the rest ours.
 fn start_error(error: wharf_runtime::RuntimeError) -> EngineError {
     let text = error.to_string();
@@ -267,5 +275,8 @@ fn start_error(error: wharf_runtime::RuntimeError) -> EngineError {
     } else {
         ErrorKind::Invalid
     };
-    EngineError::wrap(kind, "failed to create task for container", error)
+    if text.starts_with(TASK_FRAME) {
+        return EngineError::new(kind, text);
+    }
+    EngineError::wrap(kind, TASK_FRAME, error)
 }

@@ -1,10 +1,13 @@
 //! The container's mounts, prepared from the OCI form.
 
 use std::ffi::CString;
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
 use oci_spec::runtime::{LinuxDevice, LinuxDeviceType, Mount, Spec};
+
+use wharf_safefs::trusted;
 
 use crate::cgroup::Cgroup;
 use crate::error::{Result, RuntimeError};
@@ -47,6 +50,8 @@ pub struct SourcePlan {
     pub layers: Option<CString>,
     /// What of it is mounted, if not all.
     pub subpath: Option<CString>,
+    /// The mount namespace that the path is in, if not the host's.
+    pub namespace: Option<OwnedFd>,
     /// Whether mounts below it come along.
     pub recursive: bool,
     /// The detached copy; set by the child.
@@ -200,11 +205,11 @@ fn plan_mount(mount: &Mount, sources: &mut Vec<SourcePlan>, cgroup: &Cgroup) -> 
             RuntimeError::invalid("mount", format!("{target:?} is a bind without a source"))
         })?;
         let index = add_source(sources, source, options.recursive)?;
-        set_subpath(sources, index, &options)?;
+        refine_source(sources, index, &options)?;
         MountKind::Bind(index)
     } else if kind_name == "overlay" {
         let index = add_layers(sources, &options)?;
-        set_subpath(sources, index, &options)?;
+        refine_source(sources, index, &options)?;
         MountKind::Bind(index)
     } else if kind_name == "cgroup" || kind_name == "cgroup2" {
         plan_cgroup(sources, cgroup)?
@@ -242,28 +247,32 @@ fn add_source(sources: &mut Vec<SourcePlan>, path: &Path, recursive: bool) -> Re
         path: path_string("mount source", path)?,
         layers: None,
         subpath: None,
+        namespace: None,
         recursive,
         fd: std::cell::Cell::new(-1),
     });
     Ok(sources.len() - 1)
 }
 
-fn set_subpath(
-    sources: &mut [SourcePlan],
-    index: usize,
-    options: &MountOptions,
-) -> Result<()> {
-    if let Some(source) = sources.get_mut(index)
-        && !options.subpath.is_empty()
-    {
+fn refine_source(sources: &mut [SourcePlan], index: usize, options: &MountOptions) -> Result<()> {
+    let Some(source) = sources.get_mut(index) else {
+        return Ok(());
+    };
+    if !options.subpath.is_empty() {
         source.subpath = Some(c_string("subpath", &options.subpath)?);
+    }
+    if !options.namespace.is_empty() {
+        source.namespace = Some(OwnedFd::from(trusted::open(&options.namespace)?));
     }
     Ok(())
 }
 
 /// Adds layers that are mounted read-only, as `lowerdir=` lists them.
 fn add_layers(sources: &mut Vec<SourcePlan>, options: &MountOptions) -> Result<usize> {
-    let list = options.data.iter().find_map(|option| option.strip_prefix("lowerdir="));
+    let list = options
+        .data
+        .iter()
+        .find_map(|option| option.strip_prefix("lowerdir="));
     let (Some(list), 1) = (list, options.data.len()) else {
         return Err(RuntimeError::Unsupported {
             what: "an overlay mount with other options than lowerdir".to_owned(),
@@ -283,6 +292,7 @@ fn add_layers(sources: &mut Vec<SourcePlan>, options: &MountOptions) -> Result<u
         path,
         layers,
         subpath: None,
+        namespace: None,
         recursive: false,
         fd: std::cell::Cell::new(-1),
     });

@@ -77,11 +77,26 @@ fn open_source(source: &SourcePlan) -> SysResult<OwnedFd> {
         0
     };
     let flags = libc::OPEN_TREE_CLONE | recursive;
+    if let Some(namespace) = &source.namespace {
+        return clone_elsewhere(namespace.as_raw_fd(), &source.path, flags);
+    }
     let Some(subpath) = &source.subpath else {
         return sys::open_tree(libc::AT_FDCWD, &source.path, flags);
     };
     let top = sys::openat2(libc::AT_FDCWD, &source.path, libc::O_PATH, 0, 0)?;
     clone_inside(top.as_raw_fd(), subpath, flags)
+}
+
+/// Clones a mount of another mount namespace, whose root the path is resolved beneath.
+fn clone_elsewhere(namespace: RawFd, path: &CStr, flags: u32) -> SysResult<OwnedFd> {
+    let own = sys::openat2(libc::AT_FDCWD, c"/proc/self/ns/mnt", 0, 0, 0)?;
+    sys::setns(namespace, libc::CLONE_NEWNS)?;
+    let clone = sys::openat2(libc::AT_FDCWD, c"/", libc::O_PATH, 0, 0).and_then(|root| {
+        let inside = sys::openat2(root.as_raw_fd(), path, libc::O_PATH, 0, IN_ROOT)?;
+        sys::open_tree(inside.as_raw_fd(), c"", flags | EMPTY_PATH)
+    });
+    sys::setns(own.as_raw_fd(), libc::CLONE_NEWNS)?;
+    clone
 }
 
 /// Clones the mount of a path inside a directory; links in the path lead nowhere outside of it.
@@ -97,7 +112,13 @@ fn mount_layers(plan: &MountsPlan, source: &SourcePlan, layers: &CStr) -> SysRes
         sys::check(libc::chdir(source.path.as_ptr()).into())?;
         let staging = plan.staging.as_ptr();
         let overlay = c"overlay".as_ptr();
-        let result = libc::mount(overlay, staging, overlay, libc::MS_RDONLY, layers.as_ptr().cast());
+        let result = libc::mount(
+            overlay,
+            staging,
+            overlay,
+            libc::MS_RDONLY,
+            layers.as_ptr().cast(),
+        );
         sys::check(result.into())?;
     }
     let flags = libc::OPEN_TREE_CLONE;

@@ -22,9 +22,14 @@ pub struct MountOptions {
     pub propagation: Option<(u64, bool)>,
     /// What of the source is mounted, from its root; empty means all.
     pub subpath: String,
+    /// The file of the mount namespace that the source's path is in; empty means the host's.
+    pub namespace: String,
     /// What the file system itself takes.
     pub data: Vec<String>,
 }
+
+/// Option that names the mount namespace of the source, as a file of procfs.
+const NAMESPACE: &str = "X-wharf.mount-namespace=";
 
 /// Option that names a path inside the source; links in it lead nowhere outside.
 const SUBPATH: &str = "X-wharf.subpath=";
@@ -99,6 +104,8 @@ impl MountOptions {
                     self.propagation = Some(kind);
                 } else if let Some(path) = option.strip_prefix(SUBPATH) {
                     path.clone_into(&mut self.subpath);
+                } else if let Some(path) = option.strip_prefix(NAMESPACE) {
+                    path.clone_into(&mut self.namespace);
                 } else if !self.add_attribute(option) {
                     self.data.push(option.to_owned());
                 }

@@ -3,8 +3,8 @@
 use serde_json::Value;
 
 use super::text;
-use crate::live::{Daemon, http};
 use crate::live::http::Reply;
+use crate::live::{Daemon, http};
 use crate::{Document, Verdict};
 
 /// The newest version of the recorded server; ours speaks less.

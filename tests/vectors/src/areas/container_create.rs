@@ -153,7 +153,7 @@ impl<'a> Story<'a> {
             &expected["start_status"],
         );
         if reply.status != 204 {
-            let message = reply.message().replace(&self.id, "<id>");
+            let message = recorded_group(&reply.message().replace(&self.id, "<id>"));
             self.same("start error", &json!(message), &expected["start_error"]);
         }
         if reply.status == 204 && !expected["exit_code"].is_null() {
@@ -198,6 +198,15 @@ impl Names {
             _ => {}
         }
     }
+}
+
+/// Names the control group of the engine as the recording does.
+fn recorded_group(message: &str) -> String {
+    let Some((before, rest)) = message.split_once("/wharf-") else {
+        return message.to_owned();
+    };
+    let after = rest.split_once('/').map_or("", |(_, after)| after);
+    format!("{before}/docker/{after}")
 }
 
 fn host_name() -> String {
@@ -282,7 +291,10 @@ fn normal_spec(spec: &Value) -> Value {
     result.insert("sysctl".into(), without_nothing(sysctl));
     result.insert("process".into(), spec["process"].take());
     result.insert("readonly".into(), json!(spec["root"]["readonly"] == true));
-    result.insert("annotations".into(), without_nothing(spec["annotations"].take()));
+    result.insert(
+        "annotations".into(),
+        without_nothing(spec["annotations"].take()),
+    );
     result.insert("mounts".into(), normal_mounts(&spec["mounts"]));
     normal_linux(&mut linux);
     result.insert("linux".into(), linux);
@@ -349,6 +361,14 @@ fn normal_mounts(mounts: &Value) -> Value {
             (kind, source) = (json!("image"), Value::Null);
             options = vec!["ro".to_owned()];
         }
+        if destination == "/dev/shm" && text(mount, "source").ends_with("/mounts/shm") {
+            // Docker mounts memory that may be shared on the host first; here it is found again through
+            // the container.
+            (kind, source) = (json!("tmpfs"), json!("shm"));
+            options = ["mode=1777", "nodev", "noexec", "nosuid", "size=67108864"]
+                .map(str::to_owned)
+                .to_vec();
+        }
         options.sort_unstable();
         normal.insert(
             destination.to_owned(),
@@ -377,7 +397,9 @@ fn normal_linux(linux: &mut Value) {
     let mut namespaces = linux["namespaces"].as_array().cloned().unwrap_or_default();
     // Containers see the host's clocks here.
     namespaces.retain(|namespace| namespace["type"] != "time");
-    let cgroup = text(linux, "cgroupsPath").trim_start_matches('/').to_owned();
+    let cgroup = text(linux, "cgroupsPath")
+        .trim_start_matches('/')
+        .to_owned();
     let cgroup = match cgroup.split_once('/') {
         Some((engine, rest)) if engine.starts_with("wharf") => format!("docker/{rest}"),
         _ => cgroup,
@@ -417,7 +439,11 @@ fn unique(rules: &[Value]) -> Vec<Value> {
 fn normal_filter(filter: &Value) -> Value {
     match filter {
         Value::String(_) => json!("default"),
-        Value::Object(map) if map.get("syscalls").is_some_and(|calls| calls.to_string().len() > 4096) => {
+        Value::Object(map)
+            if map
+                .get("syscalls")
+                .is_some_and(|calls| calls.to_string().len() > 4096) =>
+        {
             json!("default")
         }
         Value::Object(map) => {

@@ -82,9 +82,8 @@ fn program() -> Result<&'static Path, String> {
         };
         directory.join("wharf")
     };
-    let found = PROGRAM.get_or_init(|| {
-        std::env::var_os(PROGRAM_VARIABLE).map_or_else(beside, PathBuf::from)
-    });
+    let found = PROGRAM
+        .get_or_init(|| std::env::var_os(PROGRAM_VARIABLE).map_or_else(beside, PathBuf::from));
     if found.is_file() {
         return Ok(found);
     }
@@ -210,8 +209,9 @@ fn busybox() -> Result<Vec<u8>, String> {
         )
     });
     let path = directory.join("busybox.tar");
-    let bytes = wharf_safefs::trusted::read(&path)
-        .map_err(|error| format!("{error}: run scripts/make-base-images DIRECTORY and name it in {IMAGES_VARIABLE}"))?;
+    let bytes = wharf_safefs::trusted::read(&path).map_err(|error| {
+        format!("{error}: run scripts/make-base-images DIRECTORY and name it in {IMAGES_VARIABLE}")
+    })?;
     let fail = |error: std::io::Error| error.to_string();
     let mut builder = tar::Builder::new(Vec::new());
     let mut archive = tar::Archive::new(bytes.as_slice());

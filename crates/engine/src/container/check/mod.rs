@@ -247,10 +247,7 @@ fn check_platform(host: &mut HostConfig, warnings: &mut Vec<String>) -> Result<(
         warnings.push("Published ports are discarded when using host network mode".to_owned());
     }
     if !host.runtime.is_empty() && !RUNTIMES.contains(&host.runtime.as_str()) {
-        return invalid(format!(
-            "unknown or invalid runtime name: {}",
-            host.runtime
-        ));
+        return invalid(format!("unknown or invalid runtime name: {}", host.runtime));
     }
     for target in host.tmpfs.keys() {
         mount_syntax::check_tmpfs_target(target)?;

@@ -67,16 +67,10 @@ pub(crate) fn check_resources(
 }
 
 fn not_supported(what: &str, consequence: &str) -> String {
-    format!(
-        "Your kernel does not support {what} or the cgroup is not mounted. {consequence}."
-    )
+    format!("Your kernel does not support {what} or the cgroup is not mounted. {consequence}.")
 }
 
-fn check_memory(
-    resources: &mut Resources,
-    is_update: bool,
-    warnings: &mut Vec<String>,
-) -> Checked {
+fn check_memory(resources: &mut Resources, is_update: bool, warnings: &mut Vec<String>) -> Checked {
     let host = crate::host::host();
     let supported = host.info.limits;
     if resources.memory_swappiness == Some(-1) {
@@ -86,7 +80,10 @@ fn check_memory(
         return fail("Minimum memory limit allowed is 6MB");
     }
     if resources.memory_bytes > 0 && !host.has_controller("memory") {
-        warnings.push(not_supported("memory limit capabilities", "Limitation discarded"));
+        warnings.push(not_supported(
+            "memory limit capabilities",
+            "Limitation discarded",
+        ));
         resources.memory_bytes = 0;
         resources.memory_swap_bytes = -1;
     }
@@ -127,8 +124,7 @@ fn check_memory(
 }
 
 fn check_reservation(resources: &mut Resources, warnings: &mut Vec<String>) -> Checked {
-    if resources.memory_reservation_bytes > 0
-        && !crate::host::host().info.limits.memory_reservation
+    if resources.memory_reservation_bytes > 0 && !crate::host::host().info.limits.memory_reservation
     {
         warnings.push(not_supported(
             "memory soft limit capabilities",
@@ -238,8 +234,11 @@ fn check_cpuset(resources: &mut Resources, warnings: &mut Vec<String>) -> Checke
         ),
     ];
     for (name, what, wanted, available) in lists {
-        let invalid =
-            |reason: String| fail(format!("Invalid value {wanted} for cpuset {name}: {reason}"));
+        let invalid = |reason: String| {
+            fail(format!(
+                "Invalid value {wanted} for cpuset {name}: {reason}"
+            ))
+        };
         match (numbers(wanted), numbers(available)) {
             (Err(reason), _) => return invalid(reason),
             (Ok(asked), Ok(known)) if !asked.is_subset(&known) => {
@@ -265,7 +264,9 @@ fn numbers(list: &str) -> Result<BTreeSet<u32>, String> {
         let value = digits.then(|| text.parse::<u32>().ok()).flatten();
         let value = value.ok_or_else(invalid)?;
         if value > MAX_LIST_NUMBER {
-            return Err(format!("value is out of range, maximum is {MAX_LIST_NUMBER}"));
+            return Err(format!(
+                "value is out of range, maximum is {MAX_LIST_NUMBER}"
+            ));
         }
         Ok(value)
     };

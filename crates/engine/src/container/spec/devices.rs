@@ -118,8 +118,7 @@ fn node(path: &Path, device: &HostDevice) -> Value {
 
 /// Parses rules such as `c 42:* rmw`.
 fn parse_rule(rule: &str) -> Result<Value> {
-    let invalid =
-        || EngineError::internal(format!("invalid device cgroup rule format: '{rule}'"));
+    let invalid = || EngineError::internal(format!("invalid device cgroup rule format: '{rule}'"));
     let words: Vec<&str> = rule.split(' ').collect();
     let [kind @ ("a" | "b" | "c"), numbers, access] = words.as_slice() else {
         return Err(invalid());
@@ -132,8 +131,8 @@ fn parse_rule(rule: &str) -> Result<Value> {
         }
         _ => Err(invalid()),
     };
-    let is_access = matches!(access.len(), 1..=3)
-        && access.bytes().all(|b| matches!(b, b'r' | b'w' | b'm'));
+    let is_access =
+        matches!(access.len(), 1..=3) && access.bytes().all(|b| matches!(b, b'r' | b'w' | b'm'));
     if !is_access {
         return Err(invalid());
     }
@@ -153,7 +152,16 @@ mod tests {
             rule,
             json!({ "allow": true, "type": "c", "major": 42, "minor": -1, "access": "rmw" })
         );
-        for bad in ["bad", "c 1:3", "d 1:3 r", "c 1 r", "c 1:x r", "c 1:3 rwmr", "c 1:3 x", "c  1:3 r"] {
+        for bad in [
+            "bad",
+            "c 1:3",
+            "d 1:3 r",
+            "c 1 r",
+            "c 1:x r",
+            "c 1:3 rwmr",
+            "c 1:3 x",
+            "c  1:3 r",
+        ] {
             assert!(parse_rule(bad).is_err(), "{bad}");
         }
     }

@@ -71,7 +71,13 @@ pub(crate) fn build(engine: &Engine, container: &Container, root: &Root) -> Resu
         process["apparmorProfile"] = json!(profile);
     }
     let own_uts = host.uts_mode != "host";
-    let name = |text: &str| if own_uts { text.to_owned() } else { String::new() };
+    let name = |text: &str| {
+        if own_uts {
+            text.to_owned()
+        } else {
+            String::new()
+        }
+    };
     let spec = json!({
         "ociVersion": "1.2.0",
         "process": process,
@@ -221,7 +227,6 @@ fn capability_sets(names: &[String]) -> Value {
     json!(defaults::capability_sets(names))
 }
 
-
 /// Returns the limits of the process.
 ///
 /// # Errors
@@ -236,9 +241,7 @@ fn rlimits(ulimits: &[Ulimit]) -> Result<Value> {
                 "failed to create task for container: failed to create shim task: OCI runtime create failed: runc create failed: wrong rlimit value: {kind}"
             )));
         }
-        list.push(
-            json!({ "type": kind, "hard": limit(ulimit.hard), "soft": limit(ulimit.soft) }),
-        );
+        list.push(json!({ "type": kind, "hard": limit(ulimit.hard), "soft": limit(ulimit.soft) }));
     }
     Ok(Value::Array(list))
 }

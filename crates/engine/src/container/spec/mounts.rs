@@ -17,16 +17,14 @@ const ALWAYS_WRITABLE: [&str; 5] = ["/proc", "/dev/pts", "/dev/shm", "/dev/mqueu
 const MAX_TABLE_BYTES: u64 = 64 * 1024 * 1024;
 /// Option of this engine's own runtime: what of a mount's source is mounted.
 const SUBPATH_OPTION: &str = "X-wharf.subpath=";
+/// Option of this engine's own runtime: whose mount namespace a mount's source is in.
+const NAMESPACE_OPTION: &str = "X-wharf.mount-namespace=";
 
 /// Lists all mounts; a user's mount replaces a default one.
 ///
 /// # Errors
 /// Options of a tmpfs that are none; a propagation that the source does not allow.
-pub(super) fn mounts(
-    engine: &Engine,
-    container: &Container,
-    security: &Security,
-) -> Result<Value> {
+pub(super) fn mounts(engine: &Engine, container: &Container, security: &Security) -> Result<Value> {
     let host = &container.host_config;
     let own: Vec<&MountPoint> = container
         .mounts
@@ -43,7 +41,14 @@ pub(super) fn mounts(
     list.extend(name_files(container));
     list.retain(|mount| !is_covered(mount["destination"].as_str().unwrap_or_default()));
     if host.readonly_rootfs {
-        list.iter_mut().for_each(make_read_only);
+        let writable_cgroups = security.writable_cgroups.unwrap_or(host.privileged);
+        list.iter_mut()
+            .filter(|mount| match mount["destination"].as_str() {
+                Some("/sys") => !host.privileged,
+                Some("/sys/fs/cgroup") => !writable_cgroups,
+                _ => true,
+            })
+            .for_each(make_read_only);
     }
     for mount in own {
         list.push(user_mount(engine, mount)?);
@@ -82,8 +87,8 @@ fn default_mounts(
     if host.ipc_mode == "host" {
         list.push(json!({ "destination": "/dev/shm", "type": "bind", "source": "/dev/shm", "options": ["rbind", "rprivate"] }));
     } else if let Some(owner) = namespaces::shared_memory_owner(engine, container)? {
-        let source = format!("/proc/{}/root/dev/shm", owner.state.pid);
-        list.push(json!({ "destination": "/dev/shm", "type": "bind", "source": source, "options": ["rbind", "rprivate"] }));
+        let namespace = format!("{NAMESPACE_OPTION}/proc/{}/ns/mnt", owner.state.pid);
+        list.push(json!({ "destination": "/dev/shm", "type": "bind", "source": "/dev/shm", "options": ["rbind", "rprivate", namespace] }));
     } else if host.ipc_mode != "none" {
         let size = format!("size={}", host.shm_size_bytes);
         list.push(json!({ "destination": "/dev/shm", "type": "tmpfs", "source": "shm", "options": ["nosuid", "noexec", "nodev", "mode=1777", size] }));
@@ -139,7 +144,11 @@ fn user_mount(engine: &Engine, mount: &MountPoint) -> Result<Value> {
     }
     let mut options = vec![if mount.non_recursive { "bind" } else { "rbind" }.to_owned()];
     if !mount.read_write {
-        let access = if mount.read_only_top_only { "ro" } else { "rro" };
+        let access = if mount.read_only_top_only {
+            "ro"
+        } else {
+            "rro"
+        };
         options.push(access.to_owned());
     }
     if !mount.propagation.is_empty() {

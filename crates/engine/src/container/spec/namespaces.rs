@@ -11,7 +11,10 @@ use std::sync::Arc;
 ///
 /// # Errors
 /// The other container is not there or does not run.
-pub(super) fn joined_host_name(engine: &Engine, container: &Container) -> Result<Option<Container>> {
+pub(super) fn joined_host_name(
+    engine: &Engine,
+    container: &Container,
+) -> Result<Option<Container>> {
     let Some(id) = values::joined_container(&container.host_config.network_mode) else {
         return Ok(None);
     };

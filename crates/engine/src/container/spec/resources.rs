@@ -33,8 +33,16 @@ pub(crate) fn linux_resources(limits: &Resources) -> Result<LinuxResources> {
     set(&mut memory, "disableOOMKiller", limits.oom_kill_disable);
     let mut cpu = json!({});
     set(&mut cpu, "shares", some(limits.cpu_shares));
-    set(&mut cpu, "realtimePeriod", some(limits.cpu_realtime_period_us));
-    set(&mut cpu, "realtimeRuntime", some(limits.cpu_realtime_runtime_us));
+    set(
+        &mut cpu,
+        "realtimePeriod",
+        some(limits.cpu_realtime_period_us),
+    );
+    set(
+        &mut cpu,
+        "realtimeRuntime",
+        some(limits.cpu_realtime_runtime_us),
+    );
     if limits.nano_cpus > 0 {
         cpu["period"] = json!(100_000);
         cpu["quota"] = json!(limits.nano_cpus / 10_000);
@@ -96,7 +104,6 @@ fn set<T: serde::Serialize>(object: &mut Value, key: &str, value: Option<T>) {
         object[key] = json!(value);
     }
 }
-
 
 /// Returns the number of a device, whatever its path is linked to.
 fn device_number(path: &str) -> Result<(u32, u32)> {
