@@ -3,7 +3,7 @@
 //! The server's socket is named by `WHARF_TEST_SOCKET`; it must hold the image `busybox:latest`, no
 //! other image and no container. Without the variable the test says so and does nothing.
 
-#![allow(clippy::unwrap_used, clippy::print_stderr)]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, clippy::print_stderr)]
 
 use serde_json::Value;
 use std::io::{Read, Write};

@@ -7,7 +7,10 @@
 //!
 //! Nothing of a container is ever mounted in the host's mount namespace.
 
-#![cfg_attr(test, allow(clippy::unwrap_used, clippy::print_stderr))]
+#![cfg_attr(
+    test,
+    allow(clippy::unwrap_used, clippy::disallowed_methods, clippy::print_stderr)
+)]
 
 pub mod capabilities;
 mod cgroup;
