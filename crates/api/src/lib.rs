@@ -5,7 +5,7 @@
 //! spoken is [`API_VERSION`]; what is answered and how far it agrees with docker is told by
 //! [`compatibility_table`].
 
-#![cfg_attr(test, allow(clippy::unwrap_used))]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::disallowed_methods))]
 
 mod body;
 mod call;
@@ -21,6 +21,7 @@ pub mod internals;
 mod json_lines;
 mod json_message;
 pub mod limits;
+mod listen_url;
 mod query;
 mod respond;
 mod router;
@@ -34,6 +35,7 @@ mod version;
 mod wire;
 
 pub use error::ApiError;
+pub use listen_url::normalize_listen_url;
 pub use routes::{Endpoint, compatibility_table};
 pub use server::{Listener, ServeOptions, serve};
 pub use socket::bind_unix;

@@ -4,7 +4,7 @@
 //! of [`model`]. Reads are answered from snapshots in memory and never wait for a container, a disk
 //! or a network (DESIGN invariant 6); everything that can block runs on blocking threads.
 
-#![cfg_attr(test, allow(clippy::unwrap_used))]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::disallowed_methods))]
 
 mod build;
 mod byte_stream;
@@ -20,6 +20,7 @@ mod filters;
 mod host;
 mod identity;
 mod image;
+pub mod log_tag;
 pub mod model;
 pub mod mount_syntax;
 mod name_pattern;

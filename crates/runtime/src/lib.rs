@@ -8,7 +8,10 @@
 //! Nothing of a container is ever mounted in the host's mount namespace; only what the driver options of a
 //! volume name is ([`mount_volume`]).
 
-#![cfg_attr(test, allow(clippy::unwrap_used, clippy::print_stderr))]
+#![cfg_attr(
+    test,
+    allow(clippy::unwrap_used, clippy::disallowed_methods, clippy::print_stderr)
+)]
 
 pub mod capabilities;
 mod cgroup;

@@ -15,24 +15,28 @@ pub struct Difference {
 pub static DIFFERENCES: &[Difference] = &[
     Difference {
         area: "layer-apply",
-        reason: "An entry lies below a name that a lower layer has as a symlink or file: unpacked by itself, the layer has a directory there, which replaces what is below.",
+        reason: "an entry lies below a name that a lower layer has as a symlink: a layer is unpacked by itself, so that it \
+                 has a directory there, which replaces the link and never leads through it",
         ids: &[332, 333],
     },
     Difference {
         area: "layer-apply",
-        reason: "A whiteout follows an entry of its own name in the same layer: it hides lower layers only.",
+        reason: "a whiteout hides what lower layers have, never an entry of its own layer (OCI image-spec, whiteouts); the \
+                 reference removes the entry where the whiteout follows it",
         ids: &[
             8, 17, 43, 45, 55, 66, 103, 108, 128, 171, 178, 190, 205, 212, 234, 253, 278, 314,
         ],
     },
     Difference {
         area: "layer-apply",
-        reason: "A later entry of the same layer replaces or deletes a directory or link target. The recorded unpacker then fails when it sets the directory's time, or looks for the target, at the end; the tar itself is sound.",
+        reason: "a later entry of the same tar replaces or hides a directory or link target; the reference fails when it sets \
+                 the time of what is gone, though the tar is sound",
         ids: &[9, 11, 12, 35, 63, 87, 157, 164, 200, 221, 242, 244, 280],
     },
     Difference {
         area: "layer-diff",
-        reason: "A later entry of the same layer replaces or deletes a directory or link target. The recorded unpacker then fails when it sets the directory's time, or looks for the target, at the end; the tar itself is sound.",
+        reason: "a later entry of the same tar replaces or hides a directory or link target; the reference fails when it sets \
+                 the time of what is gone, though the tar is sound",
         ids: &[
             12, 18, 21, 33, 40, 44, 45, 51, 53, 79, 85, 92, 102, 109, 121, 156, 166, 180, 237,
         ],

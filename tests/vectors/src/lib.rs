@@ -6,6 +6,7 @@
 //! (`cargo xtask vectors DIR`).
 
 #![allow(
+    clippy::disallowed_methods,
     clippy::unwrap_used,
     clippy::print_stdout,
     clippy::print_stderr,

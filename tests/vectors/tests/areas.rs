@@ -16,7 +16,7 @@ macro_rules! areas {
         #[test]
         fn every_area_is_run() {
             for (area, _) in areas::AREAS {
-                assert!([$($area),+, "daemon-misc", "api-status", "container-create"].contains(area), "{area} has no test");
+                assert!([$($area),+, "api-status", "container-create"].contains(area), "{area} has no test");
             }
         }
     };
@@ -27,6 +27,7 @@ areas! {
     cli_format "cli-format",
     cli_opts "cli-opts",
     container_state "container-state",
+    daemon_misc "daemon-misc",
     dockerfile_instructions "dockerfile-instructions",
     dockerfile_lint "dockerfile-lint",
     dockerfile_parse "dockerfile-parse",
@@ -35,6 +36,7 @@ areas! {
     etc_hosts "etc-hosts",
     layer_apply "layer-apply",
     layer_diff "layer-diff",
+    log_tag "log-tag",
     mount_parse "mount-parse",
     platforms "platforms",
     port_specs "port-specs",

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use gotmpl::Value;
+use wharf_template::Value;
 
 use crate::error::{CliError, Result};
 use crate::render::table;

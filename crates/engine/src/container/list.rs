@@ -228,8 +228,7 @@ impl<'a> Chosen<'a> {
 
 /// Matches a name filter: exact, or found anywhere; `^` and `$` anchor it, as users write it.
 ///
-/// Docker searches with a regular expression; names hold only letters, digits, `_`, `.` and `-`, so
-/// anchors, a leading `/` and `.*` are what scripts use.
+/// As docker does, the name is tried with and without its leading slash.
 fn name_matches(pattern: &str, name: &str) -> bool {
     let with_slash = format!("/{name}");
     crate::name_pattern::search(pattern, name) || crate::name_pattern::search(pattern, &with_slash)

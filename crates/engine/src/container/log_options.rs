@@ -1,6 +1,7 @@
 //! Options of the json-file log driver (spec runtime §7).
 
 use crate::error::{EngineError, Result};
+use crate::log_tag::{self, ATTRIBUTE_OPTIONS, LogFacts};
 use crate::model::host_config::LogConfig;
 
 /// Bytes a log file grows to before it is rotated, when nothing is asked for: output never fills a
@@ -49,6 +50,8 @@ impl LogOptions {
                 }
                 "compress" => options.compress = value.parse().map_err(|_| invalid(key, value))?,
                 "mode" if value == "blocking" => {}
+                // What they choose is known when the container starts; a mistake in them is told now.
+                key if ATTRIBUTE_OPTIONS.contains(&key) => {}
                 _ => {
                     return Err(EngineError::invalid(format!(
                         "unknown log opt '{key}' for {} log driver",
@@ -61,6 +64,7 @@ impl LogOptions {
                 }
             }
         }
+        log_tag::attributes(&config.options, &LogFacts::default())?;
         Ok(options)
     }
 }

@@ -5,6 +5,7 @@ use super::registry::Entry;
 use super::{files, spec};
 use crate::engine::{Engine, blocking};
 use crate::error::{EngineError, ErrorKind, Result};
+use crate::log_tag::{self, LogFacts};
 use crate::model::container::{Container, Status};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -169,6 +170,8 @@ impl Engine {
         let directory = Path::new(&container.directory);
         let spec = spec::build(self, container, &self.detached_root(container, false)?)?;
         let options = LogOptions::parse(&container.host_config.log_config)?;
+        let facts = LogFacts::from(container);
+        let attributes = log_tag::attributes(&container.host_config.log_config.options, &facts)?;
         let log = (container.host_config.log_config.driver == "json-file").then(|| {
             wharf_runtime::LogConfig {
                 path: log_path(container),
@@ -176,7 +179,7 @@ impl Engine {
                 max_size_bytes: options.max_size_bytes,
                 max_files: options.max_files,
                 compress: options.compress,
-                attributes: std::collections::BTreeMap::new(),
+                attributes: attributes.clone(),
             }
         });
         Ok(LaunchRequest {

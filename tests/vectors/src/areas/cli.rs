@@ -137,10 +137,12 @@ pub(super) fn format(vector: &Vector, _: &Document) -> Verdict {
             let found = words::ellipsis(text(input, "s"), width);
             return same_answer(Ok(json!({"s": found})), &vector.expected);
         }
-        _ => template::Template::parse(format).and_then(|parsed| {
-            let missing = template::Missing::HasNoValue;
-            parsed.execute_json(&input["data"], "map[string]interface {}", missing)
-        }),
+        _ => template::Template::parse(format)
+            .and_then(|parsed| {
+                let missing = template::Missing::HasNoValue;
+                parsed.execute_json(&input["data"], "map[string]interface {}", missing)
+            })
+            .map_err(wharf_cli::CliError::from),
     };
     same_answer(
         found.map(|out| json!({"out": out})).map_err(shown),

@@ -17,6 +17,8 @@ mod image;
 #[cfg(feature = "layer")]
 mod layer;
 #[cfg(feature = "api")]
+mod log_tag;
+#[cfg(feature = "api")]
 mod mounts;
 #[cfg(feature = "network")]
 mod network;
@@ -73,6 +75,8 @@ pub static AREAS: &[(&str, Runner)] = &[
     ("layer-apply", Runner::Each(layer::layers_stack)),
     #[cfg(feature = "layer")]
     ("layer-diff", Runner::Each(layer::differences)),
+    #[cfg(feature = "api")]
+    ("log-tag", Runner::Each(log_tag::check)),
     #[cfg(feature = "api")]
     ("mount-parse", Runner::Each(mounts::check)),
     #[cfg(feature = "image")]

@@ -1,13 +1,25 @@
-//! Go templates over JSON data, with the functions docker offers in `--format`.
+//! Go templates over JSON data, with the functions docker offers in `--format` and in the tags of logs.
+//!
+//! Pure. Templates and their data come from outside: [`TEMPLATE_LIMIT_BYTES`], [`PAD_LIMIT_CHARACTERS`].
+
+#![forbid(unsafe_code)]
+#![cfg_attr(test, allow(clippy::unwrap_used))]
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use gotmpl::TemplateError;
+pub use gotmpl::Value;
 use gotmpl::parse::{CommandNode, Expr, ListNode, Node, Parser, PipeNode};
-use gotmpl::{TemplateError, Value};
 use serde_json::Value as Json;
 
-use crate::error::{CliError, Result};
+/// Why a template cannot be read or filled in; the text is Go's where it is known.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct FormatError(pub String);
+
+/// What the functions of this room return.
+pub type Result<T> = std::result::Result<T, FormatError>;
 
 /// Longest accepted template, in bytes.
 pub const TEMPLATE_LIMIT_BYTES: usize = 64 * 1024;
@@ -62,7 +74,10 @@ const FREE_FORM: [&str; 18] = [
 ];
 
 impl Template {
-    /// Parses a template; the text of an error is Go's where it is known.
+    /// Parses a template.
+    ///
+    /// # Errors
+    /// A mistake in the template, or one that is too long.
     pub fn parse(source: &str) -> Result<Self> {
         Self::parse_with(source, &[])
     }
@@ -70,16 +85,18 @@ impl Template {
     /// Parses a template in which the functions named in `replaced` return their first argument unchanged.
     ///
     /// docker renders a table's header line with the row template, where `json .ID` must give the heading itself.
+    ///
+    /// # Errors
+    /// See [`Template::parse`].
     pub fn parse_with(source: &str, replaced: &[&str]) -> Result<Self> {
         if source.len() > TEMPLATE_LIMIT_BYTES {
-            return Err(CliError::Template(format!(
+            return Err(FormatError(format!(
                 "template is longer than {TEMPLATE_LIMIT_BYTES} bytes"
             )));
         }
         check_blocks(source)?;
         let parsed = Parser::new(source, "{{", "}}").and_then(Parser::parse);
-        let (mut tree, defines) =
-            parsed.map_err(|error| CliError::Template(go_parse_error(&error)))?;
+        let (mut tree, defines) = parsed.map_err(|error| FormatError(go_parse_error(&error)))?;
         let order = Arc::default();
         let mut engine = functions(gotmpl::Template::new(""), &order);
         for name in replaced {
@@ -100,12 +117,15 @@ impl Template {
     }
 
     /// Returns the template filled in with a JSON value; `type_name` names it in an error.
+    ///
+    /// # Errors
+    /// A field that the data cannot have, or a function that fails.
     pub fn execute_json(&self, data: &Json, type_name: &str, missing: Missing) -> Result<String> {
         let value = {
             let mut order = self
                 .order
                 .lock()
-                .map_err(|_| CliError::Template("broken state".into()))?;
+                .map_err(|_| FormatError("broken state".into()))?;
             order.clear();
             from_json(data, &mut order)
         };
@@ -113,13 +133,16 @@ impl Template {
     }
 
     /// Returns the template filled in with a template value.
+    ///
+    /// # Errors
+    /// See [`Template::execute_json`].
     pub fn execute(&self, data: &Value, type_name: &str, missing: Missing) -> Result<String> {
         if missing == Missing::IsAnError {
             self.check_fields(data, type_name)?;
         }
         self.engine
             .execute_template_to_string(ROOT, data)
-            .map_err(|error| CliError::Template(go_exec_error(&error)))
+            .map_err(|error| FormatError(go_exec_error(&error)))
     }
 
     /// Fails on the first field at the template's top level that the data cannot have.
@@ -143,7 +166,7 @@ impl Template {
                     if let Some(unknown) = unknown_field(data, &path) {
                         let before = &self.source[..position.offset.min(self.source.len())];
                         let column = before.rsplit('\n').next().unwrap_or(before).chars().count();
-                        return Err(CliError::Template(format!(
+                        return Err(FormatError(format!(
                             "template: :{}:{column}: executing \"\" at <.{}>: can't evaluate field {unknown} in type {type_name}",
                             position.line,
                             path.join("."),
@@ -175,14 +198,14 @@ fn check_blocks(source: &str) -> Result<()> {
             "end" => {
                 depth = depth
                     .checked_sub(1)
-                    .ok_or_else(|| CliError::Template("template: :1: unexpected {{end}}".into()))?;
+                    .ok_or_else(|| FormatError("template: :1: unexpected {{end}}".into()))?;
             }
             _ => {}
         }
         rest = action.get(end + 2..).unwrap_or_default();
     }
     if depth > 0 {
-        return Err(CliError::Template("template: :1: unexpected EOF".into()));
+        return Err(FormatError("template: :1: unexpected EOF".into()));
     }
     Ok(())
 }
