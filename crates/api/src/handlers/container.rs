@@ -55,10 +55,12 @@ pub(crate) async fn create(call: Call) -> Answer {
     let name = call.query.text("name").trim_start_matches('/').to_owned();
     let platform = super::platform_text(&call.query)?;
     let (engine, version) = (call.engine.clone(), call.version.clone());
+    let policy = call.peer.policy.get();
     let body: Value = call.json().await?;
     let name = Some(name).filter(|name| !name.is_empty());
     let mut request = create::container(body, name, platform)?;
     let warnings = create_compat::adapt(&mut request, &version)?;
+    policy.admit_container(&engine, &mut request)?;
     let created = engine.create_container(request).await?;
     let answer = Created {
         id: created.id,

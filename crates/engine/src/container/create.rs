@@ -5,7 +5,7 @@ use crate::clock::now_ns;
 use crate::engine::Engine;
 use crate::error::{EngineError, ErrorKind, Result};
 use crate::identity;
-use crate::model::container::{Container, MountPoint, NetworkEndpoint};
+use crate::model::container::{Container, MountPoint};
 use crate::model::request::{CreateContainer, Created};
 use std::path::Path;
 use std::sync::Arc;
@@ -33,7 +33,7 @@ impl Engine {
             warnings.extend(platform_warning(image));
         }
         defaults::complete(self, &mut request)?;
-        defaults::check_network(&request)?;
+        crate::network::check_endpoints(self, &request.host_config, &request)?;
         merge::complete_config(
             &mut request.config,
             image.as_ref().map(|image| &*image.config),
@@ -72,7 +72,6 @@ impl Engine {
         let host = &request.host_config;
         super::security::Security::parse(host)?;
         defaults::check_storage(host)?;
-        defaults::check_links(self, host)?;
         let find = |name: &str| self.containers.find(name).map(|entry| entry.snapshot());
         let planned = mounts::Plan {
             host_config: host,
@@ -158,7 +157,7 @@ impl Engine {
             platform: "linux".to_owned(),
             image_id: image.map(|image| image.id),
             diff_ids: diff_ids.clone(),
-            networks: networks_of(&request),
+            networks: crate::network::endpoints_of(self, &request),
             config: request.config,
             host_config: request.host_config,
             ..Container::default()
@@ -323,23 +322,6 @@ fn platform_warning(image: &Image) -> Option<String> {
         "The requested image's platform ({}/{}{slash}{variant}) does not match the detected host platform ({host}) and no specific platform was requested",
         image.config.os, image.config.architecture
     ))
-}
-
-/// Returns the networks of a new container: one endpoint, without address until the start.
-fn networks_of(request: &CreateContainer) -> std::collections::BTreeMap<String, NetworkEndpoint> {
-    let mode = &request.host_config.network_mode;
-    if mode.starts_with("container:") || request.config.network_disabled {
-        return std::collections::BTreeMap::new();
-    }
-    let asked = request.networks.get(mode);
-    let endpoint = NetworkEndpoint {
-        network_id: crate::network::predefined_id(mode),
-        mac_address: asked
-            .map(|endpoint| endpoint.mac_address.clone())
-            .unwrap_or_default(),
-        ..NetworkEndpoint::default()
-    };
-    [(mode.clone(), endpoint)].into()
 }
 
 /// Checks a container name.

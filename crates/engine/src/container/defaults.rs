@@ -15,6 +15,7 @@ pub(crate) const DEFAULT_SHM_BYTES: i64 = 64 * 1024 * 1024;
 /// A container that is to be joined and is not there.
 pub(super) fn complete(engine: &Engine, request: &mut CreateContainer) -> Result<()> {
     let host = &mut request.host_config;
+    engine.settings().fill_in(host);
     let resources = &mut host.resources;
     if resources.memory_bytes > 0 && resources.memory_swap_bytes == 0 {
         resources.memory_swap_bytes = resources.memory_bytes.saturating_mul(2);
@@ -34,7 +35,6 @@ pub(super) fn complete(engine: &Engine, request: &mut CreateContainer) -> Result
     }
     for (text, default) in [
         (&mut host.restart_policy.name, "no"),
-        (&mut host.log_config.driver, "json-file"),
         (&mut host.runtime, "wharf"),
     ] {
         if text.is_empty() {
@@ -108,33 +108,6 @@ pub(crate) fn check_resources(resources: &mut Resources, warnings: &mut Vec<Stri
     Ok(())
 }
 
-/// Checks the networks a container asks for; whether they are there is seen at the start.
-pub(super) fn check_network(request: &CreateContainer) -> Result<()> {
-    for (name, endpoint) in &request.networks {
-        if !matches!(name.as_str(), "bridge" | "default" | "none" | "host") {
-            return Err(EngineError::invalid(format!(
-                "network {name} not found: user-defined networks are not supported yet"
-            )));
-        }
-        if !endpoint.ipv4_address.is_empty() || !endpoint.ipv6_address.is_empty() {
-            return Err(EngineError::invalid(
-                "user specified IP address is supported on user defined networks only",
-            ));
-        }
-        if !endpoint.aliases.is_empty() {
-            return Err(EngineError::invalid(
-                "network-scoped aliases are only supported for user-defined networks",
-            ));
-        }
-        if !endpoint.links.is_empty() {
-            return Err(EngineError::not_implemented(
-                "links are not supported yet: use one network and the container's name",
-            ));
-        }
-    }
-    Ok(())
-}
-
 /// Refuses log settings that cannot be carried out.
 pub(super) fn check_log(host: &HostConfig) -> Result<()> {
     let driver = host.log_config.driver.as_str();
@@ -155,21 +128,4 @@ pub(super) fn check_storage(host: &HostConfig) -> Result<()> {
         ErrorKind::Internal,
         "--storage-opt is supported only for overlay over xfs with 'pquota' mount option",
     ))
-}
-
-/// Checks that the containers of links are there.
-pub(super) fn check_links(engine: &Engine, host: &HostConfig) -> Result<()> {
-    for link in &host.links {
-        let (name, _) = values::parse_link(link)?;
-        engine.containers.find(name).map_err(|error| {
-            EngineError::invalid(format!(
-                "could not get container for {name}: {}",
-                error.message()
-            ))
-        })?;
-        return Err(EngineError::not_implemented(
-            "links are not supported yet: use one network and the container's name",
-        ));
-    }
-    Ok(())
 }
