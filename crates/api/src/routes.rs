@@ -100,9 +100,10 @@ pub(crate) static ROUTES: &[Route] = &[
     route!(GET "/distribution/{name}/json" "1.30" Works "" system::distribution),
     // Containers
     route!(GET "/containers/json" "1.24" Works "" container::list),
-    route!(POST "/containers/create" "1.24" Differs "mounts of type image and options in TmpfsOptions are refused" container::create),
+    route!(POST "/containers/create" "1.24" Works "" container::create),
     route!(POST "/containers/prune" "1.25" Works "" container::prune),
     route!(GET "/containers/{name}/json" "1.24" Works "" container::inspect),
+    route!(GET "/containers/{name}/spec" "1.51" Works "the engine's own: the OCI runtime spec" container::spec),
     route!(GET "/containers/{name}/top" "1.24" Works "" container::top),
     route!(GET "/containers/{name}/logs" "1.24" Works "" logs::logs),
     route!(GET "/containers/{name}/changes" "1.24" Works "" container::changes),

@@ -1,6 +1,6 @@
 //! Names with both clients: the resolver of networks, links, name files.
 
-use crate::harness::{Client, Daemon, clients, eventually};
+use crate::harness::{Daemon, clients, eventually};
 use crate::networks::{address, exec, sleeper, web};
 
 #[test]
