@@ -241,6 +241,12 @@ fn refuse_host_network_builds(route: &Route, call: &Call) -> Result<(), Failure>
             "builds from a directory of the host are not allowed on this socket: send the context",
         ));
     }
+    // Its query comes with the body, which is not read yet.
+    if route.pattern == "/wharf/build" {
+        return Err(refused(
+            "wharf's own build interface is not allowed on this socket: build with docker's client",
+        ));
+    }
     let is_buildkit = matches!(route.pattern, "/session" | "/grpc");
     if is_buildkit {
         return Err(refused(
