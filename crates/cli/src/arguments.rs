@@ -54,6 +54,9 @@ pub struct DaemonArgs {
     /// Directory for what is gone with the boot
     #[arg(long, value_name = "DIRECTORY")]
     pub run_dir: Option<PathBuf>,
+    /// Space that builds may keep for later ones (default: a tenth of the disk, at most 100GiB)
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    pub cache_limit: Option<u64>,
     /// Listen where docker's clients look, too
     #[arg(long)]
     pub docker_socket: bool,
@@ -63,6 +66,12 @@ pub struct DaemonArgs {
     /// Log more
     #[arg(short = 'D', long)]
     pub debug: bool,
+}
+
+fn parse_size(text: &str) -> Result<u64, String> {
+    let bytes = crate::options::limits::memory("cache-limit", text);
+    let bytes = bytes.map_err(|error| error.to_string())?;
+    u64::try_from(bytes).map_err(|_| format!("{text:?} is no size"))
 }
 
 fn parse_socket_url(url: &str) -> Result<PathBuf, String> {

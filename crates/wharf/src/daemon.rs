@@ -74,6 +74,7 @@ fn options(args: &DaemonArgs) -> EngineOptions {
     EngineOptions {
         root,
         run_dir,
+        cache_limit_bytes: args.cache_limit,
         shim_exe: None,
     }
 }

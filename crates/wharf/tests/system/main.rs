@@ -8,4 +8,5 @@ mod containers;
 mod errors;
 mod harness;
 mod images;
+mod solver;
 mod survival;
