@@ -1,6 +1,7 @@
 //! Options of the json-file log driver (spec runtime §7).
 
 use crate::error::{EngineError, Result};
+use crate::log_tag::{self, ATTRIBUTE_OPTIONS, LogFacts};
 use crate::model::host_config::LogConfig;
 
 /// Bytes a log file grows to before it is rotated, when nothing is asked for: output never fills a
@@ -49,6 +50,8 @@ impl LogOptions {
                 }
                 "compress" => options.compress = value.parse().map_err(|_| invalid(key, value))?,
                 "mode" if value == "blocking" => {}
+                // What they choose is known when the container starts; a mistake in them is told now.
+                key if ATTRIBUTE_OPTIONS.contains(&key) => {}
                 _ => {
                     return Err(EngineError::invalid(format!(
                         "unknown log opt '{key}' for {} log driver",
@@ -61,47 +64,13 @@ impl LogOptions {
                 }
             }
         }
+        log_tag::attributes(&config.options, &LogFacts::default())?;
         Ok(options)
     }
 }
 
-/// Parses sizes such as `10m`.
+/// Reads a size such as `10m`, which is ten million bytes as in docker.
 fn parse_size(text: &str) -> Option<u64> {
-    let text = text.to_ascii_lowercase();
-    let digits_end = text
-        .find(|c: char| !c.is_ascii_digit())
-        .unwrap_or(text.len());
-    let (digits, unit) = text.split_at(digits_end);
-    let shift = match unit.trim_end_matches('b').trim_end_matches('i') {
-        "" => 0,
-        "k" => 10,
-        "m" => 20,
-        "g" => 30,
-        "t" => 40,
-        _ => return None,
-    };
-    digits
-        .parse::<u64>()
-        .ok()?
-        .checked_mul(1 << shift)
-        .filter(|size| *size > 0)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sizes() {
-        for (text, expected) in [
-            ("10m", Some(10 << 20)),
-            ("1GB", Some(1 << 30)),
-            ("5", Some(5)),
-            ("x", None),
-            ("0", None),
-            ("1q", None),
-        ] {
-            assert_eq!(parse_size(text), expected, "{text}");
-        }
-    }
+    let size = wharf_units::size_in_bytes(text).ok()?;
+    u64::try_from(size).ok().filter(|size| *size > 0)
 }

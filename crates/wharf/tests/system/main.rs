@@ -3,10 +3,23 @@
 //! Each test has its own data root, bridge and firewall table, so all run at the same time. A test
 //! that cannot run here prints `SKIP` and why; `scripts/test` counts those lines.
 
+#![allow(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, and prepares and looks at files itself"
+)]
+
 mod build;
+mod commands;
+mod compose;
+mod connections;
 mod containers;
+mod daemon;
 mod errors;
 mod harness;
 mod images;
+mod names;
+mod networks;
 mod solver;
 mod survival;
+mod vectors;
