@@ -334,12 +334,6 @@ fn check_options(host: &HostConfig) -> Result<()> {
             "can't create 'AutoRemove' container with restart policy",
         ));
     }
-    if !matches!(host.log_config.driver.as_str(), "json-file" | "none") {
-        return Err(EngineError::invalid(format!(
-            "logger: no log driver named '{}' is registered",
-            host.log_config.driver
-        )));
-    }
     super::log_options::LogOptions::parse(&host.log_config)?;
     if let Some(request) = host.device_requests.first() {
         return Err(EngineError::invalid(format!(
