@@ -187,6 +187,11 @@ impl Daemon {
         );
     }
 
+    /// Returns the daemon's process number.
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().unwrap().id()
+    }
+
     /// Returns a path in the test's own directory.
     pub fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)

@@ -1,0 +1,1 @@
+//! Lives of containers through clients that docker's users have.
