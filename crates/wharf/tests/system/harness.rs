@@ -27,6 +27,12 @@ pub struct Called {
     pub stderr: String,
 }
 
+/// Returns the program under test: the one built with the tests, or another that `WHARF_TEST_EXE` names.
+pub fn program() -> PathBuf {
+    std::env::var_os("WHARF_TEST_EXE")
+        .map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_wharf")), PathBuf::from)
+}
+
 /// A daemon with a root, a state directory and a socket of its own.
 pub struct Daemon {
     directory: tempfile::TempDir,
@@ -135,7 +141,7 @@ impl Daemon {
             .append(true)
             .open(self.path("daemon.log"))
             .unwrap();
-        let child = Command::new(env!("CARGO_BIN_EXE_wharf"))
+        let child = Command::new(program())
             .args(["daemon", "--socket"])
             .arg(self.path("wharf.sock"))
             .arg("--root")
@@ -205,8 +211,8 @@ impl Daemon {
     /// Prepares a client's call.
     pub fn command(&self, client: Client) -> Command {
         let program = match client {
-            Client::Wharf => Path::new(env!("CARGO_BIN_EXE_wharf")),
-            Client::Docker => docker().unwrap(),
+            Client::Wharf => program(),
+            Client::Docker => docker().unwrap().to_owned(),
         };
         let mut command = Command::new(program);
         command
