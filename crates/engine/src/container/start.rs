@@ -236,5 +236,10 @@ fn start_error(error: wharf_runtime::RuntimeError) -> EngineError {
     } else {
         ErrorKind::Invalid
     };
-    EngineError::wrap(kind, "failed to create task for container", error)
+    let frame = "failed to create task for container";
+    if text.starts_with(frame) {
+        // The runtime's own text has it already.
+        return EngineError::new(kind, text);
+    }
+    EngineError::wrap(kind, frame, error)
 }

@@ -212,10 +212,17 @@ fn lists_stay_fast_under_load_and_nothing_is_left_over() {
         "{count} containers: list idle median {idle_median:?}, p99 {p99:?} under {} calls ({ratio:.1}x)",
         turns.load(Ordering::SeqCst)
     );
-    assert!(
-        ratio <= WORST_RATIO,
-        "p99 {p99:?} is {ratio:.1} times {idle_median:?}"
-    );
+    assert!(p99 < STUCK, "lists waited for the stuck container: {p99:?}");
+    if others > cores {
+        skip(&format!(
+            "ratio of list times ({ratio:.1}): {others:.0} other processes want the {cores} cores"
+        ));
+    } else {
+        assert!(
+            ratio <= WORST_RATIO,
+            "p99 {p99:?} is {ratio:.1} times {idle_median:?}"
+        );
+    }
 
     spread(count, |number| {
         let path = format!("/containers/load-{number}?force=1&v=1");
