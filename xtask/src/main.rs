@@ -1,11 +1,12 @@
 //! Checks of the tree that the compiler does not make.
 //!
 //! `cargo xtask tidy` fails on a dependency that points up the house, on files that are too long, on
-//! stubs and on files that are too large.
+//! stubs and on files that are too large. `cargo xtask vectors DIR` runs every recorded vector file below DIR
+//! (`--verbose` shows each failure in full). `cargo xtask compatibility` writes docs/compatibility.md.
 
 mod tidy;
 
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 
 #[expect(clippy::print_stderr, reason = "a command's talk")]
 fn main() -> ExitCode {
@@ -17,7 +18,14 @@ fn main() -> ExitCode {
         .as_slice()
     {
         ["tidy"] => tidy::run(),
-        _ => Err("usage: cargo xtask tidy".to_owned()),
+        ["vectors", directories @ ..] if !directories.is_empty() => {
+            run_package("wharf-vectors", directories)
+        }
+        ["compatibility", arguments @ ..] => run_package("wharf-compatibility", arguments),
+        _ => Err(
+            "usage: cargo xtask tidy | compatibility [--check] | vectors [--verbose] DIR…"
+                .to_owned(),
+        ),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -25,5 +33,20 @@ fn main() -> ExitCode {
             eprintln!("{message}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Builds and runs a program of the workspace: what needs the rooms is no part of this small one.
+fn run_package(package: &str, arguments: &[&str]) -> Result<(), String> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let status = Command::new(cargo)
+        .args(["run", "--quiet", "--package", package, "--"])
+        .args(arguments)
+        .status()
+        .map_err(|error| format!("cannot run cargo: {error}"))?;
+    if status.success() {
+        Ok(())
+    } else {
+        Err(format!("{package}: {status}"))
     }
 }

@@ -6,7 +6,7 @@ use std::process::Command;
 
 /// Rooms by floor, lowest first; a room depends only on rooms of lower floors.
 const FLOORS: [&[&str]; 6] = [
-    &["safefs", "image", "dockerfile"],
+    &["safefs", "image", "dockerfile", "units", "template"],
     &["layer", "store"],
     &["build", "registry", "runtime", "network"],
     &["engine"],

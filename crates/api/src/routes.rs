@@ -3,12 +3,11 @@
 
 use crate::call::Call;
 use crate::handlers::{
-    archive, attach, build, container, event, exec, image, image_transfer, logs, network, stats,
-    system, volume,
+    archive, attach, build, container, event, exec, image, image_transfer, logs, network,
+    own_build, search, stats, system, volume,
 };
 use crate::respond::Answer;
 use http::Method;
-use std::fmt::Write;
 use std::future::Future;
 use std::pin::Pin;
 
@@ -51,6 +50,23 @@ pub(crate) struct Route {
     pub(crate) handler: Handler,
 }
 
+impl Route {
+    /// Returns the API version that brought it.
+    pub(crate) fn since(&self) -> &'static str {
+        self.since
+    }
+
+    /// Returns how close it comes to docker's, in a word.
+    pub(crate) fn status_text(&self) -> &'static str {
+        self.status.as_str()
+    }
+
+    /// Returns what differs or is missing.
+    pub(crate) fn note(&self) -> &'static str {
+        self.note
+    }
+}
+
 impl std::fmt::Debug for Route {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(formatter, "{:?} {}", self.methods, self.pattern)
@@ -81,7 +97,7 @@ pub(crate) static ROUTES: &[Route] = &[
     route!(POST "/auth" "1.24" Works "" system::auth),
     route!(POST "/session" "1.31" Missing "BuildKit sessions" system::session),
     route!(POST "/grpc" "1.39" Missing "BuildKit's gRPC" system::grpc),
-    route!(GET "/distribution/{name}/json" "1.30" Missing "" system::distribution),
+    route!(GET "/distribution/{name}/json" "1.30" Works "" system::distribution),
     // Containers
     route!(GET "/containers/json" "1.24" Works "" container::list),
     route!(POST "/containers/create" "1.24" Differs "mounts of type image and options in TmpfsOptions are refused" container::create),
@@ -116,7 +132,7 @@ pub(crate) static ROUTES: &[Route] = &[
     route!(POST "/commit" "1.24" Works "" container::commit),
     // Images
     route!(GET "/images/json" "1.24" Differs "no Manifests" image::list),
-    route!(GET "/images/search" "1.24" Missing "" image::search),
+    route!(GET "/images/search" "1.24" Works "" search::search),
     route!(GET "/images/get" "1.24" Differs "no choice of a platform" image_transfer::save_many),
     route!(POST "/images/create" "1.24" Works "" image_transfer::create),
     route!(POST "/images/load" "1.24" Differs "no choice of a platform" image_transfer::load),
@@ -131,6 +147,17 @@ pub(crate) static ROUTES: &[Route] = &[
     route!(POST "/build" "1.24" Differs "version 1 only; contextdir and dockerfileinline are wharf's own" build::build),
     route!(POST "/build/prune" "1.31" Differs "no limits of size" build::prune),
     route!(POST "/build/cancel" "1.39" Missing "" build::cancel),
+    // Builds, as wharf's own client asks for them
+    route!(POST "/wharf/build" "1.51" Works "wharf's own" own_build::build),
+    route!(GET "/wharf/builds" "1.51" Works "wharf's own" own_build::list),
+    route!(GET "/wharf/build/record" "1.51" Works "wharf's own" own_build::record),
+    route!(GET "/wharf/build/logs" "1.51" Works "wharf's own" own_build::logs),
+    route!(GET "/wharf/build/failed" "1.51" Works "wharf's own" own_build::failed),
+    route!(GET "/wharf/cache-mounts" "1.51" Works "wharf's own" own_build::cache_mounts),
+    route!(DELETE "/wharf/cache-mounts" "1.51" Works "wharf's own" own_build::remove_cache_mount),
+    route!(GET "/wharf/cache-mounts/archive" "1.51" Works "wharf's own" own_build::export_cache_mount),
+    route!(PUT "/wharf/cache-mounts/archive" "1.51" Works "wharf's own" own_build::import_cache_mount),
+    route!(GET "/wharf/images/{name}/files" "1.51" Works "wharf's own" own_build::image_files),
     // Volumes
     route!(GET "/volumes" "1.24" Works "" volume::list),
     route!(POST "/volumes/create" "1.24" Differs "no cluster volumes" volume::create),
@@ -139,12 +166,13 @@ pub(crate) static ROUTES: &[Route] = &[
     route!(DELETE "/volumes/{name}" "1.24" Works "" volume::remove),
     // Networks
     route!(GET "/networks" "1.24" Works "" network::list),
-    route!(POST "/networks/create" "1.24" Missing "user-defined networks" network::create),
+    route!(POST "/networks/create" "1.24" Differs "drivers bridge, macvlan and ipvlan; no swarm" network::create),
     route!(POST "/networks/prune" "1.25" Works "" network::prune),
-    route!(POST "/networks/{name}/connect" "1.24" Missing "user-defined networks" network::connect),
-    route!(POST "/networks/{name}/disconnect" "1.24" Missing "user-defined networks" network::connect),
+    route!(POST "/networks/{name}/connect" "1.24" Works "" network::connect),
+    route!(POST "/networks/{name}/disconnect" "1.24" Works "" network::disconnect),
     route!(GET "/networks/{name}" "1.24" Works "" network::inspect),
-    route!(DELETE "/networks/{name}" "1.24" Missing "user-defined networks" network::remove),
+    route!(DELETE "/networks/{name}" "1.24" Works "" network::remove),
+    route!(GET "/wharf/ports/{name}" "1.24" Works "wharf's own: explains a published port" network::explain),
     // Plugins
     route!(GET "/plugins" "1.25" Works "there are none" system::plugins),
     route!(GET "/plugins/privileges" "1.25" Missing "" system::no_plugins),
@@ -152,6 +180,9 @@ pub(crate) static ROUTES: &[Route] = &[
     route!(POST | DELETE "/plugins/{name}" "1.25" Missing "" system::no_plugins),
     // Swarm
     route!(GET "/swarm" "1.24" Missing "no swarms" system::no_swarm),
+    route!(POST "/swarm/init" "1.24" Missing "no swarms" system::no_new_swarm),
+    route!(POST "/swarm/join" "1.24" Missing "no swarms" system::no_new_swarm),
+    route!(POST "/swarm/leave" "1.24" Missing "no swarms" system::no_swarm_to_leave),
     route!(GET | POST "/swarm/{name}" "1.24" Missing "no swarms" system::no_swarm),
     route!(GET "/nodes" "1.24" Missing "no swarms" system::no_swarm),
     route!(GET | POST | DELETE "/nodes/{name}" "1.24" Missing "no swarms" system::no_swarm),
@@ -165,36 +196,37 @@ pub(crate) static ROUTES: &[Route] = &[
     route!(GET | POST | DELETE "/configs/{name}" "1.30" Missing "no swarms" system::no_swarm),
 ];
 
-/// Returns the compatibility table of the documentation, in Markdown.
-pub fn compatibility_table() -> String {
-    let mut table =
-        String::from("| method | path | since | status | note |\n|---|---|---|---|---|\n");
-    for route in ROUTES {
-        let methods: Vec<&str> = route.methods.iter().map(Method::as_str).collect();
-        // Writing to a text cannot fail.
-        let _ = writeln!(
-            table,
-            "| {} | `{}` | {} | {} | {} |",
-            methods.join(", "),
-            route.pattern,
-            route.since,
-            route.status.as_str(),
-            route.note
-        );
-    }
-    table
+/// One row of the compatibility table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    /// Methods it answers.
+    pub methods: Vec<&'static str>,
+    /// Path; `{name}` takes any text, slashes too.
+    pub pattern: &'static str,
+    /// API version that brought it.
+    pub since: &'static str,
+    /// `works`, `differs` or `missing`.
+    pub status: &'static str,
+    /// What differs or is missing; may be empty.
+    pub note: &'static str,
+}
+
+/// Returns what is answered and how far it agrees with docker, for the documentation.
+#[must_use]
+pub fn compatibility_table() -> Vec<Endpoint> {
+    let endpoint = |route: &Route| Endpoint {
+        methods: route.methods.iter().map(Method::as_str).collect(),
+        pattern: route.pattern,
+        since: route.since,
+        status: route.status.as_str(),
+        note: route.note,
+    };
+    ROUTES.iter().map(endpoint).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_table_has_a_row_for_each_route() {
-        let table = compatibility_table();
-        assert_eq!(table.lines().count(), ROUTES.len() + 2);
-        assert!(table.contains("| GET, HEAD | `/_ping` | 1.24 | differs |"));
-    }
 
     #[test]
     fn what_differs_says_how() {

@@ -8,7 +8,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
-use tokio::net::UnixListener;
+use tokio::net::{TcpListener, UnixListener};
 
 /// Mode of a socket: its owner and its group may use it.
 const SOCKET_MODE: u32 = 0o660;
@@ -56,6 +56,19 @@ pub fn bind_unix(path: &Path, group: Option<&str>) -> Result<UnixListener, ApiEr
     Ok(listener)
 }
 
+/// Binds `host:port`; the first address of the name that can be bound is taken.
+///
+/// # Errors
+/// A name that cannot be resolved, an address in use. Needs a tokio runtime.
+pub async fn bind_tcp(address: &str) -> Result<TcpListener, ApiError> {
+    TcpListener::bind(address)
+        .await
+        .map_err(|source| ApiError::BindAddress {
+            address: address.to_owned(),
+            source,
+        })
+}
+
 /// Returns a name in the same directory, short enough for a socket address.
 fn hidden_name(path: &Path) -> PathBuf {
     let name = format!(".{:x}", std::process::id());
@@ -97,6 +110,11 @@ fn remove_if_there(path: &Path) -> io::Result<()> {
         Ok(()) | Err(rustix::io::Errno::NOENT) => Ok(()),
         Err(error) => Err(error.into()),
     }
+}
+
+/// Tells whether this machine has a group of that name.
+pub fn group_exists(name: &str) -> bool {
+    group_id(name).is_some()
 }
 
 /// Returns the number of a group of this machine; None when there is none of that name.

@@ -1,8 +1,8 @@
 //! From a parsed command line to the command.
 
 use crate::arguments::{
-    BuilderCommand, Command, ContainerCommand, ImageCommand, NetworkCommand, SystemCommand,
-    VolumeCommand,
+    BuilderCommand, CacheCommand, Command, ContainerCommand, ImageCommand, NetworkCommand,
+    SystemCommand, VolumeCommand,
 };
 use crate::commands::container::{
     attach, copy, create, exec, lifecycle, list, logs, run, snapshot, stats, update,
@@ -10,18 +10,29 @@ use crate::commands::container::{
 use crate::commands::image::{archive, history, layers, list as images, names, transfer};
 use crate::commands::prune::Pruned;
 use crate::commands::system::{disk_usage, events, info, version};
-use crate::commands::{build, builder, inspect, login, network, prune, volume};
+use crate::commands::{
+    absent, build, builder, context, dial, inspect, login, network, network_explain, plugin, prune,
+    search, volume,
+};
 use crate::error::{CliError, Result};
 use crate::session::Session;
 
 /// Runs a command that talks to the daemon.
 pub async fn run_command(session: &mut Session, command: Command) -> Result<()> {
     use Command as C;
+    if matches!(command, C::Builder(_))
+        && let Some(program) = plugin::alias_of(session, "builder")?
+    {
+        return plugin::become_builder(session, &program).await;
+    }
     match command {
         C::Build(args) => build::build_command(session, args).await,
-        C::Builder(BuilderCommand::Build(args)) => build::build_command(session, args).await,
-        C::Builder(BuilderCommand::Prune(args)) => builder::prune_command(session, args).await,
+        C::Builder(command) => builder_command(session, command).await,
         C::Container(command) => container(session, command).await,
+        C::Context(command) => context::context_command(session, command),
+        C::Search(args) => search::search_command(session, args).await,
+        C::Absent(command) => absent::absent_command(session, command).await,
+        C::External(arguments) => plugin::run_command(session, arguments).await,
         C::Image(command) => image(session, command).await,
         C::Network(command) => network_command(session, command).await,
         C::System(command) => system(session, command).await,
@@ -45,6 +56,24 @@ pub async fn run_command(session: &mut Session, command: Command) -> Result<()> 
             Some(command) => container(session, command).await,
             None => Err(CliError::usage("this command does not talk to a daemon")),
         },
+    }
+}
+
+async fn builder_command(session: &mut Session, command: BuilderCommand) -> Result<()> {
+    use BuilderCommand as B;
+    use CacheCommand as Cache;
+    match command {
+        B::Build(args) => build::build_command(session, args).await,
+        B::Prune(args) => builder::prune_command(session, args).await,
+        B::Ls(args) => builder::history::list_command(session, args).await,
+        B::Explain(args) => builder::history::explain_command(session, args).await,
+        B::Logs(args) => builder::history::logs_command(session, args).await,
+        B::Shell(args) => builder::history::shell_command(session, args).await,
+        B::Cache(Cache::Ls(args)) => builder::cache::list_command(session, args).await,
+        B::Cache(Cache::Inspect(args)) => builder::cache::inspect_command(session, args).await,
+        B::Cache(Cache::Export(args)) => builder::cache::export_command(session, args).await,
+        B::Cache(Cache::Import(args)) => builder::cache::import_command(session, args).await,
+        B::Cache(Cache::Rm(args)) => builder::cache::remove_command(session, args).await,
     }
 }
 
@@ -136,6 +165,7 @@ async fn network_command(session: &mut Session, command: NetworkCommand) -> Resu
         C::Connect(args) => network::connect_command(session, args).await,
         C::Create(args) => network::create_command(session, args).await,
         C::Disconnect(args) => network::disconnect_command(session, args).await,
+        C::Explain(args) => network_explain::explain_command(session, args).await,
         C::Inspect(args) => inspect::network_command(session, args).await,
         C::Ls(args) => network::list_command(session, args).await,
         C::Prune(args) => prune::prune_command(session, Pruned::Networks, args, false).await,
@@ -146,6 +176,7 @@ async fn network_command(session: &mut Session, command: NetworkCommand) -> Resu
 async fn system(session: &mut Session, command: SystemCommand) -> Result<()> {
     match command {
         SystemCommand::Df(args) => disk_usage::disk_usage_command(session, args).await,
+        SystemCommand::DialStdio => dial::dial_command(session).await,
         SystemCommand::Events(args) => events::events_command(session, args).await,
         SystemCommand::Info(args) => info::info_command(session, args).await,
         SystemCommand::Prune(args) => prune::system_command(session, args).await,

@@ -122,6 +122,32 @@ pub(crate) fn create_directories(path: &Path) -> Result<()> {
         .map_err(|error| CliError::io(format!("cannot create {}", path.display()), error))
 }
 
+/// Returns the names in a directory, sorted; none when there is no such directory.
+pub(crate) fn names_in(path: &Path) -> Result<Vec<String>> {
+    let fail = |error| CliError::io(format!("cannot read {}", path.display()), error);
+    let entries = match fs::read_dir(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(fail)?,
+    };
+    let mut names = entries
+        .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
+        .collect::<std::io::Result<Vec<_>>>()
+        .map_err(fail)?;
+    names.sort();
+    Ok(names)
+}
+
+/// Removes a directory with all that is in it, if it is there.
+pub(crate) fn remove_directory(path: &Path) -> Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(CliError::io(
+            format!("cannot remove {}", path.display()),
+            error,
+        )),
+        _ => Ok(()),
+    }
+}
+
 /// Returns a path's metadata without following a last symbolic link.
 pub(crate) fn link_metadata(path: &Path) -> std::io::Result<fs::Metadata> {
     fs::symlink_metadata(path)

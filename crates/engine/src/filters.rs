@@ -1,9 +1,10 @@
 //! Docker's list filters (spec engine-api §3).
 
-use crate::clock::now_ns;
 use crate::error::{EngineError, Result};
 use crate::model::request::Filters;
 use std::collections::BTreeMap;
+
+use jiff::tz::TimeZone;
 
 /// Refuses filter keys that a call does not know.
 ///
@@ -54,88 +55,18 @@ pub(crate) fn labels_match(filters: &Filters, labels: &BTreeMap<String, String>)
 pub(crate) fn until_ns(filters: &Filters) -> Result<Option<i64>> {
     match values(filters, "until") {
         [] => Ok(None),
-        [text] => parse_time_ns(text)
+        [text] => wharf_units::parse_moment(text, jiff::Timestamp::now(), &TimeZone::system())
+            .ok()
+            .and_then(|moment| i64::try_from(moment.as_nanosecond()).ok())
             .map(Some)
             .ok_or_else(|| EngineError::invalid(format!("invalid filter 'until={text}'"))),
         _ => Err(EngineError::invalid("more than one until filter specified")),
     }
 }
 
-fn parse_time_ns(text: &str) -> Option<i64> {
-    if let Some(duration_ns) = parse_duration_ns(text) {
-        return Some(now_ns() - duration_ns);
-    }
-    if let Some((seconds, nanos)) = text.split_once('.').or(Some((text, "0")))
-        && let Ok(seconds) = seconds.parse::<i64>()
-    {
-        let nanos: i64 = format!("{nanos:0<9}").get(..9)?.parse().ok()?;
-        return seconds.checked_mul(1_000_000_000)?.checked_add(nanos);
-    }
-    let local = |time: jiff::civil::DateTime| {
-        let timestamp = jiff::tz::TimeZone::system().to_timestamp(time).ok()?;
-        i64::try_from(timestamp.as_nanosecond()).ok()
-    };
-    if let Ok(time) = text.parse::<jiff::Timestamp>() {
-        return i64::try_from(time.as_nanosecond()).ok();
-    }
-    if let Ok(time) = text.parse::<jiff::civil::DateTime>() {
-        return local(time);
-    }
-    text.parse::<jiff::civil::Date>()
-        .ok()
-        .and_then(|date| local(date.at(0, 0, 0, 0)))
-}
-
-/// Parses Go's durations: `1h30m`, `10s`, `250ms`.
-pub(crate) fn parse_duration_ns(text: &str) -> Option<i64> {
-    let mut rest = text;
-    let mut total_ns = 0f64;
-    while !rest.is_empty() {
-        let number_end = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
-        let (number, tail) = rest.split_at(number_end);
-        let unit_end = tail
-            .find(|c: char| c.is_ascii_digit() || c == '.')
-            .unwrap_or(tail.len());
-        let (unit, tail) = tail.split_at(unit_end);
-        let unit_ns = match unit {
-            "ns" => 1.0,
-            "us" | "µs" => 1e3,
-            "ms" => 1e6,
-            "s" => 1e9,
-            "m" => 60e9,
-            "h" => 3600e9,
-            _ => return None,
-        };
-        total_ns += number.parse::<f64>().ok()? * unit_ns;
-        rest = tail;
-    }
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "saturates at the ends of i64"
-    )]
-    (!text.is_empty()).then_some(total_ns as i64)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn times() {
-        for (text, valid) in [
-            ("10m", true),
-            ("1h30m", true),
-            ("1700000000", true),
-            ("1700000000.5", true),
-            ("2024-01-02", true),
-            ("2024-01-02T03:04:05Z", true),
-            ("soon", false),
-            ("", false),
-        ] {
-            assert_eq!(parse_time_ns(text).is_some(), valid, "{text}");
-        }
-        assert_eq!(parse_duration_ns("1m30s"), Some(90_000_000_000));
-    }
 
     #[test]
     fn labels() {

@@ -88,6 +88,7 @@ impl Engine {
         match Shim::connect(&self.state_dir(&container.id)).await {
             Ok(shim) => {
                 entry.set_shim(Some(shim.clone()));
+                self.adopt_networks(entry);
                 self.monitor(entry, shim);
             }
             Err(_no_shim_left) => {

@@ -85,32 +85,3 @@ pub fn parse(text: &str) -> Result<i32> {
 pub fn is_valid(number: i32) -> bool {
     (1..=31).contains(&number) || (FIRST_REAL_TIME..=LAST_REAL_TIME).contains(&number)
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn recorded_signals() {
-        let text = include_str!("../tests/vectors/daemon-misc.json");
-        let file: serde_json::Value = serde_json::from_str(text).unwrap();
-        let mut seen = 0;
-        for vector in file["vectors"].as_array().unwrap() {
-            if vector["input"]["fn"] != "signal" {
-                continue;
-            }
-            seen += 1;
-            let found = parse(vector["input"]["s"].as_str().unwrap());
-            match vector["expected"]["error"].as_str() {
-                Some(error) => assert_eq!(found.unwrap_err().to_string(), error, "{vector}"),
-                None => {
-                    let found = found.unwrap();
-                    let expected = &vector["expected"];
-                    assert_eq!(Some(i64::from(found)), expected["n"].as_i64(), "{vector}");
-                    assert_eq!(Some(is_valid(found)), expected["valid_for_linux"].as_bool());
-                }
-            }
-        }
-        assert!(seen > 50, "{seen}");
-    }
-}

@@ -12,10 +12,12 @@ use wharf_engine::model::request::CreateExec;
 /// `POST /containers/{name}/exec`
 pub(crate) async fn create(call: Call) -> Answer {
     let (engine, container) = (call.engine.clone(), call.container().to_owned());
+    let policy = call.peer.policy.get();
     let request = CreateExec::from(call.json::<ExecBody>().await?);
     if request.command.is_empty() {
         return Err(respond::Failure::bad_request("No exec command specified"));
     }
+    policy.admit_exec(&request)?;
     let id = engine.create_exec(&container, request).await?;
     respond::json_with_status(StatusCode::CREATED, &json!({"Id": id}))
 }

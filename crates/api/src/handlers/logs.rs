@@ -11,6 +11,7 @@ use bytes::Bytes;
 use std::collections::BTreeMap;
 use tokio::sync::mpsc;
 use url::form_urlencoded::byte_serialize;
+use wharf_engine::log_tag::{LogFacts, chosen_attributes};
 use wharf_engine::model::request::LogRequest;
 use wharf_engine::model::view::LogLine;
 
@@ -19,7 +20,9 @@ pub(crate) async fn logs(call: Call) -> Answer {
     let request = log_request(&call.query)?;
     let container = call.engine.container(call.container())?;
     let details = if call.query.switch("details", false) {
-        Some(details_text(&wharf_engine::log_details(&container)?))
+        let options = &container.host_config.log_config.options;
+        let chosen = chosen_attributes(options, &LogFacts::from(&*container))?;
+        Some(details_text(&chosen))
     } else {
         None
     };

@@ -10,7 +10,7 @@ pub(crate) use web_socket::{accept_key, serve as serve_web_socket};
 use crate::call::Peer;
 use crate::limits::{COPY_BUFFER_BYTES, STREAM_CHUNKS};
 use crate::respond::{self, Body};
-use crate::socket;
+use crate::transport::Transport;
 use bytes::{Bytes, BytesMut};
 use http::header::{CONNECTION, HeaderValue, UPGRADE};
 use http::{Response, StatusCode, Version};
@@ -19,9 +19,7 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use std::future;
 use std::io;
-use std::os::fd::AsFd;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
-use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 use wharf_engine::model::view::AttachedStream;
 
@@ -56,7 +54,7 @@ pub(crate) async fn serve(
         // The permit counts the connection until its streams end.
         let _permit = peer.permit;
         let Ok(upgraded) = upgrade.await else { return };
-        if let Ok(parts) = upgraded.downcast::<TokioIo<PlainHijack<UnixStream>>>() {
+        if let Ok(parts) = upgraded.downcast::<TokioIo<PlainHijack<Transport>>>() {
             let rest = parts.io.into_inner().into_parts();
             let mut client = rest.io;
             let mut already_read = BytesMut::from(parts.read_buf);
@@ -73,9 +71,9 @@ pub(crate) async fn serve(
 /// Copies both ways until the output ends or the client is gone.
 ///
 /// The client may close its half to end the input; the output goes on then.
-async fn connect(client: UnixStream, already_read: Bytes, stream: AttachedStream) {
-    let hang_up = socket::hang_up_of(client.as_fd());
-    let (mut from_client, mut to_client) = client.into_split();
+async fn connect(client: Transport, already_read: Bytes, stream: AttachedStream) {
+    let hang_up = client.hang_up();
+    let (mut from_client, mut to_client) = tokio::io::split(client);
     let (mut from_process, mut to_process) = tokio::io::split(stream.io);
     let input = async {
         // Errors mean that the process takes no more input; its output still counts.
@@ -163,6 +161,7 @@ pub(crate) fn refuse(failure: &respond::Failure) -> Response<Body> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tokio::net::UnixStream;
 
     fn attached(io: tokio::io::DuplexStream) -> AttachedStream {
         AttachedStream {
@@ -176,7 +175,7 @@ mod tests {
         let (client, server) = UnixStream::pair().expect("a socket pair");
         let (process, mut other_end) = tokio::io::duplex(64);
         let served = tokio::spawn(connect(
-            server,
+            Transport::Unix(server),
             Bytes::from_static(b"early "),
             attached(process),
         ));
@@ -204,7 +203,11 @@ mod tests {
     async fn a_client_that_left_ends_an_idle_stream() {
         let (client, server) = UnixStream::pair().expect("a socket pair");
         let (process, _other_end) = tokio::io::duplex(64);
-        let served = tokio::spawn(connect(server, Bytes::new(), attached(process)));
+        let served = tokio::spawn(connect(
+            Transport::Unix(server),
+            Bytes::new(),
+            attached(process),
+        ));
         drop(client);
         served.await.expect("it ends without any output");
     }

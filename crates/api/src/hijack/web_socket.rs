@@ -6,6 +6,7 @@ use crate::call::Peer;
 use crate::limits::COPY_BUFFER_BYTES;
 use crate::respond::{self, Body};
 use crate::stdcopy::Decoder;
+use crate::transport::Transport;
 use bytes::{Bytes, BytesMut};
 use futures_util::{SinkExt, StreamExt};
 use http::header::{CONNECTION, HeaderValue, UPGRADE};
@@ -13,7 +14,6 @@ use http::{HeaderMap, Response, StatusCode};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::UnixStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
@@ -55,7 +55,7 @@ pub(crate) fn serve(
         // The permit counts the connection until its streams end.
         let _permit = peer.permit;
         let Ok(upgraded) = upgrade.await else { return };
-        if let Ok(parts) = upgraded.downcast::<TokioIo<PlainHijack<UnixStream>>>() {
+        if let Ok(parts) = upgraded.downcast::<TokioIo<PlainHijack<Transport>>>() {
             let rest = parts.io.into_inner().into_parts();
             let mut already_read = BytesMut::from(parts.read_buf);
             already_read.unsplit(rest.unread);

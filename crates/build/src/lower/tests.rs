@@ -64,7 +64,7 @@ fn plan(input: &Value, bases: &Map<String, Value>) -> Result<Value, String> {
         })
     };
     let plan = lower(&lower_input, &mut find_base).map_err(|error| error.to_string())?;
-    Ok(image(&plan))
+    Ok(image(&crate::adapt::adapt(plan)))
 }
 
 /// Returns the config that a plan leads to if every step makes a layer, in the form of the vectors.
@@ -123,7 +123,8 @@ fn normal(mut value: Value) -> Value {
 
 #[test]
 fn recorded_plans() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors/dockerfile-plan.json");
+    let path =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/vectors/own/dockerfile-plan.json");
     let path = std::env::var_os("WHARF_PLAN_VECTORS").map_or(path, Into::into);
     let file: Value =
         serde_json::from_slice(&trusted::read_limited(path, MAX_VECTOR_BYTES).unwrap()).unwrap();

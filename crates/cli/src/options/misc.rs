@@ -7,6 +7,11 @@ use serde_json::{Map, Value as Json, json};
 use crate::error::{CliError, Result};
 use crate::units;
 
+/// Longest domain of a DNS search list (RFC 1035 §2.3.4).
+const MAX_DOMAIN_BYTES: usize = 255;
+/// Longest label of a domain (RFC 1035 §2.3.4).
+const MAX_DOMAIN_LABEL_BYTES: usize = 63;
+
 /// Returns the `HostConfig.RestartPolicy` of a `--restart` value: `NAME[:COUNT]`; the daemon checks the name.
 pub fn restart_policy(value: &str) -> Result<Json> {
     let (name, count) = value.split_once(':').unwrap_or((value, ""));
@@ -47,6 +52,27 @@ pub fn extra_host(value: &str) -> Result<String> {
         )));
     }
     Ok(format!("{host}:{bare}"))
+}
+
+/// Returns a domain of the DNS search list without its last dot; `.` stands for no search at all.
+pub fn dns_search(text: &str) -> Result<&str> {
+    let trimmed = text.trim();
+    if trimmed == "." {
+        return Ok(trimmed);
+    }
+    let domain = trimmed.strip_suffix('.').unwrap_or(trimmed);
+    let is_label = |label: &str| {
+        let inner = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+        !label.is_empty()
+            && label.len() <= MAX_DOMAIN_LABEL_BYTES
+            && label.bytes().all(inner)
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    if domain.len() < MAX_DOMAIN_BYTES && domain.split('.').all(is_label) {
+        return Ok(domain);
+    }
+    Err(CliError::usage(format!("{text} is not a valid domain")))
 }
 
 /// Sysctls of namespaces that a container has for itself.
@@ -143,6 +169,17 @@ pub fn check_detach_keys(value: &str) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn domains_have_limits() {
+        let label = "a".repeat(MAX_DOMAIN_LABEL_BYTES);
+        assert!(dns_search(&label).is_ok());
+        assert!(dns_search(&format!("{label}a")).is_err());
+        let longest = [label.as_str(); 4].join(".");
+        assert!(dns_search(&longest).is_err());
+        assert!(dns_search(&longest[..MAX_DOMAIN_BYTES - 1]).is_ok());
+        assert_eq!(dns_search(".").unwrap(), ".");
+    }
 
     #[test]
     fn detach_keys() {

@@ -2,13 +2,13 @@
 
 pub(crate) mod csv;
 pub(crate) mod device;
-pub(crate) mod env;
-pub(crate) mod filter;
-pub(crate) mod gpus;
-pub(crate) mod limits;
-pub(crate) mod misc;
-pub(crate) mod mount;
-pub(crate) mod network;
-pub(crate) mod port;
+pub mod env;
+pub mod filter;
+pub mod gpus;
+pub mod limits;
+pub mod misc;
+pub mod mount;
+pub mod network;
+pub mod port;
 pub(crate) mod security;
-pub(crate) mod volume;
+pub mod volume;

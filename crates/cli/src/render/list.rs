@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use gotmpl::Value;
+use wharf_template::Value;
 
 use crate::error::{CliError, Result};
 use crate::render::table;
@@ -28,6 +28,13 @@ impl Row {
     pub fn with(mut self, name: &str, value: impl Into<String>) -> Self {
         self.fields
             .insert(name.into(), Value::String(value.into().into()));
+        self
+    }
+
+    /// Adds a field that is true or false.
+    #[must_use]
+    pub fn with_flag(mut self, name: &str, value: bool) -> Self {
+        self.fields.insert(name.into(), Value::Bool(value));
         self
     }
 

@@ -4,6 +4,7 @@ use crate::engine::Engine;
 use crate::error::{EngineError, Result};
 use crate::model::host_config::{HostConfig, Resources};
 use crate::model::request::CreateContainer;
+use crate::values;
 
 /// Least memory a container can be limited to, in bytes.
 const MIN_MEMORY_BYTES: i64 = 6 * 1024 * 1024;
@@ -21,8 +22,9 @@ pub(crate) fn complete_and_check(
     complete(engine, id, host, &mut request.config)?;
     check_resources(&mut host.resources, &mut warnings)?;
     check_modes(host)?;
+    check_texts(request)?;
     let host = &request.host_config;
-    check_network(host, request)?;
+    crate::network::check_endpoints(engine, host, request)?;
     check_options(host)?;
     if host.network_mode == "host" && (host.publish_all_ports || !host.port_bindings.is_empty()) {
         warnings.push("Published ports are discarded when using host network mode".to_owned());
@@ -36,6 +38,7 @@ fn complete(
     host: &mut HostConfig,
     config: &mut wharf_image::ContainerConfig,
 ) -> Result<()> {
+    engine.settings().fill_in(host);
     if host.network_mode.is_empty() || host.network_mode == "default" {
         host.network_mode = if config.network_disabled {
             "none".into()
@@ -73,9 +76,6 @@ fn complete(
     }
     if host.restart_policy.name.is_empty() {
         host.restart_policy.name = "no".into();
-    }
-    if host.log_config.driver.is_empty() {
-        host.log_config.driver = "json-file".into();
     }
     if host.runtime.is_empty() {
         host.runtime = "wharf".into();
@@ -213,28 +213,39 @@ fn highest(cpus: &str) -> Option<usize> {
         .max()
 }
 
+/// Checks the values that have a grammar of their own.
+fn check_texts(request: &CreateContainer) -> Result<()> {
+    for variable in &request.config.env {
+        values::check_variable(variable)?;
+    }
+    for line in &request.host_config.extra_hosts {
+        values::parse_extra_host(line)?;
+    }
+    Ok(())
+}
+
 fn check_modes(host: &HostConfig) -> Result<()> {
     let ipc = host.ipc_mode.as_str();
-    if !matches!(ipc, "private" | "shareable" | "none" | "host") && !ipc.starts_with("container:") {
+    if !values::is_ipc_mode(ipc) {
         return Err(EngineError::invalid(format!("invalid IPC mode: {ipc}")));
     }
     let pid = host.pid_mode.as_str();
-    if !matches!(pid, "" | "host") && !pid.starts_with("container:") {
+    if !values::is_pid_mode(pid) {
         return Err(EngineError::invalid(format!("invalid PID mode: {pid}")));
     }
-    if !matches!(host.uts_mode.as_str(), "" | "host") {
+    if !values::is_host_or_own_mode(&host.uts_mode) {
         return Err(EngineError::invalid(format!(
             "invalid UTS mode: {}",
             host.uts_mode
         )));
     }
-    if !matches!(host.userns_mode.as_str(), "" | "host") {
+    if !values::is_host_or_own_mode(&host.userns_mode) {
         return Err(EngineError::invalid(format!(
             "invalid user namespace mode: {}: expected host or nothing",
             host.userns_mode
         )));
     }
-    if !matches!(host.cgroupns_mode.as_str(), "private" | "host") {
+    if !values::is_cgroup_namespace_mode(&host.cgroupns_mode) {
         return Err(EngineError::invalid(format!(
             "invalid cgroup namespace mode: {}",
             host.cgroupns_mode
@@ -249,86 +260,10 @@ fn check_modes(host: &HostConfig) -> Result<()> {
     Ok(())
 }
 
-fn check_network(host: &HostConfig, request: &CreateContainer) -> Result<()> {
-    let mode = host.network_mode.as_str();
-    let joined = mode.starts_with("container:");
-    if !matches!(mode, "bridge" | "none" | "host") && !joined {
-        return Err(EngineError::invalid(format!(
-            "network {mode} not found: user-defined networks are not supported yet"
-        )));
-    }
-    if joined && (!host.port_bindings.is_empty() || host.publish_all_ports) {
-        return Err(EngineError::invalid(
-            "conflicting options: port publishing and the container type network mode",
-        ));
-    }
-    if joined && !request.config.hostname.is_empty() {
-        return Err(EngineError::invalid(
-            "conflicting options: hostname and the network mode",
-        ));
-    }
-    if joined && !host.dns.is_empty() {
-        return Err(EngineError::invalid(
-            "conflicting options: dns and the network mode",
-        ));
-    }
-    if joined && !host.extra_hosts.is_empty() {
-        return Err(EngineError::invalid(
-            "conflicting options: custom host-to-IP mapping and the network mode",
-        ));
-    }
-    if !host.links.is_empty() {
-        return Err(EngineError::not_implemented(
-            "links are not supported yet: use one network and the container's name",
-        ));
-    }
-    for (name, endpoint) in &request.networks {
-        if !matches!(name.as_str(), "bridge" | "default" | "none" | "host") {
-            return Err(EngineError::invalid(format!(
-                "network {name} not found: user-defined networks are not supported yet"
-            )));
-        }
-        if !endpoint.ipv4_address.is_empty() || !endpoint.ipv6_address.is_empty() {
-            return Err(EngineError::invalid(
-                "user specified IP address is supported on user defined networks only",
-            ));
-        }
-        if !endpoint.aliases.is_empty() {
-            return Err(EngineError::invalid(
-                "network-scoped aliases are only supported for user-defined networks",
-            ));
-        }
-        if !endpoint.links.is_empty() {
-            return Err(EngineError::not_implemented(
-                "links are not supported yet: use one network and the container's name",
-            ));
-        }
-    }
-    Ok(())
-}
-
 /// Refuses what docker knows and this engine cannot honour: nothing is dropped in silence.
 fn check_options(host: &HostConfig) -> Result<()> {
     let policy = &host.restart_policy;
-    match policy.name.as_str() {
-        "no" | "always" | "unless-stopped" if policy.maximum_retry_count != 0 => {
-            return Err(EngineError::invalid(
-                "invalid restart policy: maximum retry count can only be used with 'on-failure'",
-            ));
-        }
-        "no" | "always" | "unless-stopped" => {}
-        "on-failure" if policy.maximum_retry_count < 0 => {
-            return Err(EngineError::invalid(
-                "invalid restart policy: maximum retry count cannot be negative",
-            ));
-        }
-        "on-failure" => {}
-        other => {
-            return Err(EngineError::invalid(format!(
-                "invalid restart policy: unknown policy '{other}'; use one of 'no', 'always', 'on-failure', or 'unless-stopped'"
-            )));
-        }
-    }
+    values::check_restart_policy(policy)?;
     if host.auto_remove && policy.name != "no" {
         return Err(EngineError::invalid(
             "can't create 'AutoRemove' container with restart policy",

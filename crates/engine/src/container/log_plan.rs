@@ -1,16 +1,14 @@
 //! From a container's log options to what its shim is told.
 
 use super::log_options::{Driver, LogOptions, file_of};
-use super::{log_details, log_tag};
 use crate::error::{EngineError, ErrorKind, Result};
+use crate::log_tag::{self, DEFAULT_TAG, LogFacts};
 use crate::model::container::Container;
 use std::collections::BTreeMap;
 use std::net::ToSocketAddrs;
 use std::path::{Path, PathBuf};
 use wharf_runtime::{LogAddress, LogConfig, LogDriver, RemoteLog, SyslogConfig};
 
-/// Tag of a container that names none.
-const DEFAULT_TAG: &str = "{{.ID}}";
 /// Port of syslog.
 const SYSLOG_PORT: u16 = 514;
 /// Where local syslog daemons listen.
@@ -34,10 +32,8 @@ pub(crate) fn plan(container: &Container) -> Result<Option<LogConfig>> {
     };
     let mut attributes = BTreeMap::new();
     if options.driver == Driver::JsonFile {
-        attributes = log_details::details(container, &options)?;
-        if let Some(tag) = &options.tag {
-            attributes.insert("tag".to_owned(), log_tag::render(tag, container)?);
-        }
+        let given = &container.host_config.log_config.options;
+        attributes = log_tag::attributes(given, &LogFacts::from(container))?;
     }
     Ok(Some(LogConfig {
         path,
@@ -55,10 +51,13 @@ fn remote(container: &Container, options: &LogOptions) -> Result<Option<RemoteLo
     if !matches!(options.driver, Driver::Journald | Driver::Syslog) {
         return Ok(None);
     }
-    let tag = log_tag::render(options.tag.as_deref().unwrap_or(DEFAULT_TAG), container)?;
+    let given = &container.host_config.log_config.options;
+    let facts = LogFacts::from(container);
+    let template = given.get("tag").filter(|template| !template.is_empty());
+    let tag = log_tag::tag(template.map_or(DEFAULT_TAG, String::as_str), &facts)?;
     if options.driver == Driver::Journald {
         return Ok(Some(RemoteLog::Journald(journal_fields(
-            container, options, tag,
+            container, &facts, tag,
         )?)));
     }
     Ok(Some(RemoteLog::Syslog {
@@ -77,14 +76,15 @@ fn remote(container: &Container, options: &LogOptions) -> Result<Option<RemoteLo
 
 fn journal_fields(
     container: &Container,
-    options: &LogOptions,
+    facts: &LogFacts,
     tag: String,
 ) -> Result<BTreeMap<String, String>> {
-    let mut fields: BTreeMap<String, String> = log_details::details(container, options)?
-        .into_iter()
-        .map(|(key, value)| (journal_name(&key), value))
-        .filter(|(key, _)| !key.is_empty())
-        .collect();
+    let mut fields: BTreeMap<String, String> =
+        log_tag::chosen_attributes(&container.host_config.log_config.options, facts)?
+            .into_iter()
+            .map(|(key, value)| (journal_name(&key), value))
+            .filter(|(key, _)| !key.is_empty())
+            .collect();
     let own = [
         ("CONTAINER_ID", container.short_id().to_owned()),
         ("CONTAINER_ID_FULL", container.id.clone()),

@@ -35,6 +35,7 @@ impl Engine {
         entry.set_shim(None);
         // What cannot be cleaned now is swept at the next start.
         let _swept_later = shim.release().await;
+        let before = entry.snapshot();
         let (engine, leaving) = (Arc::clone(self), Arc::clone(entry));
         let _worker = blocking(move || {
             engine.leave_network(&leaving);
@@ -42,7 +43,6 @@ impl Engine {
         })
         .await;
         let finished_at_ns = i64::try_from(status.finished_at_ns).unwrap_or(i64::MAX);
-        let before = entry.snapshot();
         let restart = if entry.restart_cancelled.load(Ordering::SeqCst) {
             None
         } else {
@@ -78,9 +78,7 @@ impl Engine {
                 ("execDuration", seconds.to_string()),
             ],
         );
-        if container.networks.contains_key("bridge") {
-            self.network_event("disconnect", &container);
-        }
+        self.tell_networks_left(&before);
         entry.life.send_modify(|life| {
             life.running = false;
             life.restarting = restart.is_some();

@@ -242,7 +242,7 @@ fn from_request(request: &MountRequest) -> Result<PlannedMount> {
             request.kind
         ))),
         other => Err(EngineError::invalid(format!(
-            "mount type unknown: \"{other}\""
+            "invalid mount config for type {other:?}: mount type unknown"
         ))),
     }
 }

@@ -29,7 +29,13 @@ pub(crate) fn build(engine: &Engine, container: &Container, root: &Root) -> Resu
         "terminal": container.config.tty,
         "user": user_json(&user),
         "args": std::iter::once(&container.path).chain(&container.args).collect::<Vec<_>>(),
-        "env": with_home(process_env(&container.config, &hostname(container), &[]), &user.home),
+        "env": with_home(
+            with_links(
+                process_env(&container.config, &hostname(container), &[]),
+                engine.link_environment(container)?,
+            ),
+            &user.home,
+        ),
         "cwd": working_dir(&container.config.working_dir),
         "capabilities": capability_sets(&capabilities),
         "rlimits": rlimits(&host.ulimits),
@@ -75,7 +81,7 @@ pub(crate) fn build(engine: &Engine, container: &Container, root: &Root) -> Resu
 /// # Errors
 /// An unknown user.
 pub(crate) fn exec_process(
-    _engine: &Engine,
+    engine: &Engine,
     container: &Container,
     request: &CreateExec,
     tty: bool,
@@ -105,7 +111,14 @@ pub(crate) fn exec_process(
         "terminal": tty,
         "user": user_json(&user),
         "args": request.command,
-        "env": with_home(process_env(&config, &hostname(container), &request.env), &user.home),
+        "env": with_home(
+            with_links(
+                process_env(&config, &hostname(container), &request.env),
+                // A linked container may have ended meanwhile.
+                engine.link_environment(container).unwrap_or_default(),
+            ),
+            &user.home,
+        ),
         "cwd": working_dir(cwd),
         "capabilities": capability_sets(&capabilities),
         "rlimits": rlimits(&container.host_config.ulimits),
@@ -279,6 +292,18 @@ fn resolve_user(
 
 fn user_json(user: &wharf_runtime::users::ResolvedUser) -> Value {
     json!({ "uid": user.uid, "gid": user.gid, "additionalGids": user.additional_gids, "umask": 0o022 })
+}
+
+/// Adds the variables of links, which what the user says takes precedence over.
+fn with_links(mut env: Vec<String>, links: Vec<String>) -> Vec<String> {
+    for variable in links {
+        let name = variable.split('=').next().unwrap_or_default();
+        let known = env.iter().any(|own| own.split('=').next() == Some(name));
+        if !known {
+            env.push(variable);
+        }
+    }
+    env
 }
 
 fn with_home(mut env: Vec<String>, home: &Path) -> Vec<String> {
@@ -464,7 +489,13 @@ fn user_mount(mount: &MountPoint) -> Value {
     } else {
         &mount.propagation
     };
-    let source = Path::new(&mount.source).join(mount.subpath.trim_start_matches('/'));
+    // Joining an empty path would put a slash behind a file.
+    let subpath = mount.subpath.trim_start_matches('/');
+    let source = if subpath.is_empty() {
+        Path::new(&mount.source).to_owned()
+    } else {
+        Path::new(&mount.source).join(subpath)
+    };
     json!({ "destination": mount.destination, "type": "bind", "source": source, "options": [bind, propagation, access] })
 }
 

@@ -105,16 +105,7 @@ impl Engine {
         blocking(move || {
             let container = entry.snapshot();
             let joined = engine.joined_network(&container)?;
-            let namespace = match container.host_config.network_mode.as_str() {
-                "bridge" => Some(engine.join_bridge(&entry)?),
-                "none" => Some(
-                    engine
-                        .network
-                        .new_namespace()
-                        .map_err(crate::network::network_error)?,
-                ),
-                _ => None,
-            };
+            let namespace = engine.join_networks(&entry)?;
             let written = files::write(&engine, &entry.snapshot(), joined.as_deref());
             if let Err(error) = written {
                 engine.leave_network(&entry);
@@ -228,6 +219,9 @@ pub(crate) fn exit_code_of_start_error(text: &str) -> i32 {
     }
 }
 
+/// How every start error begins for clients.
+const TASK_FRAME: &str = "failed to create task for container";
+
 /// Classifies a start error: what the user named wrongly is the user's, the rest ours.
 fn start_error(error: wharf_runtime::RuntimeError) -> EngineError {
     let text = error.to_string();
@@ -236,10 +230,8 @@ fn start_error(error: wharf_runtime::RuntimeError) -> EngineError {
     } else {
         ErrorKind::Invalid
     };
-    let frame = "failed to create task for container";
-    if text.starts_with(frame) {
-        // The runtime's own text has it already.
+    if text.starts_with(TASK_FRAME) {
         return EngineError::new(kind, text);
     }
-    EngineError::wrap(kind, frame, error)
+    EngineError::wrap(kind, TASK_FRAME, error)
 }

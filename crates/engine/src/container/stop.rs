@@ -204,7 +204,7 @@ impl Engine {
         let container = entry.snapshot();
         if container.state.status == Status::Paused {
             return Err(EngineError::conflict(format!(
-                "container {} is already paused",
+                "Container {} is already paused",
                 container.id
             )));
         }
@@ -284,7 +284,9 @@ impl Engine {
             return Err(error);
         }
         self.containers.release_name(&container.name, &container.id);
-        let changed = entry.change(|container| container.name.clone_from(&new_name));
+        entry.change(|container| container.name.clone_from(&new_name));
+        self.rename_on_networks(&entry);
+        let changed = entry.snapshot();
         self.persist_soon(&changed);
         self.events.container(
             &changed,
@@ -310,6 +312,9 @@ impl Engine {
         let mut merged = merge_resources(&container.host_config.resources, resources);
         let mut warnings = Vec::new();
         super::defaults::check_resources(&mut merged, &mut warnings)?;
+        if let Some(policy) = &restart_policy {
+            crate::values::check_restart_policy(policy)?;
+        }
         if restart_policy.is_some() && container.host_config.auto_remove {
             return Err(EngineError::conflict(
                 "Restart policy cannot be updated because AutoRemove is enabled for the container",
@@ -386,5 +391,5 @@ fn stop_signal(container: &Container) -> i32 {
 /// Parses a signal's number or name, with or without `SIG`.
 pub(crate) fn parse_signal(text: &str) -> Result<i32> {
     wharf_runtime::signals::parse(text)
-        .map_err(|_| EngineError::invalid(format!("Invalid signal: {text}")))
+        .map_err(|_| EngineError::invalid(format!("invalid signal: {text}")))
 }

@@ -354,7 +354,7 @@ mod tests {
     }
 
     fn vectors() -> Vec<serde_json::Value> {
-        let text = include_str!("../../tests/vectors/seccomp.json");
+        let text = include_str!("../../../../tests/vectors/own/seccomp.json");
         let file: serde_json::Value = serde_json::from_str(text).unwrap();
         file["vectors"].as_array().unwrap().clone()
     }

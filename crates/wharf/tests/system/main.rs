@@ -3,14 +3,22 @@
 //! Each test has its own data root, bridge and firewall table, so all run at the same time. A test
 //! that cannot run here prints `SKIP` and why; `scripts/test` counts those lines.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod build;
+mod commands;
+mod compose;
+mod connections;
 mod containers;
+mod daemon;
 mod errors;
 mod harness;
 mod images;
 mod lifecycle;
 mod load;
 mod logs;
+mod names;
+mod networks;
 mod raw;
 mod survival;
 mod traces;

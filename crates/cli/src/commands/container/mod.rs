@@ -8,7 +8,7 @@ pub(crate) mod create;
 pub(crate) mod exec;
 pub(crate) mod flags;
 pub(crate) mod lifecycle;
-pub(crate) mod list;
+pub mod list;
 pub(crate) mod logs;
 pub(crate) mod request;
 pub(crate) mod run;

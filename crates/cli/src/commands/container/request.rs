@@ -265,7 +265,15 @@ fn host_config(
     );
     put_list(&mut host, "Dns", &flags.dns);
     put_list(&mut host, "DnsOptions", &flags.dns_option);
-    put_list(&mut host, "DnsSearch", &flags.dns_search);
+    let domains = flags
+        .dns_search
+        .iter()
+        .map(|value| misc::dns_search(value).map(str::to_owned));
+    put_list(
+        &mut host,
+        "DnsSearch",
+        &domains.collect::<Result<Vec<_>>>()?,
+    );
     let hosts = flags
         .add_host
         .iter()

@@ -3,6 +3,6 @@
 pub(crate) mod archive;
 pub(crate) mod history;
 pub(crate) mod layers;
-pub(crate) mod list;
+pub mod list;
 pub(crate) mod names;
 pub(crate) mod transfer;
