@@ -119,7 +119,7 @@ pub(crate) static ROUTES: &[Route] = &[
     route!(POST "/containers/{name}/pause" "1.24" Works "" container::pause),
     route!(POST "/containers/{name}/unpause" "1.24" Works "" container::unpause),
     route!(POST "/containers/{name}/attach" "1.24" Works "" attach::attach),
-    route!(GET "/containers/{name}/attach/ws" "1.24" Missing "web sockets" attach::web_socket),
+    route!(GET "/containers/{name}/attach/ws" "1.24" Works "" attach::web_socket),
     route!(POST "/containers/{name}/wait" "1.24" Works "" container::wait),
     route!(DELETE "/containers/{name}" "1.24" Differs "no removal of links" container::remove),
     route!(HEAD "/containers/{name}/archive" "1.24" Works "" archive::stat),

@@ -6,6 +6,7 @@ use crate::events::Events;
 use crate::exec::Execs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use tokio::runtime::RuntimeFlavor;
 use wharf_network::Networks;
 use wharf_safefs::trusted;
 use wharf_store::Store;
@@ -131,6 +132,18 @@ impl Engine {
     {
         let engine = Arc::clone(self);
         blocking(move || work(&engine)).await
+    }
+}
+
+/// Runs short work that may wait for the disk, on this thread but without holding up the tasks that
+/// share it.
+pub(crate) fn in_place<T>(work: impl FnOnce() -> T) -> T {
+    let shares_thread = tokio::runtime::Handle::try_current()
+        .is_ok_and(|runtime| runtime.runtime_flavor() == RuntimeFlavor::MultiThread);
+    if shares_thread {
+        tokio::task::block_in_place(work)
+    } else {
+        work()
     }
 }
 

@@ -37,6 +37,7 @@ mod volumes;
 pub use build::FailedStepView;
 pub use byte_stream::ByteStream;
 pub use container::archive::ArchivePut;
+pub use container::log_options::DRIVERS as LOG_DRIVERS;
 pub use engine::{DEFAULT_ROOT, Engine, EngineOptions, instance_name};
 pub use error::{EngineError, ErrorKind, Result};
 pub use exec::ClaimedExec;

@@ -2,7 +2,7 @@
 
 use crate::clock::now_ns;
 use crate::container::create::store_error;
-use crate::engine::Engine;
+use crate::engine::{Engine, in_place};
 use crate::error::{EngineError, ErrorKind, Result};
 use crate::model::container::{Container, Status};
 use std::sync::Arc;
@@ -40,8 +40,7 @@ impl Engine {
     /// Stores a container's state.
     pub(crate) fn persist(&self, container: &Container) -> Result<()> {
         let document = to_document(container)?;
-        self.store
-            .update_container(&container.id, &document)
+        in_place(|| self.store.update_container(&container.id, &document))
             .map_err(store_error("cannot store the container"))
     }
 

@@ -84,11 +84,13 @@ impl Engine {
                 .store
                 .disk_usage()
                 .map_err(store_error("cannot measure the disk"))?;
-            let containers = engine.list_containers(&ListContainers {
+            let mut containers = engine.list_containers(&ListContainers {
                 all: true,
-                size: true,
                 ..ListContainers::default()
             })?;
+            for summary in &mut containers {
+                summary.size_bytes = Some(engine.sizes(&summary.container)?);
+            }
             let mut volumes = engine.list_volumes(&Filters::new())?;
             for volume in &mut volumes {
                 volume.usage = Some((

@@ -28,11 +28,10 @@ pub(crate) async fn list(call: Call) -> Answer {
             .integer("limit")?
             .and_then(|limit| usize::try_from(limit).ok())
             .unwrap_or(0),
-        size: query.switch("size", false),
         filters: filters::from_query(query)?,
     };
     let mut containers = call.engine.list_containers(&request)?;
-    if request.size {
+    if query.switch("size", false) {
         for summary in &mut containers {
             // One that is removed meanwhile is listed without its size.
             summary.size_bytes = call

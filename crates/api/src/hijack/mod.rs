@@ -2,8 +2,10 @@
 
 mod framing;
 mod plain;
+mod web_socket;
 
 pub(crate) use plain::PlainHijack;
+pub(crate) use web_socket::{accept_key, serve as serve_web_socket};
 
 use crate::call::Peer;
 use crate::limits::{COPY_BUFFER_BYTES, STREAM_CHUNKS};

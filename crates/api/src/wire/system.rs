@@ -102,7 +102,7 @@ fn counts(info: &SystemInfo) -> Value {
             "Volume": ["local"],
             "Network": ["bridge", "host", "null"],
             "Authorization": null,
-            "Log": ["json-file", "local", "none"],
+            "Log": wharf_engine::LOG_DRIVERS,
         },
     })
 }

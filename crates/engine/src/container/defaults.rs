@@ -110,12 +110,6 @@ pub(crate) fn check_resources(resources: &mut Resources, warnings: &mut Vec<Stri
 
 /// Refuses log settings that cannot be carried out.
 pub(super) fn check_log(host: &HostConfig) -> Result<()> {
-    let driver = host.log_config.driver.as_str();
-    if !matches!(driver, "json-file" | "none") {
-        return Err(EngineError::invalid(format!(
-            "error looking up logging plugin {driver}: plugin \"{driver}\" not found"
-        )));
-    }
     super::log_options::LogOptions::parse(&host.log_config).map(drop)
 }
 

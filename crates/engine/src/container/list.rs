@@ -1,11 +1,12 @@
 //! Listing containers (spec engine-api §6.3).
 
-use crate::engine::Engine;
+use crate::engine::{Engine, in_place};
 use crate::error::{EngineError, Result};
 use crate::filters::{self, values};
 use crate::model::container::{Container, Status};
 use crate::model::request::{Filters, ListContainers};
 use crate::model::view::ContainerSummary;
+use std::collections::HashMap;
 use std::sync::Arc;
 use wharf_image::ImageId;
 use wharf_units::{Port, PortRange};
@@ -24,7 +25,7 @@ impl Engine {
         Ok(self.containers.find(name_or_id)?.snapshot())
     }
 
-    /// Lists containers, newest first.
+    /// Lists containers, newest first; without their sizes, which take long.
     ///
     /// # Errors
     /// Unknown filters and values.
@@ -48,31 +49,24 @@ impl Engine {
         if request.limit > 0 {
             containers.truncate(request.limit);
         }
-        containers
-            .into_iter()
-            .map(|container| self.summarize(container, request.size))
-            .collect()
-    }
-
-    fn summarize(&self, container: Arc<Container>, size: bool) -> Result<ContainerSummary> {
-        let given = &container.config.image;
-        let same = container
-            .image_id
-            .is_none_or(|id| self.find_image(given).is_ok_and(|image| image.id == id));
-        let image = match container.image_id {
-            Some(id) if !same => id.to_string(),
-            _ => given.clone(),
-        };
-        let size_bytes = if size {
-            Some(self.sizes(&container)?)
-        } else {
-            None
-        };
-        Ok(ContainerSummary {
-            container,
-            image,
-            size_bytes,
-        })
+        // Many containers share an image: each name is looked up once.
+        let mut named: HashMap<String, Option<ImageId>> = HashMap::new();
+        let summaries = containers.into_iter().map(|container| {
+            let given = &container.config.image;
+            let current = *named
+                .entry(given.clone())
+                .or_insert_with(|| self.find_image(given).ok().map(|image| image.id));
+            let image = match container.image_id {
+                Some(id) if current != Some(id) => id.to_string(),
+                _ => given.clone(),
+            };
+            ContainerSummary {
+                container,
+                image,
+                size_bytes: None,
+            }
+        });
+        Ok(in_place(|| summaries.collect()))
     }
 
     /// Measures a container: bytes of its own files, and these plus its image's.

@@ -1,14 +1,12 @@
 //! Starting a container: files, network, shim, process (DESIGN §4, spec runtime §1).
 
-use super::log_options::LogOptions;
 use super::registry::Entry;
 use super::{files, spec};
 use crate::engine::{Engine, blocking};
 use crate::error::{EngineError, ErrorKind, Result};
-use crate::log_tag::{self, LogFacts};
 use crate::model::container::{Container, Status};
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use wharf_runtime::{LaunchRequest, RootMount};
@@ -153,19 +151,7 @@ impl Engine {
     pub(crate) fn launch_request(&self, container: &Container) -> Result<LaunchRequest> {
         let directory = Path::new(&container.directory);
         let spec = spec::build(self, container, &self.detached_root(container, false)?)?;
-        let options = LogOptions::parse(&container.host_config.log_config)?;
-        let facts = LogFacts::from(container);
-        let attributes = log_tag::attributes(&container.host_config.log_config.options, &facts)?;
-        let log = (container.host_config.log_config.driver == "json-file").then(|| {
-            wharf_runtime::LogConfig {
-                path: log_path(container),
-                driver: wharf_runtime::LogDriver::JsonFile,
-                max_size_bytes: options.max_size_bytes,
-                max_files: options.max_files,
-                compress: options.compress,
-                attributes: attributes.clone(),
-            }
-        });
+        let log = super::log_plan::plan(container)?;
         Ok(LaunchRequest {
             id: container.id.clone(),
             state_dir: self.state_dir(&container.id),
@@ -226,11 +212,6 @@ impl Engine {
             self.remove_entry_soon(entry);
         }
     }
-}
-
-/// Returns where a container's log lies.
-pub(crate) fn log_path(container: &Container) -> PathBuf {
-    Path::new(&container.directory).join(format!("{}-json.log", container.id))
 }
 
 /// Maps a start error's text to the exit code docker gives (spec engine-api §7.4).

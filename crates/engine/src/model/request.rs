@@ -66,8 +66,6 @@ pub struct ListContainers {
     pub all: bool,
     /// At most so many of the newest; 0 means no limit.
     pub limit: usize,
-    /// Fills in sizes.
-    pub size: bool,
     /// See spec engine-api §6.3.
     pub filters: Filters,
 }

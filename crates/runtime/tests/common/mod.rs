@@ -77,6 +77,8 @@ impl Fixture {
                 max_files: 1,
                 compress: false,
                 attributes: Default::default(),
+                max_buffer_bytes: None,
+                remote: None,
             }),
             cgroup_path: format!("/wharf-test-{id}"),
             init: false,

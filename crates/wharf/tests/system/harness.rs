@@ -27,6 +27,12 @@ pub struct Called {
     pub stderr: String,
 }
 
+/// Returns the program under test: the one built with the tests, or another that `WHARF_TEST_EXE` names.
+pub fn program() -> PathBuf {
+    std::env::var_os("WHARF_TEST_EXE")
+        .map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_wharf")), PathBuf::from)
+}
+
 /// A daemon with a root, a state directory and a socket of its own.
 pub struct Daemon {
     directory: tempfile::TempDir,
@@ -153,7 +159,7 @@ impl Daemon {
 
     /// Starts the daemon on its root with flags that say where it listens, `wharf.sock` included.
     pub fn launch_bare(&mut self, flags: &[&str]) {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_wharf"));
+        let mut command = Command::new(program());
         command.arg("daemon").args(flags);
         self.launch_command(command);
     }
@@ -221,6 +227,11 @@ impl Daemon {
         );
     }
 
+    /// Returns the daemon's process number.
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().unwrap().id()
+    }
+
     /// Returns a path in the test's own directory.
     pub fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
@@ -234,8 +245,8 @@ impl Daemon {
     /// Prepares a client's call.
     pub fn command(&self, client: Client) -> Command {
         let program = match client {
-            Client::Wharf => Path::new(env!("CARGO_BIN_EXE_wharf")),
-            Client::Docker => docker().unwrap(),
+            Client::Wharf => program(),
+            Client::Docker => docker().unwrap().to_owned(),
         };
         let mut command = Command::new(program);
         command
