@@ -288,6 +288,8 @@ pub enum VolumeCommand {
     Prune(prune::PruneAllArgs),
     #[command(visible_alias = "remove")]
     Rm(volume::RemoveArgs),
+    /// Update a volume (of a cluster only)
+    Update(volume::UpdateArgs),
 }
 
 /// Returns the definition of the whole command line.

@@ -2,7 +2,7 @@
 
 use crate::container::create::store_error;
 use crate::engine::Engine;
-use crate::error::Result;
+use crate::error::{EngineError, Result};
 use crate::filters;
 use crate::model::container::Status;
 use crate::model::request::{Filters, ListContainers, ListImages};
@@ -147,14 +147,20 @@ impl Engine {
         all: bool,
         request: &Filters,
     ) -> Result<Pruned<String>> {
-        filters::allow(request, &["until", "id"])?;
+        filters::allow(request, &["until", "id", "label", "label!"])?;
+        if filters::values(request, "until").len() > 1 {
+            return Err(EngineError::invalid("filters expect only one value"));
+        }
+        // Records have no labels: none has one that is asked for, and none one that is not.
+        let matches_labels = filters::values(request, "label").is_empty();
         let _guard = self.pruning.cache()?;
         let until = filters::until_ns(request)?;
         let ids = filters::values(request, "id").to_vec();
         let pruned = self
             .with_store(move |engine| {
                 let chosen = engine.cache_records()?.into_iter().filter(|record| {
-                    (all || !record.shared)
+                    matches_labels
+                        && (all || !record.shared)
                         && until.is_none_or(|until| {
                             record.last_used_at_s.saturating_mul(1_000_000_000) < until
                         })

@@ -139,10 +139,11 @@ impl Engine {
     /// # Errors
     /// Docker's conflict text when the container does not run; an unknown signal.
     pub async fn kill_container(self: &Arc<Self>, name: &str, signal: Option<&str>) -> Result<()> {
-        let entry = self.containers.find(name)?;
+        // A signal that is none is told first, as docker does.
         let number = signal
             .filter(|signal| !signal.is_empty())
             .map_or(Ok(9), parse_signal)?;
+        let entry = self.containers.find(name)?;
         let container = entry.snapshot();
         if self.cancel_restart(&entry) {
             return Ok(());
@@ -388,5 +389,5 @@ fn stop_signal(container: &Container) -> i32 {
 /// Parses a signal's number or name, with or without `SIG`.
 pub(crate) fn parse_signal(text: &str) -> Result<i32> {
     wharf_runtime::signals::parse(text)
-        .map_err(|_| EngineError::invalid(format!("Invalid signal: {text}")))
+        .map_err(|_| EngineError::invalid(format!("invalid signal: {text}")))
 }

@@ -17,5 +17,7 @@ mod daemon;
 mod errors;
 mod harness;
 mod images;
+mod options;
 mod survival;
 mod vectors;
+mod volumes;
