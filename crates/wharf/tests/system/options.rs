@@ -312,16 +312,13 @@ fn devices_and_their_rules() {
             "0\n1:3"
         );
         // A node that is made inside can be used only if a rule says so.
-        let script = "mknod /node c 1 11 && (head -c 0 /node 2>&1 && echo opened || true)";
+        let script = "mknod /node c 10 237 && (: < /node) 2>&1 && echo opened || true";
         assert!(run(&d, client, &[], script).contains("Operation not permitted"));
-        let rule = ["--device-cgroup-rule", "c 1:11 rmw"];
+        let rule = ["--device-cgroup-rule", "c 10:237 rmw"];
         assert!(run(&d, client, &rule, script).contains("opened"));
-        refused(
-            &d,
-            client,
-            &["--device", "/dev/nosuch"],
-            "error gathering device information",
-        );
+        // The words "no such file" make it 127 for docker's client, and so for ours.
+        let missing = ["run", "--rm", "--device", "/dev/nosuch", "busybox", "true"];
+        d.fails(client, &missing, 127, "error gathering device information");
         refused(&d, client, &["--gpus", "all"], "no known GPU vendor found");
     }
 }
@@ -357,12 +354,7 @@ fn files_and_kernel_parameters() {
         ];
         let values = "cat /proc/sys/net/ipv4/ip_forward /proc/sys/kernel/msgmax";
         assert_eq!(run(&d, client, &sysctl, values), "1\n4096");
-        refused(
-            &d,
-            client,
-            &["--sysctl", "kernel.foo=1"],
-            "is not in a separate kernel namespace",
-        );
+        refused(&d, client, &["--sysctl", "kernel.foo=1"], "is not allowed");
         refused(
             &d,
             client,

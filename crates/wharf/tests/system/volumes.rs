@@ -88,11 +88,12 @@ fn parts_of_volumes_never_lead_out_of_them() {
         run(
             &d,
             client,
-            &["-v", "v:/data"],
+            &["-v", "vol:/data"],
             "filled",
             "ln -s / /data/away; ln -s sub /data/near",
         );
-        let part = |path: &str| format!("type=volume,source=v,target=/part,volume-subpath={path}");
+        let part =
+            |path: &str| format!("type=volume,source=vol,target=/part,volume-subpath={path}");
         for path in ["sub", "near"] {
             let options = ["--mount", &part(path)];
             assert_eq!(
@@ -144,8 +145,6 @@ fn mounts_of_images_are_read_only() {
             "type=image,source=filled,target=/part,image-subpath=data/sub",
         ];
         assert_eq!(run(&d, client, &part, "busybox", "cat /part/file"), "inner");
-        let missing = ["--mount", "type=image,source=nosuch,target=/x"];
-        run_fails(&d, client, &missing, "true", "No such image");
         // What is mounted stays, whatever becomes of the image's name.
         let create = [
             &["create", "--name", "keeper"],
@@ -234,7 +233,7 @@ fn binds_and_tmpfs() {
         run_fails(
             &d,
             client,
-            &["-v", &bind, "-v", &bind],
+            &["-v", &bind, "-v", "/tmp:/h"],
             "true",
             "Duplicate mount point",
         );
@@ -259,7 +258,7 @@ fn volumes_of_other_containers() {
                 "--name",
                 "source",
                 "-v",
-                "v:/data",
+                "vol:/data",
                 "-v",
                 "/anonymous",
                 "filled",
@@ -302,7 +301,7 @@ fn volumes_of_other_containers() {
         let count = || d.ok(client, &["volume", "ls", "-q"]).lines().count();
         assert_eq!(count(), 3, "named, anonymous, declared");
         d.ok(client, &["rm", "-v", "source"]);
-        assert_eq!(d.ok(client, &["volume", "ls", "-q"]), "v");
+        assert_eq!(d.ok(client, &["volume", "ls", "-q"]), "vol");
     }
 }
 
@@ -490,7 +489,7 @@ fn events_tell_of_mounts() {
     run(
         &d,
         Client::Wharf,
-        &["--name", "eventful", "-v", "v:/data:ro"],
+        &["--name", "eventful", "-v", "vol:/data:ro"],
         "filled",
         "true",
     );
@@ -506,7 +505,7 @@ fn events_tell_of_mounts() {
                 "--filter",
                 "type=volume",
                 "--filter",
-                "volume=v",
+                "volume=vol",
                 "--format",
                 "{{.Action}} {{index .Actor.Attributes \"read/write\"}}",
             ],
