@@ -371,11 +371,7 @@ impl ClaimedExec {
             attach,
             framed: Some(!self.tty),
         };
-        let (started, stream) = self
-            .shim
-            .exec(request)
-            .await
-            .map_err(runtime_error("exec failed"))?;
+        let (started, stream) = self.shim.exec(request).await.map_err(exec_error)?;
         Ok((started.pid, stream))
     }
 
@@ -385,13 +381,23 @@ impl ClaimedExec {
     }
 }
 
+/// Keeps the text of a process that could not be started: clients read its exit status from it.
+fn exec_error(error: wharf_runtime::RuntimeError) -> EngineError {
+    let text = error.to_string();
+    if text.starts_with("OCI runtime exec failed") {
+        return EngineError::internal(text);
+    }
+    runtime_error("exec failed")(error)
+}
+
 /// Refuses an exec in a container that is not up.
 fn refuse_unless_running(container: &Container) -> Result<()> {
     let id = &container.id;
     match container.state.status {
         Status::Running => Ok(()),
         Status::Paused => Err(EngineError::conflict(format!(
-            "container {id} is paused, unpause the container before exec"
+            "Container {} is paused, unpause the container before exec",
+            container.name.trim_start_matches('/')
         ))),
         Status::Restarting => Err(EngineError::conflict(format!(
             "container {id} is restarting, wait until the container is running"

@@ -34,9 +34,11 @@ pub mod values;
 mod volume_mounts;
 mod volumes;
 
+pub use build::FailedStepView;
 pub use byte_stream::ByteStream;
 pub use container::archive::ArchivePut;
 pub use engine::{DEFAULT_ROOT, Engine, EngineOptions, instance_name};
 pub use error::{EngineError, ErrorKind, Result};
 pub use exec::ClaimedExec;
 pub use settings::{DEFAULT_LOG_DRIVER, Settings};
+pub use wharf_build::{BuildRecord, CacheMount, FailedStep, Secret, SolveEvent, StepRecord};

@@ -30,7 +30,10 @@ impl Engine {
         options: BTreeMap<String, String>,
         labels: BTreeMap<String, String>,
     ) -> Result<VolumeView> {
-        check_driver(driver)?;
+        check_driver(driver).map_err(|error| {
+            let name = name.unwrap_or_default();
+            EngineError::not_found(format!("create {name}: {}", error.message()))
+        })?;
         let name = name.filter(|name| !name.is_empty()).map(str::to_owned);
         self.with_store(move |engine| {
             let anonymous = name.is_none();

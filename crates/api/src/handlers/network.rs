@@ -39,9 +39,11 @@ pub(crate) async fn inspect(call: Call) -> Answer {
 /// `POST /networks/create`
 pub(crate) async fn create(call: Call) -> Answer {
     let engine = call.engine.clone();
+    let policy = call.peer.policy.get();
     let has_ipv4_switch = !call.version.is_before("1.48");
     let body: CreateBody = call.json_or_default().await?;
     let mut request = body.into_request()?;
+    policy.admit_network(&request.driver, &mut request.labels)?;
     if !has_ipv4_switch {
         request.ipv4 = None;
     }
@@ -58,8 +60,10 @@ pub(crate) async fn remove(call: Call) -> Answer {
 /// `POST /networks/{name}/connect`
 pub(crate) async fn connect(call: Call) -> Answer {
     let (engine, network) = (call.engine.clone(), call.name.clone());
+    let policy = call.peer.policy.get();
     let body: ConnectBody = call.json_or_default().await?;
     check_container(&body.container)?;
+    policy.admit_named_container(&engine, &body.container)?;
     engine
         .connect_network(&network, &body.container, body.endpoint_config.into())
         .await?;
@@ -69,8 +73,10 @@ pub(crate) async fn connect(call: Call) -> Answer {
 /// `POST /networks/{name}/disconnect`
 pub(crate) async fn disconnect(call: Call) -> Answer {
     let (engine, network) = (call.engine.clone(), call.name.clone());
+    let policy = call.peer.policy.get();
     let body: DisconnectBody = call.json_or_default().await?;
     check_container(&body.container)?;
+    policy.admit_named_container(&engine, &body.container)?;
     engine
         .disconnect_network(&network, &body.container, body.force)
         .await?;

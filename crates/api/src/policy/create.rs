@@ -25,13 +25,16 @@ impl Policy {
             )));
         }
         for name in other_containers(&request.host_config) {
-            // One that is not there and one that is hidden are told alike.
-            let is_shown = engine
-                .container(name)
-                .is_ok_and(|other| self.shows(&other.config.labels));
-            if self.label.is_some() && !is_shown {
+            self.admit_named_container(engine, name)?;
+        }
+        for name in networks(&request.host_config, &request.networks) {
+            let is_shown = || {
+                let found = engine.network(name);
+                found.is_ok_and(|found| self.shows(&found.network.labels))
+            };
+            if self.label.is_some() && !is_shown() {
                 return Err(refused(&format!(
-                    "container {name} is not one of this socket's"
+                    "network {name} is not one of this socket's: create it on this socket first"
                 )));
             }
         }
@@ -70,6 +73,42 @@ impl Policy {
             ));
         }
         self.mark(labels);
+        Ok(())
+    }
+
+    /// Decides about a new network, and gives it the policy's label.
+    ///
+    /// # Errors
+    /// 403 for a driver that puts containers on the host's own networks, where that is out of bounds.
+    pub(crate) fn admit_network(
+        &self,
+        driver: &str,
+        labels: &mut BTreeMap<String, String>,
+    ) -> Result<(), Failure> {
+        if !self.host_access && !matches!(driver, "" | "default" | "bridge") {
+            return Err(refused(&format!(
+                "network driver {driver} is not allowed on this socket: it reaches the host's networks"
+            )));
+        }
+        self.mark(labels);
+        Ok(())
+    }
+
+    /// Decides about a container that a call names beside its path.
+    ///
+    /// # Errors
+    /// 403 for one that is hidden or missing.
+    pub(crate) fn admit_named_container(&self, engine: &Engine, name: &str) -> Result<(), Failure> {
+        let is_shown = || {
+            engine
+                .container(name)
+                .is_ok_and(|container| self.shows(&container.config.labels))
+        };
+        if self.label.is_some() && !is_shown() {
+            return Err(refused(&format!(
+                "container {name} is not one of this socket's"
+            )));
+        }
         Ok(())
     }
 
@@ -158,6 +197,18 @@ fn other_containers(host: &HostConfig) -> impl Iterator<Item = &str> {
         .chain(&host.links)
         .filter_map(move |entry| entry.get(..before_colon(entry)?));
     by_mode.chain(by_list)
+}
+
+/// Returns the names of the networks of users that are asked for.
+fn networks<'a, T>(
+    host: &'a HostConfig,
+    endpoints: &'a BTreeMap<String, T>,
+) -> impl Iterator<Item = &'a str> {
+    let built_in = ["", "default", "bridge", "host", "none"];
+    let modes = std::iter::once(host.network_mode.as_str());
+    modes
+        .chain(endpoints.keys().map(String::as_str))
+        .filter(move |name| !built_in.contains(name) && !name.starts_with("container:"))
 }
 
 /// Returns the names of the volumes that would be mounted.

@@ -298,7 +298,7 @@ fn not_found_or(error: wharf_safefs::FsError, container: &Container, path: &str)
     if error.is_not_found() {
         return EngineError::not_found(format!(
             "Could not find the file {path} in container {}",
-            container.id
+            container.name.trim_start_matches('/')
         ));
     }
     EngineError::wrap(ErrorKind::Internal, format!("cannot look at {path}"), error)

@@ -252,7 +252,7 @@ pub(crate) fn exit_code_of_start_error(text: &str) -> i32 {
     }
 }
 
-/// What docker says in front of everything that goes wrong from here on.
+/// How every start error begins for clients.
 const TASK_FRAME: &str = "failed to create task for container";
 
 /// Classifies a start error: what the user named wrongly is the user's, the rest ours.

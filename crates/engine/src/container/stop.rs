@@ -205,7 +205,7 @@ impl Engine {
         let container = entry.snapshot();
         if container.state.status == Status::Paused {
             return Err(EngineError::conflict(format!(
-                "container {} is already paused",
+                "Container {} is already paused",
                 container.id
             )));
         }
@@ -313,6 +313,9 @@ impl Engine {
         let mut merged = merge_resources(&container.host_config.resources, resources);
         let mut warnings = Vec::new();
         super::defaults::check_resources(&mut merged, &mut warnings)?;
+        if let Some(policy) = &restart_policy {
+            crate::values::check_restart_policy(policy)?;
+        }
         if restart_policy.is_some() && container.host_config.auto_remove {
             return Err(EngineError::conflict(
                 "Restart policy cannot be updated because AutoRemove is enabled for the container",

@@ -23,8 +23,29 @@ impl Engine {
         request: EndpointRequest,
     ) -> Result<()> {
         let entry = self.containers.find(container)?;
-        let network = self.networks.find(network)?;
+        let found = self.networks.find(network);
         let _operation = entry.operation.lock().await;
+        let network = match found {
+            Ok(network) => network,
+            // A network may be made later, before the container starts.
+            Err(_) if !entry.snapshot().is_running() => {
+                refuse_dying(&entry.snapshot())?;
+                let container = entry.change(|container| {
+                    container.networks.insert(
+                        network.to_owned(),
+                        NetworkEndpoint {
+                            mac_address: request.mac_address.clone(),
+                            request,
+                            ..NetworkEndpoint::default()
+                        },
+                    );
+                });
+                return self
+                    .with_store(move |engine| engine.persist(&container))
+                    .await;
+            }
+            Err(error) => return Err(error),
+        };
         let connecting = Arc::clone(&entry);
         self.with_store(move |engine| engine.connect_blocking(&connecting, &network, request))
             .await
@@ -40,16 +61,17 @@ impl Engine {
         check_connection(&before, network)?;
         check_endpoint(Some(network), &network.name, &request)?;
         let running = before.is_running();
-        if let Some(present) = before.networks.get(&network.name) {
-            if running && !present.endpoint_id.is_empty() {
-                return Err(EngineError::new(
-                    ErrorKind::Forbidden,
-                    format!(
-                        "endpoint with name {} already exists in network {}",
-                        before.name, network.name
-                    ),
-                ));
-            }
+        if running
+            && let Some(present) = before.networks.get(&network.name)
+            && !present.endpoint_id.is_empty()
+        {
+            return Err(EngineError::new(
+                ErrorKind::Forbidden,
+                format!(
+                    "endpoint with name {} already exists in network {}",
+                    before.name, network.name
+                ),
+            ));
         }
         let names = {
             let asked = NetworkEndpoint {
@@ -70,7 +92,7 @@ impl Engine {
                 },
             );
         });
-        if running && let Err(error) = self.connect_running(entry, network) {
+        if running && let Err(error) = self.connect_running(entry, &before, network) {
             entry.change(|container| {
                 container.networks.remove(&network.name);
             });
@@ -79,9 +101,14 @@ impl Engine {
         self.persist(&entry.snapshot())
     }
 
-    fn connect_running(&self, entry: &Arc<Entry>, network: &Arc<Network>) -> Result<()> {
-        let before = entry.snapshot();
-        let namespace = join::namespace_of(&before)?;
+    /// Joins a running container to a network that it is noted on; `before` is as it was without.
+    fn connect_running(
+        &self,
+        entry: &Arc<Entry>,
+        before: &Container,
+        network: &Arc<Network>,
+    ) -> Result<()> {
+        let namespace = join::namespace_of(before)?;
         self.attach(entry, namespace.as_fd(), &network.name, network)?;
         let finished = self
             .publish_ports(entry)
@@ -91,7 +118,7 @@ impl Engine {
                 }
                 self.serve_names(entry, namespace.as_fd())
             })
-            .and_then(|()| names::networks_changed(&before, &entry.snapshot()));
+            .and_then(|()| names::networks_changed(before, &entry.snapshot()));
         if finished.is_err() {
             let _first_error_counts = self.leave_one(entry, network);
         }
@@ -144,10 +171,11 @@ impl Engine {
             }
             Err(error) if before.is_running() && !(force && connected) => return Err(error),
             Ok(network) if !connected => {
+                let article = if before.is_running() { "" } else { "the " };
                 return Err(EngineError::new(
                     ErrorKind::Forbidden,
                     format!(
-                        "container {} is not connected to network {}",
+                        "container {} is not connected to {article}network {}",
                         before.id, network.name
                     ),
                 ));

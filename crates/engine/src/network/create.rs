@@ -124,7 +124,7 @@ impl Engine {
             validate_ipam(&ipam.config, request.ipv6.unwrap_or(false))?;
             if !matches!(ipam.driver.as_str(), "" | "default" | "null") {
                 return Err(EngineError::not_found(format!(
-                    "could not find plugin {} in v1 plugin registry: plugin not found",
+                    "plugin {:?} not found",
                     ipam.driver
                 )));
             }
@@ -315,11 +315,8 @@ fn driver(name: &str) -> Result<Driver> {
             format!("only one instance of \"{name}\" network is allowed"),
         ));
     }
-    Driver::from_name(name).ok_or_else(|| {
-        EngineError::not_found(format!(
-            "could not find plugin {name} in v1 plugin registry: plugin not found"
-        ))
-    })
+    Driver::from_name(name)
+        .ok_or_else(|| EngineError::not_found(format!("plugin {name:?} not found")))
 }
 
 fn pool_request(config: &IpamConfig) -> PoolRequest {

@@ -11,13 +11,17 @@
 
 mod build;
 mod commands;
+mod compose;
 mod connections;
 mod containers;
 mod daemon;
 mod errors;
 mod harness;
 mod images;
+mod names;
+mod networks;
 mod options;
+mod solver;
 mod survival;
 mod vectors;
 mod volumes;

@@ -102,7 +102,7 @@ pub(crate) fn build(engine: &Engine, container: &Container, root: &Root) -> Resu
 /// # Errors
 /// An unknown user.
 pub(crate) fn exec_process(
-    _engine: &Engine,
+    engine: &Engine,
     container: &Container,
     request: &CreateExec,
     tty: bool,
@@ -132,7 +132,14 @@ pub(crate) fn exec_process(
         "terminal": tty,
         "user": user_json(&user),
         "args": request.command,
-        "env": with_home(process_env(&config, &hostname(container), &request.env), &user.home),
+        "env": with_home(
+            with_links(
+                process_env(&config, &hostname(container), &request.env),
+                // A linked container may have ended meanwhile.
+                engine.link_environment(container).unwrap_or_default(),
+            ),
+            &user.home,
+        ),
         "cwd": working_dir(cwd),
         "capabilities": capability_sets(&capabilities),
         "rlimits": rlimits(&container.host_config.ulimits)?,
