@@ -257,7 +257,7 @@ fn space_limit(query: &Query) -> Result<Option<u64>, Failure> {
     }
     // Three names of one thing: the older, and the newer ones of what is kept at least and at most.
     for key in ["max-used-space", "reserved-space", "keep-storage"] {
-        let limit = number(query, key)?;
+        let limit = query.integer(key)?.unwrap_or(0);
         if limit > 0 {
             return Ok(u64::try_from(limit).ok());
         }
