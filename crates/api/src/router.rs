@@ -217,6 +217,12 @@ fn redirect(version: Option<&str>, path: &str, query: Option<&str>) -> Answer {
         .map(|version| format!("/v{version}"))
         .unwrap_or_default();
     let query = query.map(|query| format!("?{query}")).unwrap_or_default();
+    // Behind a version nothing is left of a path that led out of everything.
+    let path = if version.is_empty() || path != "/" {
+        path
+    } else {
+        ""
+    };
     let location: String = format!("{version}{path}{query}");
     let location = HeaderValue::from_str(&location.replace(' ', "%20"))
         .map_err(|_| Failure::page_not_found())?;

@@ -306,6 +306,8 @@ pub enum VolumeCommand {
     Prune(prune::PruneAllArgs),
     #[command(visible_alias = "remove")]
     Rm(volume::RemoveArgs),
+    /// Update a volume (of a cluster only)
+    Update(volume::UpdateArgs),
 }
 
 /// Returns the definition of the whole command line.

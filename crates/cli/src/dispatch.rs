@@ -192,5 +192,6 @@ async fn volume_command(session: &mut Session, command: VolumeCommand) -> Result
             prune::prune_all_command(session, Pruned::Volumes, args).await
         }
         VolumeCommand::Rm(args) => volume::remove_command(session, args).await,
+        VolumeCommand::Update(args) => volume::update_command(session, args).await,
     }
 }

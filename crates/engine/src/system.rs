@@ -180,13 +180,18 @@ impl Engine {
         request: &Filters,
         limit_bytes: Option<u64>,
     ) -> Result<Pruned<String>> {
-        filters::allow(request, &["until", "id"])?;
+        filters::allow(request, &["until", "id", "label", "label!"])?;
+        if filters::values(request, "until").len() > 1 {
+            return Err(EngineError::invalid("filters expect only one value"));
+        }
+        // Records have no labels: none has one that is asked for, and none one that is not.
+        let matches_labels = filters::values(request, "label").is_empty();
         let _guard = self.pruning.cache()?;
         let until = filters::until_ns(request)?;
         let ids = filters::values(request, "id").to_vec();
         let pruned = self
             .with_store(move |engine| {
-                if let Some(limit_bytes) = limit_bytes {
+                if let Some(limit_bytes) = limit_bytes.filter(|_| matches_labels) {
                     let pruned =
                         wharf_build::collect(&engine.store, limit_bytes).map_err(cache_error)?;
                     return Ok(Pruned {
@@ -200,7 +205,8 @@ impl Engine {
                     .map(|record| record.id)
                     .collect();
                 let chosen = engine.cache_records(true)?.into_iter().filter(|record| {
-                    (all || !record.shared)
+                    matches_labels
+                        && (all || !record.shared)
                         && until.is_none_or(|until| {
                             record.last_used_at_s.saturating_mul(1_000_000_000) < until
                         })

@@ -140,13 +140,13 @@ pub(super) fn build_request(call: &Call) -> Result<Build, Failure> {
         remove: query.switch("rm", true) || query.switch("forcerm", false),
         network_mode: query.text("networkmode").to_owned(),
         extra_hosts: extra_hosts(query),
-        shm_size_bytes: number(query, "shmsize")?,
+        shm_size_bytes: shm_size(query)?,
         resources: Resources {
-            memory_bytes: number(query, "memory")?,
-            memory_swap_bytes: number(query, "memswap")?,
-            cpu_shares: number(query, "cpushares")?,
-            cpu_period_us: number(query, "cpuperiod")?,
-            cpu_quota_us: number(query, "cpuquota")?,
+            memory_bytes: number(query, "memory"),
+            memory_swap_bytes: number(query, "memswap"),
+            cpu_shares: number(query, "cpushares"),
+            cpu_period_us: number(query, "cpuperiod"),
+            cpu_quota_us: number(query, "cpuquota"),
             cpuset_cpus: query.text("cpusetcpus").to_owned(),
             cpuset_mems: query.text("cpusetmems").to_owned(),
             cgroup_parent: query.text("cgroupparent").to_owned(),
@@ -191,15 +191,22 @@ fn extra_hosts(query: &Query) -> Vec<String> {
         .collect()
 }
 
-fn number(query: &Query, key: &str) -> Result<i64, Failure> {
-    match query.text(key) {
+/// Reads a size of `/dev/shm`; what is no number is docker's own mistake to tell (500).
+fn shm_size(query: &Query) -> Result<i64, Failure> {
+    match query.text("shmsize") {
         "" => Ok(0),
         text => text.parse().map_err(|_| {
-            Failure::bad_request(format!(
-                "strconv.ParseInt: parsing {text:?}: invalid syntax"
-            ))
+            Failure::new(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                format!("strconv.ParseInt: parsing {text:?}: invalid syntax"),
+            )
         }),
     }
+}
+
+/// Reads a limit; what is no number is none, as docker has it.
+fn number(query: &Query, key: &str) -> i64 {
+    query.text(key).parse().unwrap_or(0)
 }
 
 fn ulimits(query: &Query) -> Result<Vec<Ulimit>, Failure> {
@@ -250,7 +257,7 @@ fn space_limit(query: &Query) -> Result<Option<u64>, Failure> {
     }
     // Three names of one thing: the older, and the newer ones of what is kept at least and at most.
     for key in ["max-used-space", "reserved-space", "keep-storage"] {
-        let limit = number(query, key)?;
+        let limit = query.integer(key)?.unwrap_or(0);
         if limit > 0 {
             return Ok(u64::try_from(limit).ok());
         }
@@ -306,7 +313,8 @@ mod tests {
                 .message()
                 .starts_with("error reading ulimit settings")
         );
-        assert!(number(&bad, "shmsize").is_err());
+        assert!(shm_size(&bad).is_err());
+        assert_eq!(number(&bad, "shmsize"), 0);
     }
 
     #[test]

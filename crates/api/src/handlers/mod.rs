@@ -26,7 +26,12 @@ fn platform_text(query: &Query) -> Result<Option<Platform>, Failure> {
         "" => Ok(None),
         text => Platform::parse(text)
             .map(Some)
-            .map_err(|error| Failure::bad_request(error.to_string())),
+            .map_err(|error| match text.split('/').count() {
+                1..=3 => Failure::bad_request(error.to_string()),
+                _ => Failure::bad_request(format!(
+                    "{text:?}: cannot parse platform specifier: invalid argument"
+                )),
+            }),
     }
 }
 

@@ -61,7 +61,12 @@ impl Policy {
         options: &BTreeMap<String, String>,
         labels: &mut BTreeMap<String, String>,
     ) -> Result<(), Failure> {
-        let is_tmpfs = options.get("type").is_some_and(|kind| kind == "tmpfs");
+        // With `bind` among its options even a tmpfs is a place of the host.
+        let words = options.get("o").map(String::as_str).unwrap_or_default();
+        let is_bind = words
+            .split(',')
+            .any(|word| matches!(word, "bind" | "rbind"));
+        let is_tmpfs = !is_bind && options.get("type").is_some_and(|kind| kind == "tmpfs");
         if !self.host_access && !options.is_empty() && !is_tmpfs {
             return Err(refused(
                 "volume options are not allowed on this socket: they may name a place of the host",

@@ -49,6 +49,10 @@ pub(crate) fn container(
         ));
     }
     let config: ContainerConfig = read_document(body.clone())?;
+    config
+        .exposed_ports
+        .keys()
+        .try_for_each(|port| check_port(port))?;
     let rest: CreateBody = read_document(body)?;
     let host_config = rest
         .host_config
@@ -65,6 +69,13 @@ pub(crate) fn container(
         mac_address: rest.mac_address,
         platform,
     })
+}
+
+/// Checks a port such as `80/tcp`.
+pub(super) fn check_port(text: &str) -> Result<(), Failure> {
+    wharf_units::Port::parse(text)
+        .map(drop)
+        .map_err(|error| Failure::bad_request(format!("invalid JSON: {error}")))
 }
 
 /// Reads the body of an update call: limits, and the policy when it is given.

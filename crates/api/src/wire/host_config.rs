@@ -134,6 +134,10 @@ pub(crate) fn from_value(value: Value) -> Result<model::HostConfig, Failure> {
 
 impl HostConfig {
     fn check_addresses(&self) -> Result<(), Failure> {
+        let ports = self.port_bindings.iter().flat_map(BTreeMap::keys);
+        ports
+            .into_iter()
+            .try_for_each(|port| super::create::check_port(port))?;
         let published = self.port_bindings.iter().flat_map(BTreeMap::values);
         let published = published
             .flatten()

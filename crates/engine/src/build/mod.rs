@@ -277,7 +277,9 @@ fn build_request(request: Build, context: OpenedContext, id: String) -> Prepared
 fn build_error(error: BuildError) -> EngineError {
     let code = error.exit_code();
     let text = error.to_string();
-    let kind = if code.is_some() || error.is_users_fault() {
+    // Docker's own status for it is 500.
+    let no_dockerfile = matches!(error, BuildError::NoDockerfile { .. });
+    let kind = if code.is_some() || error.is_users_fault() && !no_dockerfile {
         ErrorKind::Invalid
     } else {
         ErrorKind::Internal

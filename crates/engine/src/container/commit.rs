@@ -33,6 +33,7 @@ impl Engine {
     /// # Errors
     /// A malformed name or change; a container that is being removed; a full disk.
     pub async fn commit_container(self: &Arc<Self>, request: Commit) -> Result<ImageId> {
+        let name = self.commit_name(&request)?;
         let entry = self.containers.find(&request.container)?;
         let _operation = entry.operation.lock().await;
         let container = entry.snapshot();
@@ -51,7 +52,6 @@ impl Engine {
             }
             _ => {}
         }
-        let name = self.commit_name(&request)?;
         let frozen = match entry
             .shim()
             .filter(|_| request.pause && container.state.status == Status::Running)

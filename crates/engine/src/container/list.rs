@@ -11,6 +11,19 @@ use std::sync::Arc;
 use wharf_image::ImageId;
 use wharf_units::{Port, PortRange};
 
+/// Words of the filter `status`.
+const STATES: [&str; 7] = [
+    "created",
+    "running",
+    "paused",
+    "restarting",
+    "removing",
+    "exited",
+    "dead",
+];
+/// Words of the filter `health`.
+const HEALTH_STATES: [&str; 4] = ["none", "starting", "healthy", "unhealthy"];
+
 const KNOWN_FILTERS: [&str; 14] = [
     "ancestor", "before", "expose", "exited", "health", "id", "is-task", "label", "name",
     "network", "publish", "since", "status", "volume",
@@ -106,30 +119,31 @@ struct Chosen<'a> {
     networks: Vec<String>,
 }
 
+/// Checks a filter that takes certain words only.
+fn one_of(filters: &Filters, key: &str, what: &str, words: &[&str]) -> Result<()> {
+    match values(filters, key)
+        .iter()
+        .find(|value| !words.contains(&value.as_str()))
+    {
+        Some(value) => Err(EngineError::invalid(format!(
+            "invalid filter '{key}={value}': invalid value for {what} ({value}): must be one of {}",
+            words.join(", ")
+        ))),
+        None => Ok(()),
+    }
+}
+
 impl<'a> Chosen<'a> {
     fn new(engine: &Engine, filters: &'a Filters) -> Result<Self> {
-        for status in values(filters, "status") {
-            if ![
-                "created",
-                "running",
-                "paused",
-                "restarting",
-                "removing",
-                "exited",
-                "dead",
-            ]
-            .contains(&status.as_str())
-            {
-                return Err(EngineError::invalid(format!(
-                    "invalid filter 'status={status}': invalid value for state ({status}): must be one of created, running, paused, restarting, removing, exited, dead"
-                )));
-            }
-        }
-        for health in values(filters, "health") {
-            if !["starting", "healthy", "unhealthy", "none"].contains(&health.as_str()) {
-                return Err(EngineError::invalid(format!(
-                    "invalid filter 'health={health}'"
-                )));
+        one_of(filters, "status", "state", &STATES)?;
+        one_of(filters, "health", "health", &HEALTH_STATES)?;
+        for (key, what) in [("publish", "publish"), ("expose", "expose")] {
+            for range in values(filters, key) {
+                PortRange::parse(range).map_err(|error| {
+                    EngineError::internal(format!(
+                        "error while looking up for {what} {range}: {error}"
+                    ))
+                })?;
             }
         }
         let exited = values(filters, "exited")

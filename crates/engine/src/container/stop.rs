@@ -139,10 +139,11 @@ impl Engine {
     /// # Errors
     /// Docker's conflict text when the container does not run; an unknown signal.
     pub async fn kill_container(self: &Arc<Self>, name: &str, signal: Option<&str>) -> Result<()> {
-        let entry = self.containers.find(name)?;
+        // A signal that is none is told first, as docker does.
         let number = signal
             .filter(|signal| !signal.is_empty())
             .map_or(Ok(9), parse_signal)?;
+        let entry = self.containers.find(name)?;
         let container = entry.snapshot();
         if self.cancel_restart(&entry) {
             return Ok(());

@@ -44,7 +44,7 @@ impl Engine {
         } else if !request.tag.is_empty() && reference.digest().is_none() {
             reference = reference
                 .with_tag(&request.tag)
-                .map_err(|e| EngineError::invalid(e.to_string()))?;
+                .map_err(|_| EngineError::invalid("invalid tag format"))?;
         }
         let platform = request.platform.clone().unwrap_or_else(Platform::host);
         if reference.tag().is_some() || reference.digest().is_some() {
