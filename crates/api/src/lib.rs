@@ -5,7 +5,7 @@
 //! spoken is [`API_VERSION`]; what is answered and how far it agrees with docker is told by
 //! [`compatibility_table`].
 
-#![cfg_attr(test, allow(clippy::unwrap_used))]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::disallowed_methods))]
 
 mod body;
 mod call;

@@ -1,6 +1,9 @@
 //! Building images: Dockerfile → graph → cache keys → steps → image.
 
-#![cfg_attr(test, allow(clippy::unwrap_used, clippy::print_stdout))]
+#![cfg_attr(
+    test,
+    allow(clippy::unwrap_used, clippy::disallowed_methods, clippy::print_stdout)
+)]
 
 mod adapt;
 mod assemble;
@@ -14,6 +17,7 @@ mod context;
 mod copy;
 mod error;
 mod event;
+mod finish;
 mod glob;
 mod history;
 mod host;
@@ -42,7 +46,7 @@ pub use host::{
     RunOutcome, RunStep, Secret, SecretFile,
 };
 pub use listing::{FileChange, ListingChange};
-pub use request::{BuildRequest, ContextSource};
+pub use request::{BuildRequest, ContextSource, SolveOptions};
 pub use solve::{
     CacheMount, CacheSharing, Cause, FailedStep, cache_mounts, failed_step, find_cache_mount,
     import_cache_mount, remove_cache_mount,
@@ -60,6 +64,7 @@ use wharf_store::Store;
 
 use assemble::Assembler;
 use context::{Context, DockerfileText};
+use finish::{Touches, finish};
 use lower::{LowerInput, lower};
 use narrate::Narrator;
 use plan::{Plan, StageBase};
@@ -99,9 +104,6 @@ pub fn build(
     } else {
         request.id.clone()
     };
-    if request.squash {
-        return Err(BuildError::Unsupported { what: "squash" });
-    }
     let mut context = Context::open(store, &request.context, request.caller.as_ref())?;
     let file = context.load(request)?;
     let dockerfile = read(&file)?;
@@ -135,6 +137,58 @@ pub fn build(
         image: result?,
         build: id,
     })
+}
+
+/// Solves a graph, whoever made it; returns the layers of each wanted output, lowest first.
+///
+/// The layers stay as long as a record of the cache, an image or a lease keeps them.
+///
+/// # Errors
+/// See [`BuildError`]. What was executed before stays in the cache.
+pub fn solve(
+    store: &Store,
+    host: &dyn Host,
+    (graph, wanted): (&wharf_llb::Graph, &[Edge]),
+    contexts: &BTreeMap<String, ContextSource>,
+    options: &SolveOptions,
+    events: &mut dyn FnMut(SolveEvent),
+) -> Result<Vec<Vec<Digest>>, BuildError> {
+    let caller = options.caller.as_ref();
+    let mut opened = BTreeMap::new();
+    for (name, source) in contexts {
+        opened.insert(name.clone(), Context::open(store, source, caller)?);
+    }
+    let (sender, received) = channel();
+    let (labels, images) = (HashMap::new(), HashMap::new());
+    let input = SolveInput {
+        graph,
+        wanted,
+        labels: &labels,
+        images: &images,
+        contexts: &opened,
+        options,
+        depth: 0,
+    };
+    let solver = Solver::new(store, host, input, sender)?;
+    let solved = std::thread::scope(|scope| {
+        let solving = scope.spawn(|| {
+            let _closing = solver.closing();
+            solver.run()
+        });
+        received.iter().for_each(events);
+        solving
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    });
+    let chains = solved.and_then(|()| {
+        let chain = |edge: &Edge| solver.snapshot(*edge).unwrap_or_default().diff_ids();
+        wanted.iter().map(chain).collect()
+    });
+    drop(solver);
+    for context in opened.values_mut() {
+        context.remember();
+    }
+    chains
 }
 
 /// The image, or why there is none, with what became of the steps.
@@ -177,13 +231,43 @@ fn solve_plan(
         (solved, told)
     });
     let result = solved.and_then(|()| match told? {
-        Some(finished) => narrator.assembler().store_image(&finished),
+        Some(finished) => {
+            let touches = touches(request, plan)?;
+            let is_touched = touches != Touches::default();
+            let finished = finish(store, plan, finished, &touches)?;
+            if is_touched {
+                narrator.say(BuildEvent::StageDone { id: finished.id });
+            }
+            narrator.assembler().store_image(&finished)
+        }
         None => Err(BuildError::instruction("no build stage in current context")),
     });
     if result.is_ok() {
         solver.remember_hits()?;
     }
     Ok((result, step_records(plan, &solver)))
+}
+
+/// Returns what is done to the image in the end.
+fn touches(request: &BuildRequest, plan: &Plan) -> Result<Touches, BuildError> {
+    let latest = match (&plan.epoch, request.rewrite_timestamp) {
+        (_, false) => None,
+        (Some(epoch), true) => {
+            let time: jiff::Timestamp = epoch
+                .parse()
+                .map_err(|_| BuildError::instruction(format!("{epoch:?} is no time")))?;
+            Some(time.as_second())
+        }
+        (None, true) => {
+            return Err(BuildError::instruction(
+                "rewrite-timestamp needs --build-arg SOURCE_DATE_EPOCH=SECONDS",
+            ));
+        }
+    };
+    Ok(Touches {
+        squash: request.squash,
+        latest,
+    })
 }
 
 /// Returns what the target needs: every state of its own stage and of the stages that it is built on.

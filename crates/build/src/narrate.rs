@@ -90,6 +90,11 @@ impl<'a, 'e> Narrator<'a, 'e> {
         &self.assembler
     }
 
+    /// Tells something that is no step.
+    pub fn say(&mut self, event: BuildEvent) {
+        (self.events)(event);
+    }
+
     fn stage(&mut self, stage: &PlannedStage) -> Result<Told, BuildError> {
         self.announce(&stage.text);
         let mut at = self.start(stage)?;

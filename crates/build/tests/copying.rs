@@ -1,6 +1,6 @@
 //! COPY and ADD: what is selected, where it goes, and with which attributes.
 
-#![allow(clippy::unwrap_used, clippy::print_stdout)]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, clippy::print_stdout)]
 
 mod support;
 

@@ -2,7 +2,14 @@
 //!
 //! [`main`] is the whole client; the daemon it may be asked to be comes from the caller as a [`DaemonLauncher`].
 
-#![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test fails by panicking"))]
+#![cfg_attr(
+    test,
+    allow(
+        clippy::unwrap_used,
+        clippy::disallowed_methods,
+        reason = "a test fails by panicking"
+    )
+)]
 
 mod archive;
 mod arguments;

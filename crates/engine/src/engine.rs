@@ -41,6 +41,7 @@ pub struct Engine {
     pub(crate) id: String,
     /// Prunes that are being pruned: docker allows one prune of a kind at a time.
     pub(crate) pruning: crate::prune::PruneGuards,
+    pub(crate) volume_mounts: Arc<crate::volume_mounts::VolumeMounts>,
 }
 
 /// Data root of an engine that nobody told otherwise.
@@ -76,6 +77,7 @@ impl Engine {
             instance: opened.instance,
             id: opened.id,
             pruning: crate::prune::PruneGuards::default(),
+            volume_mounts: Arc::default(),
         });
         for failure in opened.networks.failures {
             engine

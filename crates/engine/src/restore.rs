@@ -71,6 +71,14 @@ impl Engine {
                 _ => {}
             }
         }
+        if let Err(error) = self.restore_volume_mounts() {
+            self.events.emit(
+                "daemon",
+                "error",
+                &self.id,
+                [("message", error.message().to_owned())],
+            );
+        }
         for entry in self.containers.all() {
             let container = entry.snapshot();
             if !container.is_running() && self.starts_with_engine(&container) {

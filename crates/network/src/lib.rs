@@ -7,7 +7,7 @@
 //! All calls block; callers on an async runtime use a blocking thread.
 
 // A test that cannot go on may panic.
-#![cfg_attr(test, allow(clippy::unwrap_used))]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::disallowed_methods))]
 
 mod address_pool;
 mod bridge;

@@ -5,7 +5,6 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
-use rustix::fs::{Mode, OFlags};
 use rustix::thread::{LinkNameSpaceType, UnshareFlags};
 
 use crate::error::NetworkError;
@@ -168,11 +167,7 @@ fn create() -> Result<OwnedFd, NetworkError> {
 const LOOPBACK_INDEX: u32 = 1;
 
 fn current() -> io::Result<OwnedFd> {
-    Ok(rustix::fs::open(
-        "/proc/thread-self/ns/net",
-        OFlags::RDONLY | OFlags::CLOEXEC,
-        Mode::empty(),
-    )?)
+    Ok(wharf_safefs::trusted::open("/proc/thread-self/ns/net")?.into())
 }
 
 fn enter(namespace: BorrowedFd<'_>) -> io::Result<()> {

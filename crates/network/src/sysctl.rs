@@ -1,8 +1,9 @@
 //! Kernel settings below `/proc/sys`, as the calling thread's network namespace sees them.
 
+use std::fs::OpenOptions;
 use std::io;
 
-use rustix::fs::{Mode, OFlags};
+use wharf_safefs::trusted;
 
 use crate::error::NetworkError;
 
@@ -42,7 +43,7 @@ pub(crate) fn ensure_if_present(name: &str, value: &str) -> Result<(), NetworkEr
 
 /// Reads a proc file as text, at most [`MAX_PROC_FILE_BYTES`].
 pub(crate) fn read_text(path: &str) -> io::Result<String> {
-    let file = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    let file = trusted::open(path)?;
     let mut text = Vec::new();
     let mut chunk = [0_u8; 4096];
     loop {
@@ -56,7 +57,7 @@ pub(crate) fn read_text(path: &str) -> io::Result<String> {
 }
 
 fn write(path: &str, value: &str) -> io::Result<()> {
-    let file = rustix::fs::open(path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
+    let file = trusted::open_with(path, OpenOptions::new().write(true))?;
     rustix::io::write(&file, value.as_bytes())?;
     Ok(())
 }

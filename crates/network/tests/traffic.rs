@@ -1,7 +1,7 @@
 //! What gets through and what does not, with real sockets and the real kernel.
 
 // A test that cannot go on may panic; a skipped one says so.
-#![allow(clippy::unwrap_used, clippy::print_stdout)]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, clippy::print_stdout)]
 
 mod support;
 

@@ -9,6 +9,10 @@
 //!
 //! Paths that wharf itself chose go through [`trusted`].
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "the room that has the file operations of all others"
+)]
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod caller;

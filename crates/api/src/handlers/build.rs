@@ -8,23 +8,35 @@ use crate::limits::MAX_INLINE_DOCKERFILE_BYTES;
 use crate::query::Query;
 use crate::respond::{self, Answer, Failure};
 use crate::spool::{self, SpoolFile};
+use bytes::Bytes;
 use http::StatusCode;
 use serde::Deserialize;
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use tokio::sync::mpsc::Receiver;
 use wharf_engine::model::host_config::{Resources, Ulimit};
 use wharf_engine::model::request::{Build, BuildContext, BuildOptions};
 
 /// `POST /build`
 pub(crate) async fn build(mut call: Call) -> Answer {
     check_builder(&call.query)?;
-    let mut request = build_request(&call)?;
+    let request = build_request(&call)?;
+    let chunks = crate::body::into_stream(call.body.take());
+    start(call, request, chunks).await
+}
+
+/// Builds with a context that the query names, or that comes in chunks.
+pub(super) async fn start(
+    call: Call,
+    mut request: Build,
+    chunks: Receiver<std::io::Result<Bytes>>,
+) -> Answer {
     let spooled = if let Some(context) = named_context(&call.query, &call.peer)? {
         request.context = context;
         None
     } else {
-        let file = spool::receive(&call.engine.spool_dir(), call.body.take()).await?;
+        let file = spool::receive_chunks(&call.engine.spool_dir(), chunks).await?;
         request.context = BuildContext::Tar(file.path().to_owned());
         Some(file)
     };
@@ -47,7 +59,7 @@ async fn run(call: Call, request: Build, spooled: Option<SpoolFile>) -> Answer {
 }
 
 /// Refuses what needs BuildKit, and what the builder does not do.
-fn check_builder(query: &Query) -> Result<(), Failure> {
+pub(super) fn check_builder(query: &Query) -> Result<(), Failure> {
     match query.text("version") {
         "" | "1" => {}
         "2" => {
@@ -104,7 +116,7 @@ fn local_directory(path: &str, peer: &Peer) -> Result<PathBuf, Failure> {
     Ok(directory.to_owned())
 }
 
-fn build_request(call: &Call) -> Result<Build, Failure> {
+pub(super) fn build_request(call: &Call) -> Result<Build, Failure> {
     let query = &call.query;
     Ok(Build {
         // Replaced as soon as the context is known.

@@ -8,6 +8,7 @@ use crate::timestamp::now_ns;
 use crate::wire::container::ContainerInspect;
 use crate::wire::container_list::ContainerItem;
 use crate::wire::create::{self, Created};
+use crate::wire::create_compat;
 use bytes::Bytes;
 use http::StatusCode;
 use serde_json::{Value, json};
@@ -53,16 +54,17 @@ pub(crate) async fn list(call: Call) -> Answer {
 pub(crate) async fn create(call: Call) -> Answer {
     let name = call.query.text("name").trim_start_matches('/').to_owned();
     let platform = super::platform_text(&call.query)?;
-    let engine = call.engine.clone();
+    let (engine, version) = (call.engine.clone(), call.version.clone());
     let policy = call.peer.policy.get();
     let body: Value = call.json().await?;
     let name = Some(name).filter(|name| !name.is_empty());
     let mut request = create::container(body, name, platform)?;
+    let warnings = create_compat::adapt(&mut request, &version)?;
     policy.admit_container(&engine, &mut request)?;
     let created = engine.create_container(request).await?;
     let answer = Created {
         id: created.id,
-        warnings: created.warnings,
+        warnings: created.warnings.into_iter().chain(warnings).collect(),
     };
     respond::json_with_status(StatusCode::CREATED, &answer)
 }
@@ -76,6 +78,13 @@ pub(crate) async fn inspect(call: Call) -> Answer {
         None
     };
     respond::json(&ContainerInspect::new(&container, sizes))
+}
+
+/// `GET /containers/{name}/spec`
+///
+/// The engine's own: the OCI runtime spec that the container is started with.
+pub(crate) async fn spec(call: Call) -> Answer {
+    respond::json(&call.engine.container_spec(call.container()).await?)
 }
 
 /// `GET /containers/{name}/top`

@@ -58,6 +58,7 @@ pub(crate) fn container(
         name,
         config,
         host_config: host_config::from_value(host_config)?,
+        read_only_top_only: false,
         networks: networks
             .map(|(network, settings)| (network, settings.unwrap_or_default().into()))
             .collect(),

@@ -1,8 +1,10 @@
 //! Docker's JSON shapes (spec engine-api §6–§9) and how they map to the engine's own types.
 
+mod address;
 pub(crate) mod container;
 pub(crate) mod container_list;
 pub(crate) mod create;
+pub(crate) mod create_compat;
 pub(crate) mod event;
 pub(crate) mod host_config;
 pub(crate) mod image;

@@ -124,6 +124,11 @@ impl Solver<'_> {
         if !vertex.metadata.custom_name.is_empty() {
             return vertex.metadata.custom_name.clone();
         }
+        if let Some(label) = self.input.labels.get(&id)
+            && !label.text.is_empty()
+        {
+            return label.text.clone();
+        }
         match &vertex.op {
             Op::Exec(exec) => exec.meta.args.join(" "),
             Op::Source(source) => source.identifier.clone(),

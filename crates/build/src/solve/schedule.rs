@@ -67,6 +67,7 @@ impl Solver<'_> {
     fn look_up(&self, id: VertexId, nodes: &BTreeMap<VertexId, Node>) -> Result<Node, BuildError> {
         self.check_stopped()?;
         let vertex = self.input.graph.vertex(id);
+        check_outputs(&vertex.op)?;
         let mut node = Node {
             takings: key::takings(vertex),
             ..Node::default()
@@ -391,6 +392,33 @@ pub(super) fn output_count(op: &Op) -> u32 {
         _ => None,
     };
     highest.map_or(1, |highest| highest.saturating_add(1))
+}
+
+/// Refuses outputs that are not numbered from 0 without gaps.
+fn check_outputs(op: &Op) -> Result<(), BuildError> {
+    let mut outputs: Vec<u32> = match op {
+        Op::Exec(exec) => exec
+            .mounts
+            .iter()
+            .filter_map(|mount| mount.output)
+            .collect(),
+        Op::File(file) => file
+            .actions
+            .iter()
+            .filter_map(|action| action.output)
+            .collect(),
+        _ => return Ok(()),
+    };
+    outputs.sort_unstable();
+    if (0..)
+        .zip(&outputs)
+        .all(|(number, output)| number == *output)
+    {
+        return Ok(());
+    }
+    Err(BuildError::Graph {
+        message: format!("outputs are to be numbered from 0 without gaps, found {outputs:?}"),
+    })
 }
 
 pub(super) fn from_hit(hit: &Hit, layers_below: usize) -> Snapshot {

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags};
 use wharf_build::{
     BaseImage, BuildError, BuildEvent, BuildRequest, ContextSource, FetchRequest, Fetched, Host,
-    HostError, OutputStream, RunOutcome, RunStep,
+    HostError, MountSource, OutputStream, RunOutcome, RunStep,
 };
 use wharf_image::{ContainerConfig, ImageConfig, ImageId, Platform};
 use wharf_layer::summarize;
@@ -39,7 +39,7 @@ pub struct Bench {
 }
 
 /// Runs toy commands, one a line: `write PATH TEXT`, `rm PATH`, `mkdir PATH`, `env NAME PATH` (writes the
-/// variable), `say TEXT`, `warn TEXT`, `fail N`, `oom`, `cancel`, `nothing`, `whoami PATH`.
+/// variable), `get MOUNT/FILE PATH`, `put MOUNT/FILE TEXT`, `say TEXT`, `warn TEXT`, `fail N`, `oom`, `cancel`, `nothing`, `whoami PATH`.
 pub struct FakeHost {
     pub images: HashMap<String, BaseImage>,
     pub urls: HashMap<String, Vec<u8>>,
@@ -367,6 +367,11 @@ impl Host for FakeHost {
                         .unwrap_or("<unset>");
                     write(&root, rest, value.as_bytes());
                 }
+                "get" => {
+                    let bytes = mounted(step, first)?;
+                    write(&root, rest, &bytes);
+                }
+                "put" => put_mounted(step, first, rest)?,
                 "whoami" => write(&root, first, step.user.as_bytes()),
                 "say" => output(OutputStream::Stdout, format!("{first}\n").as_bytes()),
                 "warn" => output(OutputStream::Stderr, format!("{first}\n").as_bytes()),
@@ -425,6 +430,48 @@ impl Host for FakeHost {
     fn is_cancelled(&self) -> bool {
         self.cancelled.load(Ordering::SeqCst)
     }
+}
+
+/// Opens what is mounted at the longest prefix of a path; returns it with the rest of the path.
+fn open_mount<'p>(step: &RunStep, path: &'p str) -> Result<(Root, &'p str), HostError> {
+    let mounts = step.mounts.iter();
+    let mount = mounts
+        .filter(|mount| path.starts_with(&mount.destination))
+        .max_by_key(|mount| mount.destination.len())
+        .ok_or_else(|| format!("nothing is mounted at {path}"))?;
+    let rest = path[mount.destination.len()..].trim_start_matches('/');
+    match &mount.source {
+        MountSource::Path(source) => Ok((Root::open(source)?, rest)),
+        MountSource::Layers {
+            lower_dirs,
+            changes,
+        } => {
+            let changes = changes.as_ref();
+            let changes = changes.map(|(upper, work)| (upper.as_path(), work.as_path()));
+            Ok((Root::from_fd(overlay(lower_dirs, changes)?), rest))
+        }
+        other => Err(format!("{other:?} is no directory").into()),
+    }
+}
+
+fn mounted(step: &RunStep, path: &str) -> Result<Vec<u8>, HostError> {
+    for mount in step.mounts.iter().filter(|mount| mount.destination == path) {
+        match &mount.source {
+            MountSource::Secret(file) => return Ok(file.value.bytes().to_vec()),
+            MountSource::Path(file) => {
+                return Ok(wharf_safefs::trusted::read(file)?);
+            }
+            _ => {}
+        }
+    }
+    let (root, rest) = open_mount(step, path)?;
+    Ok(root.read(rest, MAX_TEST_FILE_BYTES)?)
+}
+
+fn put_mounted(step: &RunStep, path: &str, text: &str) -> Result<(), HostError> {
+    let (root, rest) = open_mount(step, path)?;
+    write(&root, rest, text.as_bytes());
+    Ok(())
 }
 
 /// Writes a file beneath a root with all directories above it.

@@ -5,6 +5,9 @@ mod fetch;
 mod host;
 mod lines;
 mod mounts;
+mod records;
+
+pub use records::FailedStepView;
 
 use crate::engine::{Engine, blocking};
 use crate::error::{EngineError, ErrorKind, Result};

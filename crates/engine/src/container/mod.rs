@@ -2,7 +2,8 @@
 
 pub(crate) mod archive;
 pub(crate) mod attach;
-pub(crate) mod commit;
+pub(crate) mod check;
+mod commit;
 pub(crate) mod create;
 pub(crate) mod defaults;
 pub(crate) mod detach_keys;
@@ -19,6 +20,7 @@ pub(crate) mod registry;
 pub(crate) mod remove;
 pub(crate) mod rootfs;
 pub(crate) mod seccomp;
+pub(crate) mod security;
 pub(crate) mod spec;
 pub(crate) mod start;
 pub(crate) mod stats;

@@ -79,6 +79,12 @@ impl Engine {
             ],
         );
         self.tell_networks_left(&before);
+        let (engine, ended) = (Arc::clone(self), Arc::clone(&container));
+        let _worker = blocking(move || {
+            engine.release_mounts(&ended);
+            Ok(())
+        })
+        .await;
         entry.life.send_modify(|life| {
             life.running = false;
             life.restarting = restart.is_some();

@@ -61,8 +61,11 @@ impl Engine {
         let container = entry.snapshot();
         let request = {
             let container = Arc::clone(&container);
-            self.with_store(move |engine| engine.launch_request(&container))
-                .await?
+            self.with_store(move |engine| {
+                engine.hold_mounts(&container)?;
+                engine.launch_request(&container)
+            })
+            .await?
         };
         let shim = wharf_runtime::launch(&request, namespace.as_ref().map(AsFd::as_fd))
             .await
@@ -120,26 +123,36 @@ impl Engine {
 
     /// Returns the container whose network is shared, if any.
     fn joined_network(&self, container: &Container) -> Result<Option<Arc<Container>>> {
-        let Some(id) = container
-            .host_config
-            .network_mode
-            .strip_prefix("container:")
-        else {
-            return Ok(None);
-        };
-        let other = self.containers.find(id)?.snapshot();
-        if !other.is_running() {
-            return Err(EngineError::conflict(format!(
-                "cannot join network of a non running container: {}",
-                other.id
-            )));
+        match crate::values::joined_container(&container.host_config.network_mode) {
+            Some(id) => spec::joined_network(self, container, id).map(Some),
+            None => Ok(None),
         }
-        Ok(Some(other))
+    }
+
+    /// Returns the OCI runtime spec that a container is started with, as it would be now.
+    ///
+    /// # Errors
+    /// What a start would fail with before anything is run.
+    pub async fn container_spec(self: &Arc<Self>, name: &str) -> Result<serde_json::Value> {
+        let container = self.containers.find(name)?.snapshot();
+        self.with_store(move |engine| {
+            let root = if container.is_running() {
+                let fd = wharf_runtime::open_root(container.state.pid)
+                    .map_err(super::runtime_error("cannot open the container's files"))?;
+                wharf_safefs::Root::from_fd(fd)
+            } else {
+                engine.detached_root(&container, false)?
+            };
+            let spec = spec::build(engine, &container, &root)?;
+            serde_json::to_value(&spec).map_err(spec::json_error)
+        })
+        .await
     }
 
     /// Says everything the shim needs.
     pub(crate) fn launch_request(&self, container: &Container) -> Result<LaunchRequest> {
         let directory = Path::new(&container.directory);
+        let spec = spec::build(self, container, &self.detached_root(container, false)?)?;
         let options = LogOptions::parse(&container.host_config.log_config)?;
         let facts = LogFacts::from(container);
         let attributes = log_tag::attributes(&container.host_config.log_config.options, &facts)?;
@@ -156,7 +169,7 @@ impl Engine {
         Ok(LaunchRequest {
             id: container.id.clone(),
             state_dir: self.state_dir(&container.id),
-            spec: spec::build(self, container, &self.detached_root(container, false)?)?,
+            spec,
             root: RootMount::Overlay {
                 lower_dirs: self.layer_dirs(&container.diff_ids)?,
                 upper: Some(directory.join("upper")),
@@ -182,6 +195,7 @@ impl Engine {
         let (engine, leaving) = (Arc::clone(self), Arc::clone(entry));
         let _worker = blocking(move || {
             engine.leave_network(&leaving);
+            engine.release_mounts(&leaving.snapshot());
             Ok(())
         })
         .await;

@@ -93,9 +93,9 @@ pub struct HealthResult {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct MountPoint {
-    /// `bind`, `volume` or `tmpfs`.
+    /// `bind`, `volume`, `tmpfs` or `image`.
     pub kind: String,
-    /// Volume name, for volumes.
+    /// Volume name, for volumes; the image as the user named it, for images.
     pub name: String,
     /// Host path.
     pub source: String,
@@ -109,7 +109,7 @@ pub struct MountPoint {
     pub read_write: bool,
     /// Mount propagation.
     pub propagation: String,
-    /// Path inside the volume.
+    /// Path inside the volume or image; never leaves it, whatever links it holds.
     pub subpath: String,
     /// True when the volume was made for this container without a name.
     pub anonymous: bool,
@@ -117,6 +117,14 @@ pub struct MountPoint {
     pub options: String,
     /// Does not bind what is mounted below the source.
     pub non_recursive: bool,
+    /// A read-only mount leaves what is mounted below the source writable.
+    pub read_only_top_only: bool,
+    /// A missing host directory is made at each start.
+    pub create_source: bool,
+    /// The propagation was chosen here, not asked for.
+    pub propagation_by_default: bool,
+    /// Layers of an image mount, lowest first.
+    pub image_layers: Vec<DiffId>,
 }
 
 /// A container's place on one network: what was asked for, and what it has while it runs.
@@ -182,7 +190,7 @@ pub struct Container {
     pub config: ContainerConfig,
     /// What was asked of the host, with defaults filled in.
     pub host_config: HostConfig,
-    /// Image the container was made from; None for an image that was given by nothing (never).
+    /// Image the container was made from; None for a container made from nothing.
     pub image_id: Option<ImageId>,
     /// Platform text such as `linux`.
     pub platform: String,

@@ -24,6 +24,8 @@ pub struct CreateContainer {
     pub mac_address: String,
     /// Platform the image must have.
     pub platform: Option<Platform>,
+    /// Read-only mounts leave what is mounted below them writable (clients before API 1.44 expect that).
+    pub read_only_top_only: bool,
 }
 
 /// Settings of a container's place on one network; persisted with the container.

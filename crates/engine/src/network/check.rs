@@ -140,7 +140,7 @@ pub(crate) fn endpoints_of(
     request: &CreateContainer,
 ) -> BTreeMap<String, NetworkEndpoint> {
     let mode = &request.host_config.network_mode;
-    if mode.starts_with("container:") {
+    if mode.starts_with("container:") || request.config.network_disabled {
         return BTreeMap::new();
     }
     let named = |name: &str| match engine.networks.find(name) {

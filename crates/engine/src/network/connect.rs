@@ -40,16 +40,17 @@ impl Engine {
         check_connection(&before, network)?;
         check_endpoint(Some(network), &network.name, &request)?;
         let running = before.is_running();
-        if let Some(present) = before.networks.get(&network.name) {
-            if running && !present.endpoint_id.is_empty() {
-                return Err(EngineError::new(
-                    ErrorKind::Forbidden,
-                    format!(
-                        "endpoint with name {} already exists in network {}",
-                        before.name, network.name
-                    ),
-                ));
-            }
+        if running
+            && let Some(present) = before.networks.get(&network.name)
+            && !present.endpoint_id.is_empty()
+        {
+            return Err(EngineError::new(
+                ErrorKind::Forbidden,
+                format!(
+                    "endpoint with name {} already exists in network {}",
+                    before.name, network.name
+                ),
+            ));
         }
         let names = {
             let asked = NetworkEndpoint {
@@ -70,7 +71,7 @@ impl Engine {
                 },
             );
         });
-        if running && let Err(error) = self.connect_running(entry, network) {
+        if running && let Err(error) = self.connect_running(entry, &before, network) {
             entry.change(|container| {
                 container.networks.remove(&network.name);
             });
@@ -79,9 +80,14 @@ impl Engine {
         self.persist(&entry.snapshot())
     }
 
-    fn connect_running(&self, entry: &Arc<Entry>, network: &Arc<Network>) -> Result<()> {
-        let before = entry.snapshot();
-        let namespace = join::namespace_of(&before)?;
+    /// Joins a running container to a network that it is noted on; `before` is as it was without.
+    fn connect_running(
+        &self,
+        entry: &Arc<Entry>,
+        before: &Container,
+        network: &Arc<Network>,
+    ) -> Result<()> {
+        let namespace = join::namespace_of(before)?;
         self.attach(entry, namespace.as_fd(), &network.name, network)?;
         let finished = self
             .publish_ports(entry)
@@ -91,7 +97,7 @@ impl Engine {
                 }
                 self.serve_names(entry, namespace.as_fd())
             })
-            .and_then(|()| names::networks_changed(&before, &entry.snapshot()));
+            .and_then(|()| names::networks_changed(before, &entry.snapshot()));
         if finished.is_err() {
             let _first_error_counts = self.leave_one(entry, network);
         }

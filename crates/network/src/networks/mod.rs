@@ -222,10 +222,11 @@ impl Networks {
         let networks = std::mem::take(&mut self.inner.lock().networks);
         let indexes: HashSet<u32> = networks.values().filter_map(state::Open::index).collect();
         let swept = bridge::sweep(&mut netlink, &indexes, |_| None);
-        let removed = networks
-            .values()
-            .map(|network| lifecycle::remove_devices(&mut netlink, network))
-            .fold(Ok(()), |all, one| all.and(one));
+        let mut removed = Ok(());
+        for network in networks.values() {
+            // All are tried, the first error is reported.
+            removed = removed.and(lifecycle::remove_devices(&mut netlink, network));
+        }
         swept.and(removed).and(self.inner.firewall.remove())
     }
 }

@@ -3,7 +3,11 @@
 //! Each test has its own data root, bridge and firewall table, so all run at the same time. A test
 //! that cannot run here prints `SKIP` and why; `scripts/test` counts those lines.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, and prepares and looks at files itself"
+)]
 
 mod build;
 mod commands;
@@ -14,4 +18,7 @@ mod daemon;
 mod errors;
 mod harness;
 mod images;
+mod names;
+mod networks;
 mod survival;
+mod vectors;
