@@ -11,6 +11,7 @@ mod builds;
 mod cache;
 mod change;
 mod chmod;
+mod collect;
 mod config;
 mod content;
 mod context;
@@ -39,6 +40,7 @@ mod suggest;
 pub use builds::{BuildRecord, StepRecord, StepStatus, builds, find_build, forget, step_log};
 pub use cache::{PruneOptions, Pruned, prune, remove};
 pub use change::apply_change;
+pub use collect::{collect, default_cache_limit};
 pub use error::BuildError;
 pub use event::{BuildEvent, SolveEvent};
 pub use host::{

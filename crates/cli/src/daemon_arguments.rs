@@ -14,6 +14,9 @@ pub struct DaemonArgs {
     /// Unix socket to listen on (may be given several times)
     #[arg(long = "socket", value_name = "PATH")]
     pub sockets: Vec<PathBuf>,
+    /// Space that builds may keep for later ones (default: a tenth of the disk, at most 100GiB)
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    pub cache_limit: Option<u64>,
     /// Listen where docker's clients look, too
     #[arg(long)]
     pub docker_socket: bool,
@@ -110,4 +113,10 @@ pub struct DaemonArgs {
     /// Print the API as an OpenAPI document and end
     #[arg(long)]
     pub print_openapi: bool,
+}
+
+fn parse_size(text: &str) -> Result<u64, String> {
+    let bytes = crate::options::limits::memory("cache-limit", text);
+    let bytes = bytes.map_err(|error| error.to_string())?;
+    u64::try_from(bytes).map_err(|_| format!("{text:?} is no size"))
 }

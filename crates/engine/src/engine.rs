@@ -17,6 +17,8 @@ pub struct EngineOptions {
     pub root: PathBuf,
     /// State that is gone with the boot, such as `/run/wharf`.
     pub run_dir: PathBuf,
+    /// Bytes that builds may keep in caches; None for a share of the disk.
+    pub cache_limit_bytes: Option<u64>,
     /// Program that is started as `… shim`; None means this program itself.
     pub shim_exe: Option<PathBuf>,
     /// What the administrator sets.

@@ -2,7 +2,7 @@
 
 use crate::container::create::store_error;
 use crate::engine::Engine;
-use crate::error::Result;
+use crate::error::{EngineError, ErrorKind, Result};
 use crate::filters;
 use crate::model::container::Status;
 use crate::model::request::{Filters, ListContainers, ListImages};
@@ -107,22 +107,51 @@ impl Engine {
                 ));
             }
             if wanted.build_cache {
-                found.build_cache = engine.cache_records()?;
+                found.build_cache = engine.kept_by_builds()?;
             }
             Ok(found)
         })
         .await
     }
 
-    fn cache_records(&self) -> Result<Vec<BuildCacheRecord>> {
+    /// Returns what builds keep, as users see it: steps and cache mounts.
+    fn kept_by_builds(&self) -> Result<Vec<BuildCacheRecord>> {
+        let mut kept = self.cache_records(false)?;
+        let mounts = wharf_build::cache_mounts(&self.store).map_err(cache_error)?;
+        for (mount, disk_bytes) in mounts {
+            kept.push(BuildCacheRecord {
+                kind: "exec.cachemount",
+                id: mount.name,
+                shared: false,
+                description: format!("cache mount {}", mount.id),
+                size_bytes: disk_bytes,
+                created_at_s: mount.created_unix_ns / 1_000_000_000,
+                last_used_at_s: mount.last_used_unix_ns / 1_000_000_000,
+                usage_count: mount.use_count,
+            });
+        }
+        Ok(kept)
+    }
+
+    /// Returns the records of the build cache; those of configs take no space of their own and are told only on demand.
+    fn cache_records(&self, with_configs: bool) -> Result<Vec<BuildCacheRecord>> {
         let held = self.layers_of_images()?;
         let records = self
             .store
             .caches()
             .map_err(store_error("cannot read the build cache"))?;
+        let is_told = |record: &wharf_store::CacheRecord| {
+            let kind = record
+                .explain
+                .get("kind")
+                .and_then(serde_json::Value::as_str);
+            with_configs || !matches!(kind, Some("config" | "times"))
+        };
         Ok(records
             .into_iter()
+            .filter(is_told)
             .map(|record| BuildCacheRecord {
+                kind: "regular",
                 id: record.key.hex(),
                 shared: record.diff_ids.last().is_none_or(|top| held.contains(top)),
                 description: record.description,
@@ -145,7 +174,8 @@ impl Engine {
             .collect())
     }
 
-    /// Removes build cache records: those whose layers no image has, or with `all` every one.
+    /// Removes build cache records: those whose layers no image has, or with `all` every one; with a limit only the
+    /// longest unused, until what is left takes at most that many bytes.
     ///
     /// # Errors
     /// Unknown filters, or another prune under way.
@@ -153,6 +183,7 @@ impl Engine {
         self: &Arc<Self>,
         all: bool,
         request: &Filters,
+        limit_bytes: Option<u64>,
     ) -> Result<Pruned<String>> {
         filters::allow(request, &["until", "id"])?;
         let _guard = self.pruning.cache()?;
@@ -160,7 +191,20 @@ impl Engine {
         let ids = filters::values(request, "id").to_vec();
         let pruned = self
             .with_store(move |engine| {
-                let chosen = engine.cache_records()?.into_iter().filter(|record| {
+                if let Some(limit_bytes) = limit_bytes {
+                    let pruned =
+                        wharf_build::collect(&engine.store, limit_bytes).map_err(cache_error)?;
+                    return Ok(Pruned {
+                        removed: pruned.keys.iter().map(Digest::hex).collect(),
+                        reclaimed_bytes: pruned.freed_bytes,
+                    });
+                }
+                let told: HashSet<String> = engine
+                    .cache_records(false)?
+                    .into_iter()
+                    .map(|record| record.id)
+                    .collect();
+                let chosen = engine.cache_records(true)?.into_iter().filter(|record| {
                     (all || !record.shared)
                         && until.is_none_or(|until| {
                             record.last_used_at_s.saturating_mul(1_000_000_000) < until
@@ -170,12 +214,14 @@ impl Engine {
                 let keys: Vec<Digest> = chosen
                     .filter_map(|record| format!("sha256:{}", record.id).parse().ok())
                     .collect();
-                let reclaimed_bytes = engine
-                    .store
-                    .delete_cache(&keys)
-                    .map_err(store_error("cannot remove build cache records"))?;
+                let reclaimed_bytes =
+                    wharf_build::remove(&engine.store, &keys).map_err(cache_error)?;
                 Ok(Pruned {
-                    removed: keys.iter().map(Digest::hex).collect(),
+                    removed: keys
+                        .iter()
+                        .map(Digest::hex)
+                        .filter(|key| told.contains(key))
+                        .collect(),
                     reclaimed_bytes,
                 })
             })
@@ -216,6 +262,10 @@ impl Engine {
             .map_err(crate::image::pull::registry_error)?;
         Ok("Login Succeeded".to_owned())
     }
+}
+
+fn cache_error(error: wharf_build::BuildError) -> EngineError {
+    EngineError::wrap(ErrorKind::Internal, "cannot change the build cache", error)
 }
 
 fn read_text(path: &str) -> String {

@@ -227,31 +227,35 @@ fn ulimits(query: &Query) -> Result<Vec<Ulimit>, Failure> {
 
 /// `POST /build/prune`
 pub(crate) async fn prune(call: Call) -> Answer {
-    let limits = [
-        "keep-storage",
-        "reserved-space",
-        "max-used-space",
-        "min-free-space",
-    ];
-    if let Some(limit) = limits
-        .iter()
-        .find(|key| !matches!(call.query.text(key), "" | "0"))
-    {
-        return Err(Failure::not_implemented(format!(
-            "{limit} is not supported yet: use the filter until"
-        )));
-    }
+    let limit_bytes = space_limit(&call.query)?;
     let context = "failed to prune build cache";
     let filters = filters::from_query(&call.query).map_err(|failure| failure.context(context))?;
     let pruned = call
         .engine
-        .prune_build_cache(call.query.switch("all", false), &filters)
+        .prune_build_cache(call.query.switch("all", false), &filters, limit_bytes)
         .await
         .map_err(|error| Failure::from(error).context(context))?;
     respond::json(&json!({
         "CachesDeleted": crate::wire::none_if_empty(pruned.removed),
         "SpaceReclaimed": pruned.reclaimed_bytes,
     }))
+}
+
+/// Returns how many bytes the cache may keep; nothing where all that is chosen goes.
+fn space_limit(query: &Query) -> Result<Option<u64>, Failure> {
+    if !matches!(query.text("min-free-space"), "" | "0") {
+        return Err(Failure::not_implemented(
+            "min-free-space is not supported yet: use max-used-space",
+        ));
+    }
+    // Three names of one thing: the older, and the newer ones of what is kept at least and at most.
+    for key in ["max-used-space", "reserved-space", "keep-storage"] {
+        let limit = number(query, key)?;
+        if limit > 0 {
+            return Ok(u64::try_from(limit).ok());
+        }
+    }
+    Ok(None)
 }
 
 /// `POST /build/cancel`

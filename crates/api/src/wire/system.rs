@@ -311,7 +311,7 @@ impl From<&BuildCacheRecord> for CacheRecord {
         };
         Self {
             id: record.id.clone(),
-            kind: "regular",
+            kind: record.kind,
             description: record.description.clone(),
             in_use: false,
             shared: record.shared,

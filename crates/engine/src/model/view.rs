@@ -300,6 +300,8 @@ pub struct DiskUsage {
 /// A record of the build cache.
 #[derive(Debug, Clone)]
 pub struct BuildCacheRecord {
+    /// What it is: `regular` for a step, `exec.cachemount` for a cache mount.
+    pub kind: &'static str,
     /// Key in hexadecimal.
     pub id: String,
     /// Instruction.

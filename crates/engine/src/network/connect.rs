@@ -23,8 +23,29 @@ impl Engine {
         request: EndpointRequest,
     ) -> Result<()> {
         let entry = self.containers.find(container)?;
-        let network = self.networks.find(network)?;
+        let found = self.networks.find(network);
         let _operation = entry.operation.lock().await;
+        let network = match found {
+            Ok(network) => network,
+            // A network may be made later, before the container starts.
+            Err(_) if !entry.snapshot().is_running() => {
+                refuse_dying(&entry.snapshot())?;
+                let container = entry.change(|container| {
+                    container.networks.insert(
+                        network.to_owned(),
+                        NetworkEndpoint {
+                            mac_address: request.mac_address.clone(),
+                            request,
+                            ..NetworkEndpoint::default()
+                        },
+                    );
+                });
+                return self
+                    .with_store(move |engine| engine.persist(&container))
+                    .await;
+            }
+            Err(error) => return Err(error),
+        };
         let connecting = Arc::clone(&entry);
         self.with_store(move |engine| engine.connect_blocking(&connecting, &network, request))
             .await
@@ -150,10 +171,11 @@ impl Engine {
             }
             Err(error) if before.is_running() && !(force && connected) => return Err(error),
             Ok(network) if !connected => {
+                let article = if before.is_running() { "" } else { "the " };
                 return Err(EngineError::new(
                     ErrorKind::Forbidden,
                     format!(
-                        "container {} is not connected to the network {}",
+                        "container {} is not connected to {article}network {}",
                         before.id, network.name
                     ),
                 ));

@@ -124,7 +124,7 @@ impl Engine {
             validate_ipam(&ipam.config, request.ipv6.unwrap_or(false))?;
             if !matches!(ipam.driver.as_str(), "" | "default" | "null") {
                 return Err(EngineError::not_found(format!(
-                    "could not find plugin {} in v1 plugin registry: plugin not found",
+                    "plugin {:?} not found",
                     ipam.driver
                 )));
             }

@@ -32,6 +32,8 @@ pub struct Configuration {
     pub log_level: LevelFilter,
     pub log_format: Format,
     pub engine: Settings,
+    /// Bytes that builds may keep; None for a share of the disk.
+    pub cache_limit_bytes: Option<u64>,
     /// What the user should know.
     pub warnings: Vec<String>,
 }
@@ -75,6 +77,7 @@ impl Configuration {
         let mut configuration = Self::from_layer(merged)?;
         warnings.append(&mut configuration.warnings);
         configuration.warnings = warnings;
+        configuration.cache_limit_bytes = args.cache_limit;
         Ok(configuration)
     }
 
@@ -111,6 +114,7 @@ impl Configuration {
             log_level,
             log_format,
             engine,
+            cache_limit_bytes: None,
             warnings: Vec::new(),
         })
     }

@@ -162,6 +162,7 @@ fn engine_options(configuration: &Configuration) -> EngineOptions {
     EngineOptions {
         root: configuration.root.clone(),
         run_dir: configuration.run_dir.clone(),
+        cache_limit_bytes: configuration.cache_limit_bytes,
         shim_exe: None,
         settings: configuration.engine.clone(),
     }

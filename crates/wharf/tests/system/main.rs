@@ -20,5 +20,6 @@ mod harness;
 mod images;
 mod names;
 mod networks;
+mod solver;
 mod survival;
 mod vectors;

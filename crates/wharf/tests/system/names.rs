@@ -1,6 +1,6 @@
 //! Names with both clients: the resolver of networks, links, name files.
 
-use crate::harness::{Daemon, clients, eventually};
+use crate::harness::{Daemon, clients, eventually, skip};
 use crate::networks::{address, exec, sleeper, web};
 
 #[test]
@@ -205,4 +205,70 @@ fn name_files_follow_the_options() {
         );
         assert!(hosts.contains("\tweb.example.org web"), "{hosts}");
     }
+}
+
+/// Two services of a compose project talk by name, over two networks, scaled, and leave nothing.
+#[test]
+fn services_of_a_compose_project_find_each_other() {
+    let Some(compose) = std::env::var_os("WHARF_TEST_COMPOSE") else {
+        skip("docker-compose is not installed (set WHARF_TEST_COMPOSE to its path)");
+        return;
+    };
+    let d = Daemon::with_busybox();
+    d.write(
+        "project/compose.yaml",
+        r#"
+services:
+  web:
+    image: busybox
+    command: sh -c "mkdir -p /w; echo compose > /w/index.html; exec httpd -f -h /w -p 80"
+    networks: {front: {aliases: [www]}, back: {}}
+    ports: ["80"]
+  worker:
+    image: busybox
+    command: sh -c "until wget -qO- http://web; do sleep 0.2; done; exec sleep 1000"
+    networks: [front]
+    depends_on: [web]
+networks:
+  front: {}
+  back: {internal: true}
+"#,
+    );
+    let run = |arguments: &[&str]| {
+        let output = std::process::Command::new(&compose)
+            .args(arguments)
+            .current_dir(d.path("project"))
+            .env(
+                "DOCKER_HOST",
+                format!("unix://{}", d.path("wharf.sock").display()),
+            )
+            .env("DOCKER_CONFIG", d.path("client-config"))
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(
+            output.status.success(),
+            "{arguments:?}: {text}{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        text
+    };
+    run(&["up", "-d"]);
+    eventually("the worker reaches the web server", || {
+        run(&["logs", "worker"]).contains("compose")
+    });
+    assert!(run(&["port", "web", "80"]).starts_with("0.0.0.0:"));
+    run(&["up", "-d", "--scale", "worker=3"]);
+    let found = run(&["exec", "-T", "web", "nslookup", "worker"]);
+    assert_eq!(found.matches("Name:").count(), 3, "{found}");
+    assert_eq!(
+        run(&["exec", "-T", "worker", "wget", "-qO-", "http://www"]),
+        "compose\n"
+    );
+    run(&["down", "-v", "-t", "0"]);
+    let left = d.ok(
+        crate::harness::Client::Wharf,
+        &["network", "ls", "-q", "--filter", "type=custom"],
+    );
+    assert_eq!(left, "");
 }

@@ -372,7 +372,7 @@ fn networks_are_made_listed_and_removed() {
             ),
             (
                 vec!["network", "create", "-d", "weave", "x"],
-                "plugin not found",
+                "plugin \"weave\" not found",
             ),
             (
                 vec!["network", "create", "--subnet", "10.1.0.5/16", "x"],
