@@ -174,7 +174,7 @@ fn tag(pattern: &str) -> &str {
     match pattern.split('/').nth(1).unwrap_or_default() {
         "_ping" | "version" | "info" | "events" | "system" | "auth" => "system",
         "session" | "grpc" => "build",
-        "wharf" => "networks",
+        "wharf" => "wharf",
         "commit" => "images",
         other => other,
     }

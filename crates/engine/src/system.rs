@@ -6,7 +6,9 @@ use crate::error::{EngineError, ErrorKind, Result};
 use crate::filters;
 use crate::model::container::Status;
 use crate::model::request::{Filters, ListContainers, ListImages};
-use crate::model::view::{BuildCacheRecord, DiskUsage, Event, Pruned, SupportedLimits, SystemInfo};
+use crate::model::view::{
+    BuildCacheRecord, DiskUsage, Event, Pruned, SupportedLimits, SystemInfo, UsageKinds,
+};
 use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
@@ -69,42 +71,47 @@ impl Engine {
         self.events.subscribe(since_ns)
     }
 
-    /// Measures what everything takes on disk.
+    /// Measures what the wanted kinds of objects take on disk; nothing else is looked at. Layers are
+    /// known by their records; only volumes and containers' own files are counted by walking them.
     ///
     /// # Errors
     /// A disk that cannot be read.
-    pub async fn disk_usage(self: &Arc<Self>) -> Result<DiskUsage> {
+    pub async fn disk_usage(self: &Arc<Self>, wanted: UsageKinds) -> Result<DiskUsage> {
         let everything = ListImages {
             all: true,
             shared_size: true,
             ..ListImages::default()
         };
         self.with_store(move |engine| {
-            let usage = engine
-                .store
-                .disk_usage()
-                .map_err(store_error("cannot measure the disk"))?;
-            let mut containers = engine.list_containers(&ListContainers {
-                all: true,
-                ..ListContainers::default()
-            })?;
-            for summary in &mut containers {
-                summary.size_bytes = Some(engine.sizes(&summary.container)?);
+            let mut found = DiskUsage::default();
+            if wanted.images {
+                let usage = engine.store.disk_usage();
+                let usage = usage.map_err(store_error("cannot measure the disk"))?;
+                found.layers_bytes = usage.layers_bytes;
+                found.images = engine.list_images_blocking(&everything)?;
             }
-            let mut volumes = engine.list_volumes(&Filters::new())?;
-            for volume in &mut volumes {
+            if wanted.containers {
+                found.containers = engine.list_containers(&ListContainers {
+                    all: true,
+                    ..ListContainers::default()
+                })?;
+                for summary in &mut found.containers {
+                    summary.size_bytes = Some(engine.sizes(&summary.container)?);
+                }
+            }
+            if wanted.volumes {
+                found.volumes = engine.list_volumes(&Filters::new())?;
+            }
+            for volume in &mut found.volumes {
                 volume.usage = Some((
                     engine.measure_volume(&volume.name)?,
                     engine.volume_users(&volume.name, None).len(),
                 ));
             }
-            Ok(DiskUsage {
-                layers_bytes: usage.layers_bytes,
-                images: engine.list_images_blocking(&everything)?,
-                containers,
-                volumes,
-                build_cache: engine.kept_by_builds()?,
-            })
+            if wanted.build_cache {
+                found.build_cache = engine.kept_by_builds()?;
+            }
+            Ok(found)
         })
         .await
     }

@@ -3,10 +3,11 @@
 use crate::call::Call;
 use crate::credentials;
 use crate::respond::{self, Answer, Body, Failure};
-use crate::wire::system::{self, AuthConfig, Usage, UsageParts};
+use crate::wire::system::{self, AuthConfig, Usage};
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode};
 use serde_json::json;
+use wharf_engine::model::view::UsageKinds;
 
 /// Answer to everything about swarms; clients look for this text.
 const NO_SWARM: &str = "This node is not a swarm manager. Use \"docker swarm init\" or \"docker \
@@ -54,13 +55,13 @@ pub(crate) async fn disk_usage(call: Call) -> Answer {
         )));
     }
     let wants = |kind: &str| types.is_empty() || types.iter().any(|wanted| wanted == kind);
-    let parts = UsageParts {
+    let parts = UsageKinds {
         containers: wants("container"),
         images: wants("image"),
         volumes: wants("volume"),
         build_cache: wants("build-cache"),
     };
-    let usage = call.engine.disk_usage().await?;
+    let usage = call.engine.disk_usage(parts).await?;
     respond::json(&Usage::new(&usage, parts, &call.version))
 }
 

@@ -247,10 +247,11 @@ fn refuse_host_network_builds(route: &Route, call: &Call) -> Result<(), Failure>
             "wharf's own build interface is not allowed on this socket: build with docker's client",
         ));
     }
-    let is_buildkit = matches!(route.pattern, "/session" | "/grpc");
+    // They ask for directories, sockets and networks of the host in ways that are not judged here.
+    let is_buildkit = matches!(route.pattern, "/session" | "/grpc" | "/wharf/build");
     if is_buildkit {
         return Err(refused(
-            "BuildKit's interface is not allowed on this socket: set DOCKER_BUILDKIT=0 to build",
+            "only classic builds are allowed on this socket: use docker's client with DOCKER_BUILDKIT=0",
         ));
     }
     Ok(())

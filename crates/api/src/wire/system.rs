@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use wharf_engine::Settings;
-use wharf_engine::model::view::{BuildCacheRecord, DiskUsage, SystemInfo};
+use wharf_engine::model::view::{BuildCacheRecord, DiskUsage, SystemInfo, UsageKinds};
 
 /// Version of wharf itself.
 const WHARF_VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -246,15 +246,6 @@ fn features(info: &SystemInfo) -> Value {
     })
 }
 
-/// The parts of `GET /system/df` a client may ask for.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct UsageParts {
-    pub(crate) containers: bool,
-    pub(crate) images: bool,
-    pub(crate) volumes: bool,
-    pub(crate) build_cache: bool,
-}
-
 /// Answer of `GET /system/df`; parts not asked for are null.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
@@ -268,7 +259,7 @@ pub(crate) struct Usage {
 
 impl Usage {
     /// Makes the answer.
-    pub(crate) fn new(usage: &DiskUsage, parts: UsageParts, version: &ApiVersion) -> Self {
+    pub(crate) fn new(usage: &DiskUsage, parts: UsageKinds, version: &ApiVersion) -> Self {
         let now_ns = now_ns();
         Self {
             layers_size: if parts.images { usage.layers_bytes } else { 0 },

@@ -269,6 +269,19 @@ pub struct NetworkView {
     pub containers: Vec<Arc<Container>>,
 }
 
+/// Kinds of objects whose use of the disk is wanted.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct UsageKinds {
+    /// Containers.
+    pub containers: bool,
+    /// Images.
+    pub images: bool,
+    /// Volumes.
+    pub volumes: bool,
+    /// Records of the build cache.
+    pub build_cache: bool,
+}
+
 /// Use of the disk (spec engine-api §5.1 `/system/df`).
 #[derive(Debug, Clone, Default)]
 pub struct DiskUsage {

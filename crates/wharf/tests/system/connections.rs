@@ -329,3 +329,57 @@ fn the_api_version_may_be_fixed() {
         .unwrap();
     assert!(text(&output.stderr).contains("client version 1.99 is too new"));
 }
+
+/// On a machine of its own, as far as the default places go, a first command needs nothing to be set up.
+#[test]
+fn a_client_starts_the_daemon_that_it_misses() {
+    let taken = [
+        "/sys/fs/cgroup/wharf",
+        "/sys/fs/cgroup/memory/wharf",
+        "/sys/fs/cgroup/systemd/wharf",
+    ];
+    if taken.iter().any(|path| Path::new(path).exists()) {
+        crate::harness::skip(
+            "starting a daemon by a client: one with the default root may run here",
+        );
+        return;
+    }
+    let script = r#"set -e
+        for place in /run /var/lib /var/log; do mount -t tmpfs tmpfs $place; done
+        ip link set lo up
+        "$WHARF" ps -q 2>first
+        "$WHARF" ps -q 2>second
+        "$WHARF" run --rm nothing true 2>third || true
+        echo "first: $(cat first)"
+        echo "second: $(cat second)"
+        test -S /run/wharf.sock && test -d /var/lib/wharf && ls /var/log/wharf.log
+        unset DOCKER_HOST
+        HOME=/nonexistent "$WHARF" -H unix:///run/other.sock ps 2>&1 || true"#;
+    let directory = tempfile::tempdir().unwrap();
+    let output = Command::new("unshare")
+        .args([
+            "--mount",
+            "--net",
+            "--pid",
+            "--fork",
+            "--kill-child",
+            "--mount-proc",
+            "sh",
+            "-c",
+            script,
+        ])
+        .env("WHARF", env!("CARGO_BIN_EXE_wharf"))
+        .env_remove("DOCKER_HOST")
+        .env("DOCKER_CONFIG", directory.path())
+        .current_dir(directory.path())
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    assert_eq!(
+        text(&output.stdout),
+        "first: no daemon is running: starting one in the background\nsecond: \n/var/log/wharf.log\n\
+         Cannot connect to the Docker daemon at unix:///run/other.sock. Is the docker daemon running?",
+        "{}",
+        text(&output.stderr)
+    );
+}
