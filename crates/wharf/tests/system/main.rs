@@ -5,12 +5,20 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod archives;
 mod build;
 mod commands;
+mod compare;
 mod connections;
 mod containers;
 mod daemon;
 mod errors;
 mod harness;
+mod hostile;
 mod images;
+mod killing;
+mod leftovers;
+mod registry;
+mod removal;
+mod story;
 mod survival;
