@@ -110,8 +110,15 @@ impl Engine {
         }
         let network = Arc::clone(&self.network);
         // What is left is adopted at the next start.
+        let group = format!("/{}", self.instance);
         let _left =
             blocking(move || network.destroy().map_err(crate::network::network_error)).await;
+        let _left = blocking(move || {
+            wharf_runtime::remove_cgroup(&group).map_err(crate::container::runtime_error(
+                "cannot remove the control group",
+            ))
+        })
+        .await;
     }
 
     /// Returns a directory for files that a request needs for a moment; emptied at the next start.

@@ -78,8 +78,12 @@ impl Engine {
         let staging = copied?;
         let id = {
             let (container, request) = (Arc::clone(&container), request.clone());
-            self.with_store(move |engine| engine.commit_staged(&container, &request, staging))
-                .await?
+            self.with_store(move |engine| {
+                engine.store_whole("commit", || {
+                    engine.commit_staged(&container, &request, staging)
+                })
+            })
+            .await?
         };
         if let Some(name) = &name {
             self.tag_reference(name, &id).await?;

@@ -91,16 +91,28 @@ impl Engine {
         );
         let diff_ids = check_documents(&resolved, platform)?;
         let lease = Arc::new(self.lease("pull").await?);
-        self.fetch_layers(
-            reference,
-            &resolved,
-            &diff_ids,
-            credentials,
-            progress,
-            &lease,
-        )
-        .await?;
-        let (id, is_new) = self.store_pulled(reference, &resolved).await?;
+        let stored = async {
+            self.fetch_layers(
+                reference,
+                &resolved,
+                &diff_ids,
+                credentials,
+                progress,
+                &lease,
+            )
+            .await?;
+            self.store_pulled(reference, &resolved).await
+        }
+        .await;
+        drop(lease);
+        if stored.is_err() {
+            self.with_store(|engine| {
+                engine.drop_unowned();
+                Ok(())
+            })
+            .await?;
+        }
+        let (id, is_new) = stored?;
         say(
             progress,
             None,

@@ -274,26 +274,30 @@ impl Daemon {
         arguments: &[S],
         input: &[u8],
     ) -> Called {
-        let mut child = self
-            .command(client)
-            .args(arguments)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut stdin = child.stdin.take().unwrap();
-        let input = input.to_vec();
-        let writer = std::thread::spawn(move || {
-            let _program_may_not_read = stdin.write_all(&input);
-        });
-        let output = child.wait_with_output().unwrap();
-        writer.join().unwrap();
-        Called {
-            code: output.status.code().unwrap_or(-1),
-            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        let mut command = self.command(client);
+        command.args(arguments);
+        run_with_input(command, input)
+    }
+
+    /// Calls a client on a terminal of its own and types `typed`; what it showed is in `stdout`.
+    pub fn on_a_terminal(&self, client: Client, arguments: &[&str], typed: &str) -> Called {
+        let command = self.command(client);
+        let mut line = quoted(&command.get_program().to_string_lossy());
+        for argument in arguments {
+            line.push(' ');
+            line.push_str(&quoted(argument));
         }
+        // `script` makes the terminal, types what it reads, and ends with the command's exit code.
+        let mut script = Command::new("script");
+        script.args(["-qec", &line, "/dev/null"]);
+        script.current_dir(self.directory.path());
+        for (name, value) in command.get_envs() {
+            match value {
+                Some(value) => script.env(name, value),
+                None => script.env_remove(name),
+            };
+        }
+        run_with_input(script, typed.as_bytes())
     }
 
     /// Calls a client that must succeed and returns its standard output without the last line end.
@@ -335,6 +339,25 @@ impl Daemon {
         path
     }
 
+    /// Makes a FIFO without a writer, which hangs whoever opens it.
+    pub fn make_fifo(&self, name: &str) {
+        let path = self.path(name);
+        let made = Command::new("mkfifo").arg(&path).status();
+        assert!(made.is_ok_and(|status| status.success()), "{path:?}");
+    }
+
+    /// Returns the layers of an image, lowest first.
+    pub fn layers(&self, client: Client, name: &str) -> Vec<String> {
+        let format = "{{json .RootFS.Layers}}";
+        let list = self.ok(client, &["image", "inspect", "--format", format, name]);
+        serde_json::from_str(&list).unwrap()
+    }
+
+    /// Returns the daemon's process, while it runs.
+    pub fn pid(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
+    }
+
     /// Lists what the daemon left in the kernel that names its root: mounts of this mount namespace.
     pub fn mounts(&self) -> Vec<String> {
         let own = self.directory.path().display().to_string();
@@ -355,8 +378,11 @@ impl Drop for Daemon {
                 std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.clean_up()));
         } else {
             self.clean_up();
-            let mounts = self.mounts();
-            assert!(mounts.is_empty(), "mounts are left: {mounts:?}");
+            let mut left = Vec::new();
+            eventually("the daemon leaves nothing behind", || {
+                left = self.left_of_daemon();
+                left.is_empty()
+            });
         }
     }
 }
@@ -374,6 +400,33 @@ impl Daemon {
         }
         self.stop();
     }
+}
+
+/// Runs a program with standard input from a pipe.
+fn run_with_input(mut command: Command, input: &[u8]) -> Called {
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    let input = input.to_vec();
+    let writer = std::thread::spawn(move || {
+        let _program_may_not_read = stdin.write_all(&input);
+    });
+    let output = child.wait_with_output().unwrap();
+    writer.join().unwrap();
+    Called {
+        code: output.status.code().unwrap_or(-1),
+        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+    }
+}
+
+/// Quotes a word for a shell.
+fn quoted(word: &str) -> String {
+    format!("'{}'", word.replace('\'', "'\\''"))
 }
 
 /// Waits until `condition` holds.

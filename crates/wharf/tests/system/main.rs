@@ -9,15 +9,20 @@
     reason = "a test fails by panicking, and prepares and looks at files itself"
 )]
 
+mod archives;
 mod build;
 mod commands;
+mod compare;
 mod compose;
 mod connections;
 mod containers;
 mod daemon;
 mod errors;
 mod harness;
+mod hostile;
 mod images;
+mod killing;
+mod leftovers;
 mod lifecycle;
 mod load;
 mod logs;
@@ -25,7 +30,10 @@ mod names;
 mod networks;
 mod options;
 mod raw;
+mod registry;
+mod removal;
 mod solver;
+mod story;
 mod survival;
 mod traces;
 mod vectors;
