@@ -38,7 +38,7 @@ impl Reply {
 #[test]
 fn recorded_requests_get_the_recorded_answers() {
     let Ok(socket) = std::env::var(SOCKET_VARIABLE) else {
-        eprintln!("skipped: {SOCKET_VARIABLE} names no socket");
+        eprintln!("SKIP: {SOCKET_VARIABLE} names no socket");
         return;
     };
     let document: Value =
@@ -49,7 +49,7 @@ fn recorded_requests_get_the_recorded_answers() {
         let (input, expected) = (&vector["input"], &vector["expected"]);
         let title = format!("{id} {} {}", text(&input["method"]), text(&input["path"]));
         if let Some(reason) = difference(input, expected) {
-            eprintln!("skipped {title}: {reason}");
+            eprintln!("SKIP: {title}: {reason}");
             skipped += 1;
             // Later requests rely on what this one makes.
             let _ = exchange(&socket, input);

@@ -210,7 +210,10 @@ mod tests {
                 }]
             },
             |request| request.ports = vec![port(HostPorts::Range(0..=0))],
-            #[allow(clippy::reversed_empty_ranges)]
+            #[allow(
+                clippy::reversed_empty_ranges,
+                reason = "an empty range is what is tested"
+            )]
             |request| request.ports = vec![port(HostPorts::Range(90..=80))],
         ];
         for (index, change) in bad.iter().enumerate() {
