@@ -9,7 +9,7 @@ use std::process::Command;
 /// Rooms by floor, lowest first; a room depends only on rooms of lower floors.
 const FLOORS: [&[&str]; 6] = [
     &["safefs", "image", "dockerfile", "units", "template"],
-    &["layer", "store"],
+    &["layer", "llb", "store"],
     &["build", "registry", "runtime", "network"],
     &["engine"],
     &["api", "cli"],
@@ -115,8 +115,10 @@ fn check_files(root: &Path, findings: &mut String) -> Result<(), String> {
 }
 
 fn check_source(shown: &str, text: &str, findings: &mut String) {
-    let is_test =
-        ["/tests/", "fuzz/"].iter().any(|part| shown.contains(part)) || shown.ends_with("tests.rs");
+    let is_test = ["/tests/", "fuzz/", "examples/"]
+        .iter()
+        .any(|part| shown.contains(part))
+        || shown.ends_with("tests.rs");
     let lines = text.lines().count();
     if lines > MAX_LINES {
         note(

@@ -8,7 +8,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
-use tokio::net::UnixListener;
+use tokio::net::{TcpListener, UnixListener};
 use wharf_safefs::{FileType, trusted};
 
 /// Mode of a socket: its owner and its group may use it.
@@ -49,6 +49,19 @@ pub fn bind_unix(path: &Path, group: Option<&str>) -> Result<UnixListener, ApiEr
         fail(error)
     })?;
     Ok(listener)
+}
+
+/// Binds `host:port`; the first address of the name that can be bound is taken.
+///
+/// # Errors
+/// A name that cannot be resolved, an address in use. Needs a tokio runtime.
+pub async fn bind_tcp(address: &str) -> Result<TcpListener, ApiError> {
+    TcpListener::bind(address)
+        .await
+        .map_err(|source| ApiError::BindAddress {
+            address: address.to_owned(),
+            source,
+        })
 }
 
 /// Returns a name in the same directory, short enough for a socket address.
@@ -92,6 +105,11 @@ fn remove_if_there(path: &Path) -> io::Result<()> {
         Err(error) if !error.is_not_found() => Err(error.into()),
         _ => Ok(()),
     }
+}
+
+/// Tells whether this machine has a group of that name.
+pub fn group_exists(name: &str) -> bool {
+    group_id(name).is_some()
 }
 
 /// Returns the number of a group of this machine; None when there is none of that name.

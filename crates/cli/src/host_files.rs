@@ -56,6 +56,15 @@ pub(crate) fn is_readable(path: &Path) -> bool {
     rustix::fs::access(path, rustix::fs::Access::READ_OK).is_ok()
 }
 
+/// Tells whether this user may execute a file.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a question about the caller's own rights"
+)]
+pub(crate) fn is_executable(path: &Path) -> bool {
+    rustix::fs::access(path, rustix::fs::Access::EXEC_OK).is_ok()
+}
+
 /// Opens a file for reading.
 pub(crate) fn open(path: &Path) -> Result<File> {
     open_as(path, "open")
@@ -125,6 +134,24 @@ pub(crate) fn hard_link(existing: &Path, new: &Path) -> std::io::Result<()> {
 pub(crate) fn create_directories(path: &Path) -> Result<()> {
     fs::create_dir_all(path)
         .map_err(|error| CliError::io(format!("cannot create {}", path.display()), error))
+}
+
+/// Returns the names in a directory, sorted; none when there is no such directory.
+pub(crate) fn names_in(path: &Path) -> Result<Vec<String>> {
+    match trusted::read_dir_sorted(path) {
+        Err(error) if error.is_not_found() => Ok(Vec::new()),
+        entries => {
+            let names = entries.map_err(failed("read", path))?.into_iter();
+            Ok(names
+                .map(|entry| entry.name.to_string_lossy().into_owned())
+                .collect())
+        }
+    }
+}
+
+/// Removes a directory with all that is in it, if it is there.
+pub(crate) fn remove_directory(path: &Path) -> Result<()> {
+    trusted::remove_all(path).map_err(failed("remove", path))
 }
 
 /// Returns a path's metadata without following a last symbolic link.

@@ -89,6 +89,7 @@ impl Engine {
         match Shim::connect(&self.state_dir(&container.id)).await {
             Ok(shim) => {
                 entry.set_shim(Some(shim.clone()));
+                self.adopt_networks(entry);
                 self.monitor(entry, shim);
             }
             Err(_no_shim_left) => {
@@ -123,7 +124,11 @@ impl Engine {
             "always" => container.state.started_at_ns != 0,
             "unless-stopped" => container.state.started_at_ns != 0 && !container.manually_stopped,
             "on-failure" => {
-                container.state.exit_code == LOST_EXIT_CODE && !container.manually_stopped
+                let most = container.host_config.restart_policy.maximum_retry_count;
+                container.state.started_at_ns != 0
+                    && container.state.exit_code != 0
+                    && !container.manually_stopped
+                    && (most == 0 || container.restart_count < most)
             }
             _ => false,
         }

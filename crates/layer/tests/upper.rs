@@ -98,7 +98,7 @@ fn an_upper_directory_becomes_a_layer() {
     let upper = Root::open(scene.path("upper")).unwrap();
     let lowers = [lower];
 
-    let lines: Vec<String> = changes(&upper, &lowers)
+    let lines: Vec<String> = changes(&upper, &lowers, &[])
         .unwrap()
         .iter()
         .map(|change| format!("{:?} {}", change.kind, change.path.display()))

@@ -80,20 +80,14 @@ impl Drop for NamespacePool {
     }
 }
 
-/// Opens a netlink socket inside a namespace; the socket stays there.
+/// Puts the calling thread into a namespace; only for threads of [`on_own_thread`].
 ///
 /// # Errors
 /// [`NetworkError::Namespace`].
-pub(crate) fn netlink_inside(namespace: BorrowedFd<'_>) -> Result<Netlink, NetworkError> {
-    on_own_thread(|| {
-        enter(namespace).map_err(|source| NetworkError::Namespace {
-            action: "enter",
-            source,
-        })?;
-        Netlink::open().map_err(|source| NetworkError::Namespace {
-            action: "enter",
-            source,
-        })
+pub(crate) fn enter_namespace(namespace: BorrowedFd<'_>) -> Result<(), NetworkError> {
+    enter(namespace).map_err(|source| NetworkError::Namespace {
+        action: "enter",
+        source,
     })
 }
 

@@ -15,11 +15,11 @@ const MAX_PROC_FILE_BYTES: usize = 1 << 20;
 ///
 /// # Errors
 /// [`NetworkError::Sysctl`].
-pub(crate) fn ensure(name: &str, value: &'static str) -> Result<(), NetworkError> {
+pub(crate) fn ensure(name: &str, value: &str) -> Result<(), NetworkError> {
     let path = format!("/proc/sys/{name}");
     let wrap = |source| NetworkError::Sysctl {
         name: name.to_owned(),
-        value,
+        value: value.to_owned(),
         source,
     };
     if read_text(&path).map_err(wrap)?.trim_end() == value {
@@ -32,7 +32,7 @@ pub(crate) fn ensure(name: &str, value: &'static str) -> Result<(), NetworkError
 ///
 /// # Errors
 /// [`NetworkError::Sysctl`].
-pub(crate) fn ensure_if_present(name: &str, value: &'static str) -> Result<(), NetworkError> {
+pub(crate) fn ensure_if_present(name: &str, value: &str) -> Result<(), NetworkError> {
     match ensure(name, value) {
         Err(NetworkError::Sysctl { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
             Ok(())

@@ -18,6 +18,7 @@ mod client;
 pub mod defaults;
 mod detached;
 mod error;
+mod group;
 mod host;
 mod init;
 mod launch;
@@ -37,6 +38,7 @@ pub use cgroup::{BlockIoEntry, CpuStats, MemoryStats, PidsStats, Stats, Throttli
 pub use client::Shim;
 pub use detached::{mount_detached, open_root};
 pub use error::{Result, RuntimeError};
+pub use group::{peak_memory_bytes, remove_cgroup};
 pub use host::{HostInfo, host};
 pub use init::mount_plan::MAX_MOUNTS;
 pub use init::overlay::MAX_LOWER_DIRS;

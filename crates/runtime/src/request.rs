@@ -111,6 +111,9 @@ pub struct ExecRequest {
     pub stdio: Stdio,
     /// A client attached from the first byte on.
     pub attach: Option<AttachRequest>,
+    /// Whether that client gets frames (spec engine-api §2.1); none means unless on a terminal.
+    #[serde(default)]
+    pub framed: Option<bool>,
 }
 
 /// A container's process that was started.

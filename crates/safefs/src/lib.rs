@@ -13,8 +13,9 @@
     clippy::disallowed_methods,
     reason = "the room that has the file operations of all others"
 )]
-#![cfg_attr(test, allow(clippy::unwrap_used))]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::print_stdout))]
 
+mod caller;
 mod change;
 mod copy;
 mod error;
@@ -26,6 +27,7 @@ mod root;
 pub mod trusted;
 mod xattr;
 
+pub use caller::{Assumed, Caller};
 pub use copy::{CopyOptions, CopyReport, copy_file_data, copy_tree};
 pub use error::FsError;
 pub use metadata::{DiskUsage, FileType, Metadata, Timestamp};

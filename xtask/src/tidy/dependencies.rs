@@ -21,9 +21,10 @@ pub(super) fn check(root: &Path, findings: &mut String) -> Result<(), String> {
         .collect();
     let mut used = BTreeSet::new();
     for path in super::tracked_files(root)? {
-        if path.file_name().is_none_or(|name| name != "Cargo.toml")
-            || path.starts_with(root.join("fuzz"))
-        {
+        let is_outside = ["fuzz", "examples"]
+            .iter()
+            .any(|part| path.starts_with(root.join(part)));
+        if path.file_name().is_none_or(|name| name != "Cargo.toml") || is_outside {
             continue;
         }
         let shown = path

@@ -36,11 +36,6 @@ pub(crate) async fn attach(mut call: Call) -> Answer {
             .map(str::to_owned),
     };
     let upgrade = call.upgrade.take();
-    if request.stdin && upgrade.is_none() {
-        return Ok(hijack::refuse(&Failure::bad_request(
-            "attaching to standard input needs the headers \"Connection: Upgrade\" and \"Upgrade: tcp\"",
-        )));
-    }
     match call
         .engine
         .attach_container(call.container(), request)
@@ -48,7 +43,8 @@ pub(crate) async fn attach(mut call: Call) -> Answer {
     {
         Ok(stream) => {
             let content_type = content_type(&call.version, stream.tty);
-            Ok(hijack::serve(stream, upgrade, content_type, call.peer))
+            let stream = std::future::ready(stream);
+            Ok(hijack::serve(stream, upgrade, content_type, call.peer).await)
         }
         Err(error) => Ok(hijack::refuse(&Failure::from(error))),
     }

@@ -14,8 +14,7 @@ use serde_json::json;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use wharf_engine::model::host_config::{Resources, Ulimit};
-use wharf_engine::model::request::{Build, BuildContext};
-use wharf_safefs::Root;
+use wharf_engine::model::request::{Build, BuildContext, BuildOptions};
 
 /// `POST /build`
 pub(crate) async fn build(mut call: Call) -> Answer {
@@ -88,7 +87,7 @@ fn named_context(query: &Query, peer: &Peer) -> Result<Option<BuildContext>, Fai
     })
 }
 
-/// Checks that a client may have a directory of this machine read: it is root, or owns it.
+/// Checks a directory of this machine that is to be read in place; it is opened with the rights of the client.
 fn local_directory(path: &str, peer: &Peer) -> Result<PathBuf, Failure> {
     let directory = Path::new(path);
     if !directory.is_absolute() {
@@ -96,19 +95,13 @@ fn local_directory(path: &str, peer: &Peer) -> Result<PathBuf, Failure> {
             "contextdir {path:?} must be an absolute path"
         )));
     }
-    let owner = Root::open(directory)
-        .and_then(|root| root.stat("."))
-        .map_err(|error| Failure::bad_request(format!("cannot open contextdir {path:?}: {error}")))?
-        .uid;
-    match peer.uid {
-        Some(uid) if uid == 0 || uid == owner => Ok(directory.to_owned()),
-        _ => Err(Failure::new(
+    if peer.caller.is_none() {
+        return Err(Failure::new(
             StatusCode::FORBIDDEN,
-            format!(
-                "contextdir {path:?} belongs to user {owner}: only that user and root may build it in place"
-            ),
-        )),
+            format!("contextdir {path:?} cannot be read in place: it is not known who asks for it"),
+        ));
     }
+    Ok(directory.to_owned())
 }
 
 fn build_request(call: &Call) -> Result<Build, Failure> {
@@ -155,7 +148,11 @@ fn build_request(call: &Call) -> Result<Build, Failure> {
         platform: super::platform_text(query)?,
         squash: query.switch("squash", false),
         credentials: credentials::of_build(call),
-        caller_uid: call.peer.uid,
+        options: BuildOptions {
+            caller: call.peer.caller.clone(),
+            project: query.text("contextdir").to_owned(),
+            ..BuildOptions::default()
+        },
     })
 }
 

@@ -54,11 +54,12 @@ pub(crate) async fn create(call: Call) -> Answer {
     let name = call.query.text("name").trim_start_matches('/').to_owned();
     let platform = super::platform_text(&call.query)?;
     let engine = call.engine.clone();
+    let policy = call.peer.policy.get();
     let body: Value = call.json().await?;
     let name = Some(name).filter(|name| !name.is_empty());
-    let created = engine
-        .create_container(create::container(body, name, platform)?)
-        .await?;
+    let mut request = create::container(body, name, platform)?;
+    policy.admit_container(&engine, &mut request)?;
+    let created = engine.create_container(request).await?;
     let answer = Created {
         id: created.id,
         warnings: created.warnings,

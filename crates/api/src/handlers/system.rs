@@ -38,7 +38,8 @@ pub(crate) async fn version(call: Call) -> Answer {
 
 /// `GET /info`
 pub(crate) async fn info(call: Call) -> Answer {
-    respond::json(&system::info(&call.engine.info(), &call.version))
+    let settings = call.engine.settings();
+    respond::json(&system::info(&call.engine.info(), &settings, &call.version))
 }
 
 /// `GET /system/df`
@@ -98,11 +99,36 @@ pub(crate) async fn no_plugins(_: Call) -> Answer {
     Err(Failure::not_implemented("plugins are not supported"))
 }
 
-/// `GET /distribution/{name}/json`
-pub(crate) async fn distribution(_: Call) -> Answer {
+/// `POST /swarm/init` and `/swarm/join`
+pub(crate) async fn no_new_swarm(_: Call) -> Answer {
     Err(Failure::not_implemented(
-        "asking a registry for an image's manifest is not supported yet: pull the image instead",
+        "swarms are not supported: wharf runs containers on one host",
     ))
+}
+
+/// `POST /swarm/leave`
+pub(crate) async fn no_swarm_to_leave(_: Call) -> Answer {
+    Err(Failure::new(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "This node is not part of a swarm",
+    ))
+}
+
+/// `GET /distribution/{name}/json`
+pub(crate) async fn distribution(call: Call) -> Answer {
+    let credentials = credentials::of_call(&call);
+    let (descriptor, platforms) = call
+        .engine
+        .describe_remote(&call.name, &credentials)
+        .await?;
+    respond::json(&json!({
+        "Descriptor": {
+            "mediaType": descriptor.media_type,
+            "digest": descriptor.digest.to_string(),
+            "size": descriptor.size,
+        },
+        "Platforms": platforms,
+    }))
 }
 
 /// `POST /session`

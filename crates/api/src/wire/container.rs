@@ -153,7 +153,7 @@ struct NetworkSettings {
     endpoint_id: String,
     gateway: String,
     #[serde(rename = "GlobalIPv6Address")]
-    global_ipv6_address: &'static str,
+    global_ipv6_address: String,
     #[serde(rename = "GlobalIPv6PrefixLen")]
     global_ipv6_prefix_len: u8,
     #[serde(rename = "IPAddress")]
@@ -161,7 +161,7 @@ struct NetworkSettings {
     #[serde(rename = "IPPrefixLen")]
     ip_prefix_len: u8,
     #[serde(rename = "IPv6Gateway")]
-    ipv6_gateway: &'static str,
+    ipv6_gateway: String,
     mac_address: String,
     networks: BTreeMap<String, EndpointSettings>,
 }
@@ -338,11 +338,11 @@ impl NetworkSettings {
             secondary_ipv6_addresses: None,
             endpoint_id: default_bridge.endpoint_id,
             gateway: default_bridge.gateway,
-            global_ipv6_address: "",
-            global_ipv6_prefix_len: 0,
+            global_ipv6_address: default_bridge.ipv6_address,
+            global_ipv6_prefix_len: default_bridge.ipv6_prefix_length,
             ip_address: default_bridge.address,
             ip_prefix_len: default_bridge.prefix_length,
-            ipv6_gateway: "",
+            ipv6_gateway: default_bridge.ipv6_gateway,
             mac_address: default_bridge.mac_address,
             networks: endpoints(container),
         }
@@ -392,7 +392,7 @@ pub(super) mod tests {
             prefix_length: 16,
             gateway: "172.17.0.1".into(),
             mac_address: "02:42:ac:11:00:02".into(),
-            aliases: Vec::new(),
+            ..NetworkEndpoint::default()
         };
         Container {
             id: "c".repeat(64),

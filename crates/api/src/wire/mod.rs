@@ -8,6 +8,7 @@ pub(crate) mod host_config;
 pub(crate) mod image;
 pub(crate) mod mount;
 pub(crate) mod network;
+pub(crate) mod network_request;
 pub(crate) mod resources;
 pub(crate) mod stats;
 pub(crate) mod system;

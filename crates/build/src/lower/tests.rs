@@ -64,7 +64,7 @@ fn plan(input: &Value, bases: &Map<String, Value>) -> Result<Value, String> {
         })
     };
     let plan = lower(&lower_input, &mut find_base).map_err(|error| error.to_string())?;
-    Ok(image(&plan))
+    Ok(image(&crate::adapt::adapt(plan)))
 }
 
 /// Returns the config that a plan leads to if every step makes a layer, in the form of the vectors.

@@ -7,11 +7,12 @@ use std::io::{Cursor, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags};
 use wharf_build::{
-    BaseImage, BuildError, BuildEvent, BuildRequest, ContextSource, Fetched, Host, HostError,
-    OutputStream, RunOutcome, RunStep,
+    BaseImage, BuildError, BuildEvent, BuildRequest, ContextSource, FetchRequest, Fetched, Host,
+    HostError, OutputStream, RunOutcome, RunStep,
 };
 use wharf_image::{ContainerConfig, ImageConfig, ImageId, Platform};
 use wharf_layer::summarize;
@@ -77,6 +78,8 @@ impl Log {
             BuildEvent::IntermediateRemoved { .. } => "removed".to_owned(),
             BuildEvent::StepDone { .. } => "done".to_owned(),
             BuildEvent::StageDone { .. } => "stage".to_owned(),
+            BuildEvent::NotNeeded => "not needed".to_owned(),
+            BuildEvent::Solve(_) => return,
         });
     }
 }
@@ -174,12 +177,31 @@ impl Bench {
         }
     }
 
+    /// Returns an engine beside the bench's own that knows the same images.
+    pub fn other_host(&self) -> FakeHost {
+        FakeHost {
+            images: self.host.images.clone(),
+            urls: self.host.urls.clone(),
+            runs: AtomicUsize::new(0),
+            fetches: AtomicUsize::new(0),
+            cancelled: AtomicBool::new(false),
+            networks: std::sync::Mutex::default(),
+        }
+    }
+
     /// Builds and returns the outcome with what was said.
     pub fn try_build(&self, request: &BuildRequest) -> (Result<ImageId, BuildError>, Log) {
+        self.try_build_with(&self.host, request)
+    }
+
+    /// Builds with another engine.
+    pub fn try_build_with(
+        &self,
+        host: &FakeHost,
+        request: &BuildRequest,
+    ) -> (Result<ImageId, BuildError>, Log) {
         let mut log = Log::default();
-        let built = wharf_build::build(&self.store, &self.host, request, &mut |event| {
-            log.event(event)
-        });
+        let built = wharf_build::build(&self.store, host, request, &mut |event| log.event(event));
         (built.map(|built| built.image), log)
     }
 
@@ -309,6 +331,7 @@ impl Host for FakeHost {
     fn run(
         &self,
         step: &RunStep,
+        cancelled: &AtomicBool,
         output: &mut dyn FnMut(OutputStream, &[u8]),
     ) -> Result<RunOutcome, HostError> {
         self.runs.fetch_add(1, Ordering::SeqCst);
@@ -350,16 +373,23 @@ impl Host for FakeHost {
                 "fail" => {
                     return Ok(RunOutcome {
                         exit_code: first.parse()?,
-                        oom_killed: false,
+                        ..RunOutcome::default()
                     });
                 }
                 "oom" => {
                     return Ok(RunOutcome {
                         exit_code: 137,
                         oom_killed: true,
+                        ..RunOutcome::default()
                     });
                 }
                 "cancel" => self.cancelled.store(true, Ordering::SeqCst),
+                "sleep" => {
+                    let until = Instant::now() + Duration::from_millis(first.parse()?);
+                    while Instant::now() < until && !cancelled.load(Ordering::SeqCst) {
+                        std::thread::sleep(Duration::from_millis(1));
+                    }
+                }
                 "nothing" | "" => {}
                 other => return Err(format!("toy shell: {other}: not found").into()),
             }
@@ -367,18 +397,28 @@ impl Host for FakeHost {
         Ok(RunOutcome::default())
     }
 
-    fn fetch(&self, url: &str) -> Result<Fetched, HostError> {
+    fn can_run(&self, platform: &Platform) -> bool {
+        platform.architecture == Platform::host().architecture
+    }
+
+    fn fetch(&self, request: &FetchRequest) -> Result<Fetched, HostError> {
         self.fetches.fetch_add(1, Ordering::SeqCst);
+        let url = &request.url;
         let body = self
             .urls
             .get(url)
             .cloned()
             .ok_or_else(|| format!("{url}: 404 Not Found"))?;
+        let etag = wharf_image::Digest::of(&body).hex();
+        let is_unchanged = request.etag.as_ref() == Some(&etag);
+        let body = if is_unchanged { Vec::new() } else { body };
         let body: Box<dyn Read + Send> = Box::new(Cursor::new(body));
         Ok(Fetched {
             body,
             file_name: String::new(),
             last_modified: None,
+            etag: Some(etag),
+            is_unchanged,
         })
     }
 

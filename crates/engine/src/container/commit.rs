@@ -24,6 +24,9 @@ pub(crate) const MOUNT_STUBS: [&str; 8] = [
     "sys",
 ];
 
+/// How long the end of a container is waited for that cannot be thawed.
+const END_OF_FROZEN: std::time::Duration = std::time::Duration::from_secs(2);
+
 impl Engine {
     /// Makes an image of a container's changes.
     ///
@@ -61,10 +64,16 @@ impl Engine {
             self.with_store(move |engine| engine.copy_changes(&container))
                 .await
         };
-        if let Some(shim) = frozen {
-            shim.resume().await.map_err(super::runtime_error(
-                "cannot unpause the container after commit",
-            ))?;
+        if let Some(shim) = frozen
+            && let Err(error) = shim.resume().await
+        {
+            // A container that ended meanwhile has no group to thaw any more.
+            let ended = tokio::time::timeout(END_OF_FROZEN, shim.wait()).await;
+            if ended.is_err() {
+                return Err(super::runtime_error(
+                    "cannot unpause the container after commit",
+                )(error));
+            }
         }
         let staging = copied?;
         let id = {

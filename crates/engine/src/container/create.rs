@@ -5,7 +5,7 @@ use crate::clock::now_ns;
 use crate::engine::Engine;
 use crate::error::{EngineError, ErrorKind, Result};
 use crate::identity;
-use crate::model::container::{Container, MountPoint, NetworkEndpoint};
+use crate::model::container::{Container, MountPoint};
 use crate::model::request::{CreateContainer, Created};
 use std::path::Path;
 use std::sync::Arc;
@@ -129,7 +129,7 @@ impl Engine {
             platform: "linux".to_owned(),
             image_id: Some(image.id),
             diff_ids: diff_ids.clone(),
-            networks: networks_of(&request),
+            networks: crate::network::endpoints_of(self, &request),
             config: request.config,
             host_config: request.host_config,
             ..Container::default()
@@ -224,23 +224,6 @@ impl Engine {
             .map_err(fs_error("cannot copy the image's files into the volume"))?;
         Ok(())
     }
-}
-
-/// Returns the networks of a new container: one endpoint, without address until the start.
-fn networks_of(request: &CreateContainer) -> std::collections::BTreeMap<String, NetworkEndpoint> {
-    let mode = &request.host_config.network_mode;
-    if mode.starts_with("container:") {
-        return std::collections::BTreeMap::new();
-    }
-    let asked = request.networks.get(mode);
-    let endpoint = NetworkEndpoint {
-        network_id: crate::network::predefined_id(mode),
-        mac_address: asked
-            .map(|endpoint| endpoint.mac_address.clone())
-            .unwrap_or_default(),
-        ..NetworkEndpoint::default()
-    };
-    [(mode.clone(), endpoint)].into()
 }
 
 /// Checks a container name.

@@ -24,7 +24,7 @@ pub(crate) fn complete_and_check(
     check_modes(host)?;
     check_texts(request)?;
     let host = &request.host_config;
-    check_network(host, request)?;
+    crate::network::check_endpoints(engine, host, request)?;
     check_options(host)?;
     if host.network_mode == "host" && (host.publish_all_ports || !host.port_bindings.is_empty()) {
         warnings.push("Published ports are discarded when using host network mode".to_owned());
@@ -38,6 +38,7 @@ fn complete(
     host: &mut HostConfig,
     config: &mut wharf_image::ContainerConfig,
 ) -> Result<()> {
+    engine.settings().fill_in(host);
     if host.network_mode.is_empty() || host.network_mode == "default" {
         host.network_mode = if config.network_disabled {
             "none".into()
@@ -75,9 +76,6 @@ fn complete(
     }
     if host.restart_policy.name.is_empty() {
         host.restart_policy.name = "no".into();
-    }
-    if host.log_config.driver.is_empty() {
-        host.log_config.driver = "json-file".into();
     }
     if host.runtime.is_empty() {
         host.runtime = "wharf".into();
@@ -262,65 +260,6 @@ fn check_modes(host: &HostConfig) -> Result<()> {
     Ok(())
 }
 
-fn check_network(host: &HostConfig, request: &CreateContainer) -> Result<()> {
-    let mode = host.network_mode.as_str();
-    let joined = values::joined_container(mode).is_some();
-    if values::is_user_defined_network(mode) {
-        return Err(EngineError::invalid(format!(
-            "network {mode} not found: user-defined networks are not supported yet"
-        )));
-    }
-    if joined && (!host.port_bindings.is_empty() || host.publish_all_ports) {
-        return Err(EngineError::invalid(
-            "conflicting options: port publishing and the container type network mode",
-        ));
-    }
-    if joined && !request.config.hostname.is_empty() {
-        return Err(EngineError::invalid(
-            "conflicting options: hostname and the network mode",
-        ));
-    }
-    if joined && !host.dns.is_empty() {
-        return Err(EngineError::invalid(
-            "conflicting options: dns and the network mode",
-        ));
-    }
-    if joined && !host.extra_hosts.is_empty() {
-        return Err(EngineError::invalid(
-            "conflicting options: custom host-to-IP mapping and the network mode",
-        ));
-    }
-    if let Some(link) = host.links.first() {
-        values::parse_link(link)?;
-        return Err(EngineError::not_implemented(
-            "links are not supported yet: use one network and the container's name",
-        ));
-    }
-    for (name, endpoint) in &request.networks {
-        if !matches!(name.as_str(), "bridge" | "default" | "none" | "host") {
-            return Err(EngineError::invalid(format!(
-                "network {name} not found: user-defined networks are not supported yet"
-            )));
-        }
-        if !endpoint.ipv4_address.is_empty() || !endpoint.ipv6_address.is_empty() {
-            return Err(EngineError::invalid(
-                "user specified IP address is supported on user defined networks only",
-            ));
-        }
-        if !endpoint.aliases.is_empty() {
-            return Err(EngineError::invalid(
-                "network-scoped aliases are only supported for user-defined networks",
-            ));
-        }
-        if !endpoint.links.is_empty() {
-            return Err(EngineError::not_implemented(
-                "links are not supported yet: use one network and the container's name",
-            ));
-        }
-    }
-    Ok(())
-}
-
 /// Refuses what docker knows and this engine cannot honour: nothing is dropped in silence.
 fn check_options(host: &HostConfig) -> Result<()> {
     let policy = &host.restart_policy;
@@ -332,7 +271,7 @@ fn check_options(host: &HostConfig) -> Result<()> {
     }
     if !matches!(host.log_config.driver.as_str(), "json-file" | "none") {
         return Err(EngineError::invalid(format!(
-            "logger: no log driver named '{}' is registered: use json-file or none",
+            "logger: no log driver named '{}' is registered",
             host.log_config.driver
         )));
     }

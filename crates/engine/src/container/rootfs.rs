@@ -20,7 +20,10 @@ pub(crate) struct ContainerFiles {
 impl ContainerFiles {
     /// Returns the root to work beneath for `path`, the path inside it, and whether it may be written.
     pub(crate) fn locate(&self, path: &Path) -> Result<(Root, PathBuf, bool)> {
-        let absolute = self.root.resolve(path).unwrap_or_else(|_| path.to_owned());
+        let absolute = match self.root.resolve(path) {
+            Ok(resolved) => Path::new("/").join(resolved),
+            Err(_) => path.to_owned(),
+        };
         for (destination, source, read_write) in &self.mounts {
             if let Ok(rest) = absolute.strip_prefix(destination) {
                 let root =

@@ -29,7 +29,13 @@ pub(crate) fn build(engine: &Engine, container: &Container, root: &Root) -> Resu
         "terminal": container.config.tty,
         "user": user_json(&user),
         "args": std::iter::once(&container.path).chain(&container.args).collect::<Vec<_>>(),
-        "env": with_home(process_env(&container.config, &hostname(container), &[]), &user.home),
+        "env": with_home(
+            with_links(
+                process_env(&container.config, &hostname(container), &[]),
+                engine.link_environment(container)?,
+            ),
+            &user.home,
+        ),
         "cwd": working_dir(&container.config.working_dir),
         "capabilities": capability_sets(&capabilities),
         "rlimits": rlimits(&host.ulimits),
@@ -279,6 +285,18 @@ fn resolve_user(
 
 fn user_json(user: &wharf_runtime::users::ResolvedUser) -> Value {
     json!({ "uid": user.uid, "gid": user.gid, "additionalGids": user.additional_gids, "umask": 0o022 })
+}
+
+/// Adds the variables of links, which what the user says takes precedence over.
+fn with_links(mut env: Vec<String>, links: Vec<String>) -> Vec<String> {
+    for variable in links {
+        let name = variable.split('=').next().unwrap_or_default();
+        let known = env.iter().any(|own| own.split('=').next() == Some(name));
+        if !known {
+            env.push(variable);
+        }
+    }
+    env
 }
 
 fn with_home(mut env: Vec<String>, home: &Path) -> Vec<String> {

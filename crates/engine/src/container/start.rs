@@ -10,6 +10,7 @@ use crate::model::container::{Container, Status};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use wharf_runtime::{LaunchRequest, RootMount};
 
 impl Engine {
@@ -21,10 +22,7 @@ impl Engine {
     pub async fn start_container(self: &Arc<Self>, name: &str) -> Result<()> {
         let entry = self.containers.find(name)?;
         let _operation = entry.operation.lock().await;
-        entry
-            .restart_epoch
-            .fetch_add(1, std::sync::atomic::Ordering::SeqCst);
-        entry.change(|container| container.restart_count = 0);
+        entry.forget_restarts();
         self.start_entry(&entry).await
     }
 
@@ -44,6 +42,7 @@ impl Engine {
             }
             Status::Created | Status::Exited | Status::Restarting => {}
         }
+        entry.restart_cancelled.store(false, Ordering::SeqCst);
         entry.change(|container| {
             container.manually_stopped = false;
             container.state.error.clear();
@@ -92,7 +91,10 @@ impl Engine {
             container.state.health = super::health::initial(container);
         });
         self.persist_soon(&container);
-        entry.life.send_modify(|life| life.running = true);
+        entry.life.send_modify(|life| {
+            life.running = true;
+            life.restarting = false;
+        });
         self.events.container(&container, "start", []);
         self.monitor(entry, shim);
         Ok(())
@@ -105,16 +107,7 @@ impl Engine {
         blocking(move || {
             let container = entry.snapshot();
             let joined = engine.joined_network(&container)?;
-            let namespace = match container.host_config.network_mode.as_str() {
-                "bridge" => Some(engine.join_bridge(&entry)?),
-                "none" => Some(
-                    engine
-                        .network
-                        .new_namespace()
-                        .map_err(crate::network::network_error)?,
-                ),
-                _ => None,
-            };
+            let namespace = engine.join_networks(&entry)?;
             let written = files::write(&engine, &entry.snapshot(), joined.as_deref());
             if let Err(error) = written {
                 engine.leave_network(&entry);
@@ -211,6 +204,7 @@ impl Engine {
         self.persist_soon(&container);
         entry.life.send_modify(|life| {
             life.running = false;
+            life.restarting = false;
             life.exits += 1;
             life.exit_code = code;
         });

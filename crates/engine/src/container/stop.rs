@@ -60,7 +60,7 @@ impl Engine {
         let Some(shim) = entry.shim().filter(|_| container.is_running()) else {
             return Err(EngineError::not_modified());
         };
-        entry.change(|container| container.manually_stopped = true);
+        self.end_by_user(entry, true);
         if container.state.status == Status::Paused {
             self.resume(entry, &shim).await?;
         }
@@ -102,7 +102,16 @@ impl Engine {
             container.manually_stopped = true;
         });
         self.persist_soon(&container);
+        entry.life.send_modify(|life| life.restarting = false);
         true
+    }
+
+    /// Notes that a user sent a signal; `cancel` also forbids this run's restart (spec runtime §6).
+    /// Written down before the signal goes out, so that a daemon that is killed still knows.
+    fn end_by_user(&self, entry: &Entry, cancel: bool) {
+        entry.restart_cancelled.fetch_or(cancel, Ordering::SeqCst);
+        let container = entry.change(|container| container.manually_stopped = true);
+        self.persist_soon(&container);
     }
 
     /// Sends SIGKILL to everything in the container and waits for its end.
@@ -144,10 +153,10 @@ impl Engine {
                 container.id
             )));
         };
-        let explicit_stop = !container.config.stop_signal.is_empty();
-        if number == 9 || number == stop_signal(&container) || !explicit_stop {
-            entry.change(|container| container.manually_stopped = true);
-        }
+        let ends = number == 9
+            || number == stop_signal(&container)
+            || container.config.stop_signal.is_empty();
+        self.end_by_user(&entry, ends);
         if container.state.status == Status::Paused
             && (number == 9 || number == stop_signal(&container))
         {
@@ -179,11 +188,7 @@ impl Engine {
             Err(error) if error.kind() != ErrorKind::NotModified => return Err(error),
             _ => {}
         }
-        if entry.snapshot().host_config.auto_remove {
-            return Err(EngineError::conflict(
-                "the container was removed at its stop (--rm)",
-            ));
-        }
+        entry.forget_restarts();
         self.start_entry(&entry).await?;
         self.events.container(&entry.snapshot(), "restart", []);
         Ok(())
@@ -279,7 +284,9 @@ impl Engine {
             return Err(error);
         }
         self.containers.release_name(&container.name, &container.id);
-        let changed = entry.change(|container| container.name.clone_from(&new_name));
+        entry.change(|container| container.name.clone_from(&new_name));
+        self.rename_on_networks(&entry);
+        let changed = entry.snapshot();
         self.persist_soon(&changed);
         self.events.container(
             &changed,

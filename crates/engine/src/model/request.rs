@@ -20,12 +20,15 @@ pub struct CreateContainer {
     pub host_config: HostConfig,
     /// Endpoint settings by network name.
     pub networks: BTreeMap<String, EndpointRequest>,
+    /// MAC address on the network that the mode names, when its endpoint says none.
+    pub mac_address: String,
     /// Platform the image must have.
     pub platform: Option<Platform>,
 }
 
-/// Settings of a container's place on one network.
-#[derive(Debug, Clone, Default)]
+/// Settings of a container's place on one network; persisted with the container.
+#[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[serde(default)]
 pub struct EndpointRequest {
     /// Fixed IPv4 address.
     pub ipv4_address: String,
@@ -37,6 +40,12 @@ pub struct EndpointRequest {
     pub links: Vec<String>,
     /// Fixed MAC address.
     pub mac_address: String,
+    /// Further link-local addresses.
+    pub link_local_addresses: Vec<String>,
+    /// Driver options, by docker's names.
+    pub driver_options: BTreeMap<String, String>,
+    /// Which network becomes the default gateway: the highest wins.
+    pub gateway_priority: i64,
 }
 
 /// Answers a create call.
@@ -252,6 +261,25 @@ pub struct Build {
     pub squash: bool,
     /// Credentials by registry host.
     pub credentials: BTreeMap<String, Credentials>,
-    /// User ID of the caller, when known (peer of the socket).
-    pub caller_uid: Option<u32>,
+    /// What docker's builds do not have.
+    pub options: BuildOptions,
+}
+
+/// What a build can be asked for by wharf's own client.
+#[derive(Debug, Clone, Default)]
+pub struct BuildOptions {
+    /// Tells the builds of one project from others', for explaining misses.
+    pub project: String,
+    /// Steps that run at once; 0 for as many as there are processors.
+    pub parallel: usize,
+    /// Secrets by ID.
+    pub secrets: BTreeMap<String, wharf_build::Secret>,
+    /// Sockets of SSH agents by ID.
+    pub ssh: BTreeMap<String, PathBuf>,
+    /// Who asks, when that is known (peer of the socket); files of this machine are read with their rights.
+    pub caller: Option<wharf_safefs::Caller>,
+    /// Sets the times of new files that are later than `SOURCE_DATE_EPOCH` to that.
+    pub rewrite_timestamp: bool,
+    /// Sends what the solver does, too.
+    pub trace: bool,
 }

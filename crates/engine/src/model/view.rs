@@ -162,6 +162,8 @@ pub enum Progress {
     },
     /// The image that a build stage made.
     ImageId(ImageId),
+    /// What a build's solver did, for wharf's own client.
+    Solve(wharf_build::SolveEvent),
     /// What a push made.
     Pushed {
         /// Tag.
@@ -258,21 +260,11 @@ pub struct VolumeView {
     pub usage: Option<(u64, usize)>,
 }
 
-/// A network.
+/// A network with the running containers on it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NetworkView {
-    /// 64 hexadecimal characters.
-    pub id: String,
-    /// `bridge`, `host`, `none`.
-    pub name: String,
-    /// `bridge`, `host`, `null`.
-    pub driver: String,
-    /// Creation in nanoseconds since 1970.
-    pub created_at_ns: i64,
-    /// Subnet and gateway as text.
-    pub subnets: Vec<(String, String)>,
-    /// Driver options.
-    pub options: BTreeMap<String, String>,
+    /// The network.
+    pub network: Arc<super::network::Network>,
     /// Running containers on it.
     pub containers: Vec<Arc<Container>>,
 }

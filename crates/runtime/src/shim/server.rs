@@ -497,7 +497,8 @@ impl Server {
         self.processes.push(process);
         if let Some(mut attach) = request.attach {
             attach.stdin &= stdio.open_stdin;
-            self.make_stream(index, serial, attach, !stdio.tty);
+            let framed = request.framed.unwrap_or(!stdio.tty);
+            self.make_stream(index, serial, attach, framed);
         }
         Ok(Response::ExecStarted(started))
     }

@@ -246,6 +246,7 @@ pub fn process(args: &[&str]) -> Process {
 
 pub fn exec_request(id: &str, args: &[&str]) -> ExecRequest {
     ExecRequest {
+        framed: None,
         id: id.to_owned(),
         process: process(args),
         stdio: Stdio::default(),

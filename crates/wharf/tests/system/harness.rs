@@ -50,6 +50,11 @@ pub fn skip(reason: &str) {
     let _closed = writeln!(std::io::stderr().lock(), "SKIP: {reason}");
 }
 
+/// Returns the docker CLI to test with.
+pub fn docker_program() -> Option<&'static Path> {
+    docker()
+}
+
 fn docker() -> Option<&'static Path> {
     static PATH: OnceLock<Option<PathBuf>> = OnceLock::new();
     let found = PATH.get_or_init(|| {
@@ -84,19 +89,24 @@ pub fn base_image_tar(name: &str) -> PathBuf {
 impl Daemon {
     /// Starts a daemon on an empty root.
     pub fn start() -> Self {
+        let mut daemon = Self::prepared();
+        daemon.launch();
+        daemon
+    }
+
+    /// Makes the directory of a daemon that is started later.
+    pub fn prepared() -> Self {
         assert!(
             rustix::process::geteuid().is_root(),
             "system tests need root"
         );
-        let mut daemon = Self {
+        Self {
             directory: tempfile::Builder::new()
                 .prefix("wharf-test-")
                 .tempdir_in("/var/tmp")
                 .unwrap(),
             child: None,
-        };
-        daemon.launch();
-        daemon
+        }
     }
 
     /// Starts a daemon that has `busybox:latest`.
@@ -130,14 +140,32 @@ impl Daemon {
 
     /// Starts the daemon on its root (again).
     pub fn launch(&mut self) {
+        self.launch_with(&[]);
+    }
+
+    /// Starts the daemon on its root with further flags.
+    pub fn launch_with(&mut self, flags: &[&str]) {
+        let socket = self.path("wharf.sock").display().to_string();
+        let mut all = vec!["--socket", &socket];
+        all.extend(flags);
+        self.launch_bare(&all);
+    }
+
+    /// Starts the daemon on its root with flags that say where it listens, `wharf.sock` included.
+    pub fn launch_bare(&mut self, flags: &[&str]) {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_wharf"));
+        command.arg("daemon").args(flags);
+        self.launch_command(command);
+    }
+
+    /// Starts the daemon by a command that lacks only the root.
+    pub fn launch_command(&mut self, mut command: Command) {
         let log = std::fs::OpenOptions::new()
             .create(true)
             .append(true)
             .open(self.path("daemon.log"))
             .unwrap();
-        let child = Command::new(env!("CARGO_BIN_EXE_wharf"))
-            .args(["daemon", "--socket"])
-            .arg(self.path("wharf.sock"))
+        let child = command
             .arg("--root")
             .arg(self.path("root"))
             .arg("--run-dir")
@@ -159,6 +187,12 @@ impl Daemon {
             );
             std::thread::sleep(Duration::from_millis(10));
         }
+    }
+
+    /// Sends the daemon a signal.
+    pub fn signal(&self, signal: rustix::process::Signal) {
+        let pid = rustix::process::Pid::from_child(self.child.as_ref().unwrap());
+        rustix::process::kill_process(pid, signal).unwrap();
     }
 
     /// Ends the daemon as a power cut would, without a chance to clean up.

@@ -10,7 +10,10 @@
 )]
 
 mod build;
+mod commands;
+mod connections;
 mod containers;
+mod daemon;
 mod errors;
 mod harness;
 mod images;

@@ -29,9 +29,10 @@ pub async fn build_command(session: &mut Session, args: BuildArgs) -> Result<()>
     let colour = display::wants_colour(&args.progress, session.output.is_terminal(), no_color)?;
     let context = Context::resolve(&args)?;
     let headers = session.client.ping().await?;
-    let reads_in_place = headers
-        .get(CONTEXT_HEADER)
-        .is_some_and(|value| value == "dir");
+    let reads_in_place = session.client.host().is_local()
+        && headers
+            .get(CONTEXT_HEADER)
+            .is_some_and(|value| value == "dir");
     let request = parameters(session, &args)?;
     let request = match context {
         Context::Remote(url) => {
