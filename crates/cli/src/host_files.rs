@@ -56,6 +56,15 @@ pub(crate) fn is_readable(path: &Path) -> bool {
     rustix::fs::access(path, rustix::fs::Access::READ_OK).is_ok()
 }
 
+/// Tells whether this user may execute a file.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a question about the caller's own rights"
+)]
+pub(crate) fn is_executable(path: &Path) -> bool {
+    rustix::fs::access(path, rustix::fs::Access::EXEC_OK).is_ok()
+}
+
 /// Opens a file for reading.
 pub(crate) fn open(path: &Path) -> Result<File> {
     open_as(path, "open")
@@ -129,28 +138,20 @@ pub(crate) fn create_directories(path: &Path) -> Result<()> {
 
 /// Returns the names in a directory, sorted; none when there is no such directory.
 pub(crate) fn names_in(path: &Path) -> Result<Vec<String>> {
-    let fail = |error| CliError::io(format!("cannot read {}", path.display()), error);
-    let entries = match fs::read_dir(path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        entries => entries.map_err(fail)?,
-    };
-    let mut names = entries
-        .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
-        .collect::<std::io::Result<Vec<_>>>()
-        .map_err(fail)?;
-    names.sort();
-    Ok(names)
+    match trusted::read_dir_sorted(path) {
+        Err(error) if error.is_not_found() => Ok(Vec::new()),
+        entries => {
+            let names = entries.map_err(failed("read", path))?.into_iter();
+            Ok(names
+                .map(|entry| entry.name.to_string_lossy().into_owned())
+                .collect())
+        }
+    }
 }
 
 /// Removes a directory with all that is in it, if it is there.
 pub(crate) fn remove_directory(path: &Path) -> Result<()> {
-    match fs::remove_dir_all(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(CliError::io(
-            format!("cannot remove {}", path.display()),
-            error,
-        )),
-        _ => Ok(()),
-    }
+    trusted::remove_all(path).map_err(failed("remove", path))
 }
 
 /// Returns a path's metadata without following a last symbolic link.

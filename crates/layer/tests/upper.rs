@@ -30,7 +30,7 @@ fn overlay(scene: &Scene, lowers: &[&str], upper: &str) -> Option<Root> {
     fsconfig_set_string(&context, "upperdir", scene.path(upper)).ok()?;
     fsconfig_set_string(&context, "workdir", scene.path("work")).ok()?;
     if fsconfig_create(&context).is_err() {
-        eprintln!("skipped: this file system holds no overlay");
+        eprintln!("SKIP: this file system holds no overlay");
         return None;
     }
     let mount = fsmount(

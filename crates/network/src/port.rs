@@ -160,7 +160,10 @@ mod tests {
         assert!(port(80, HostPorts::Range(80..=80)).validate().is_ok());
         assert!(port(0, HostPorts::Ephemeral).validate().is_err());
         assert!(port(80, HostPorts::Range(0..=0)).validate().is_err());
-        #[allow(clippy::reversed_empty_ranges)]
+        #[allow(
+            clippy::reversed_empty_ranges,
+            reason = "an empty range is what is tested"
+        )]
         let reversed = HostPorts::Range(90..=80);
         assert!(port(80, reversed).validate().is_err());
     }

@@ -1,7 +1,7 @@
 //! Networks of users: isolation, IPv6, options, several networks a container, names.
 
 // A test that cannot go on may panic; a skipped one says so.
-#![allow(clippy::unwrap_used, clippy::print_stdout)]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, clippy::print_stdout)]
 
 mod support;
 

@@ -13,7 +13,7 @@
     clippy::disallowed_methods,
     reason = "the room that has the file operations of all others"
 )]
-#![cfg_attr(test, allow(clippy::unwrap_used))]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::print_stdout))]
 
 mod caller;
 mod change;

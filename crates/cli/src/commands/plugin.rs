@@ -164,7 +164,7 @@ fn directories(config: &ConfigFile, config_directory: &Path) -> Vec<PathBuf> {
 
 fn is_executable(path: &Path) -> bool {
     host_files::metadata(path).is_ok_and(|metadata| metadata.is_file())
-        && rustix::fs::access(path, rustix::fs::Access::EXEC_OK).is_ok()
+        && host_files::is_executable(path)
 }
 
 fn known_commands() -> Vec<String> {

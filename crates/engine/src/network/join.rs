@@ -9,7 +9,6 @@ use crate::error::{EngineError, ErrorKind, Result};
 use crate::identity;
 use crate::model::container::{Container, NetworkEndpoint};
 use crate::model::network::Network;
-use rustix::fs::{Mode, OFlags};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -241,16 +240,18 @@ impl Engine {
 /// Opens the network namespace of a running container.
 pub(super) fn namespace_of(container: &Container) -> Result<OwnedFd> {
     let path = format!("/proc/{}/ns/net", container.state.pid);
-    rustix::fs::open(&path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).map_err(|e| {
-        EngineError::wrap(
-            ErrorKind::Internal,
-            format!(
-                "cannot open the network namespace of container {}",
-                container.id
-            ),
-            e,
-        )
-    })
+    wharf_safefs::trusted::open(&path)
+        .map(OwnedFd::from)
+        .map_err(|e| {
+            EngineError::wrap(
+                ErrorKind::Internal,
+                format!(
+                    "cannot open the network namespace of container {}",
+                    container.id
+                ),
+                e,
+            )
+        })
 }
 
 fn endpoint_request(

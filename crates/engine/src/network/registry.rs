@@ -89,7 +89,7 @@ mod tests {
         assert_eq!(found("web").ok().as_deref(), Some("ab12"));
         assert_eq!(found("ab").ok().as_deref(), Some("cd56"));
         assert_eq!(found("ab3").ok().as_deref(), Some("ab34"));
-        let text = |text: &str| found(text).map_or_else(|e| e.message().to_owned(), |id| id);
+        let text = |text: &str| found(text).unwrap_or_else(|e| e.message().to_owned());
         assert_eq!(text("x"), "network x not found");
         assert_eq!(text(""), "network  not found");
         assert!(text("a").starts_with("2 matches found based on ID prefix"));

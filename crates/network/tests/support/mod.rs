@@ -30,7 +30,7 @@ pub const OTHER_HOST_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
 /// Runs a test body on a thread whose network namespace stands for the host.
 pub fn on_private_host(body: impl FnOnce() + Send + 'static) {
     if !rustix::process::geteuid().is_root() {
-        println!("skipped: needs root");
+        println!("SKIP: needs root");
         return;
     }
     let outcome = std::thread::spawn(|| {

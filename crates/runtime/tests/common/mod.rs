@@ -26,7 +26,7 @@ pub fn can_run() -> bool {
     let root = unsafe { libc::geteuid() } == 0;
     let ready = root && Path::new(BUSYBOX).exists();
     if !ready {
-        eprintln!("skipped: needs root and {BUSYBOX}");
+        eprintln!("SKIP: needs root and {BUSYBOX}");
     }
     ready
 }

@@ -354,7 +354,7 @@ impl Daemon {
     }
 
     /// Returns the daemon's process, while it runs.
-    pub fn pid(&self) -> Option<u32> {
+    pub fn running_pid(&self) -> Option<u32> {
         self.child.as_ref().map(Child::id)
     }
 

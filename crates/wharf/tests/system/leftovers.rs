@@ -106,7 +106,7 @@ impl Daemon {
     fn processes(&self) -> Vec<String> {
         let group = format!("/wharf-{}/", self.suffix());
         let directory = self.path("");
-        let own = [std::process::id(), self.pid().unwrap_or(0)];
+        let own = [std::process::id(), self.running_pid().unwrap_or(0)];
         let mut found = Vec::new();
         for pid in names_in(Path::new("/proc")) {
             let process = Path::new("/proc").join(&pid);
