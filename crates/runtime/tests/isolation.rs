@@ -280,6 +280,31 @@ async fn a_cgroup_namespace_hides_where_the_group_lies() {
 }
 
 #[tokio::test]
+async fn a_later_process_joins_the_cgroup_namespace() {
+    if !can_run() {
+        return;
+    }
+    let mut fixture = Fixture::new(&["sleep", "1000"]);
+    let json =
+        r#"[{"type":"pid"},{"type":"ipc"},{"type":"uts"},{"type":"network"},{"type":"cgroup"}]"#;
+    fixture.linux().set_namespaces(namespaces(json));
+    let shim = fixture.launch().await.unwrap();
+    shim.start().await.unwrap();
+    let request = common::exec_request("one", &["grep", "pids", "/proc/self/cgroup"]);
+    let (_, stream) = shim.exec(request).await.unwrap();
+    let mut framed = Vec::new();
+    tokio::io::AsyncReadExt::read_to_end(&mut stream.unwrap(), &mut framed)
+        .await
+        .unwrap();
+    let (output, _) = common::unframe(&framed);
+    assert!(output.trim_end().ends_with(":pids:/"), "{output}");
+    assert_eq!(shim.wait_exec("one").await.unwrap(), 0);
+    shim.signal(libc::SIGKILL, true).await.unwrap();
+    shim.wait().await.unwrap();
+    shim.release().await.unwrap();
+}
+
+#[tokio::test]
 async fn without_a_pid_namespace_all_ends_with_the_first_process() {
     if !can_run() {
         return;

@@ -155,7 +155,7 @@ impl LogOptions {
         }
         let rotates = options.max_size_bytes.is_some() && options.max_files >= 2;
         if options.compress && !rotates {
-            if config.options.get("compress").is_some() {
+            if config.options.contains_key("compress") {
                 return Err(EngineError::invalid(
                     "compress cannot be true when max-file is less than 2 or max-size is not set",
                 ));

@@ -43,7 +43,7 @@ impl Engine {
         }
         let options = LogOptions::parse(&container.host_config.log_config)?;
         let (path, format) = match log_options::file_of(&container, &options) {
-            Some((path, driver)) if driver == Driver::JsonFile => (path, LogFormat::JsonFile),
+            Some((path, Driver::JsonFile)) => (path, LogFormat::JsonFile),
             Some((path, _)) => (path, LogFormat::Local),
             None => {
                 return Err(EngineError::not_implemented(

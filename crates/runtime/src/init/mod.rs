@@ -119,7 +119,9 @@ pub fn create(
         streams,
         process: std::mem::replace(&mut plan.process, ProcessPlan::placeholder()),
     };
-    let result = place(&spawned, cgroup, &spawned.process).and_then(|()| {
+    let placed =
+        place(&spawned, cgroup, &spawned.process).and_then(|()| announce_group(&spawned, cgroup));
+    let result = placed.and_then(|()| {
         await_ready(
             &mut spawned,
             |report, process| {
@@ -217,6 +219,12 @@ fn place(spawned: &Spawned, cgroup: &Cgroup, process: &ProcessPlan) -> Result<()
     if !cgroup.is_v2() {
         cgroup.attach(spawned.pid.unsigned_abs())?;
     }
+    Ok(())
+}
+
+/// Tells a container's first process that it is in its group, where it then makes a namespace of it.
+/// A later process joins that namespace and waits for nothing.
+fn announce_group(spawned: &Spawned, cgroup: &Cgroup) -> Result<()> {
     if cgroup.namespace() {
         sys::write(spawned.sync.as_raw_fd(), &[GROUPED])
             .map_err(|errno| os("place the process", errno))?;
