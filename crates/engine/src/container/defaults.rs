@@ -108,9 +108,17 @@ pub(crate) fn check_resources(resources: &mut Resources, warnings: &mut Vec<Stri
     Ok(())
 }
 
-/// Refuses log settings that cannot be carried out.
+/// Options whose values docker looks at only when the container starts.
+const LOG_OPTIONS_OF_THE_START: [&str; 3] = ["compress", "max-file", "max-size"];
+
+/// Refuses log drivers and options that are not known.
 pub(super) fn check_log(host: &HostConfig) -> Result<()> {
-    super::log_options::LogOptions::parse(&host.log_config).map(drop)
+    let mut config = host.log_config.clone();
+    if matches!(config.driver.as_str(), "json-file" | "local") {
+        let checked_later = |key: &String| LOG_OPTIONS_OF_THE_START.contains(&key.as_str());
+        config.options.retain(|key, _| !checked_later(key));
+    }
+    super::log_options::LogOptions::parse(&config).map(drop)
 }
 
 /// Refuses what docker knows and this engine cannot honour: nothing is dropped in silence.

@@ -115,7 +115,7 @@ impl LogOptions {
             "syslog" => Driver::Syslog,
             other => {
                 return Err(EngineError::invalid(format!(
-                    "logger: no log driver named '{other}' is registered"
+                    "error looking up logging plugin {other}: plugin \"{other}\" not found"
                 )));
             }
         };
@@ -142,9 +142,7 @@ impl LogOptions {
             }
             "" | "blocking" => {}
             "non-blocking" => {
-                let size = buffer
-                    .map(|text| size("max-buffer-size", text))
-                    .transpose()?;
+                let size = buffer.map(String::as_str).map(size).transpose()?;
                 options.max_buffer_bytes = Some(size.unwrap_or(DEFAULT_MAX_BUFFER_BYTES));
             }
             other => {
@@ -173,8 +171,8 @@ impl LogOptions {
         let has_details = self.driver != Driver::Local;
         match (key, self.driver) {
             ("mode" | "max-buffer-size", _) => {}
-            ("max-size", _) if !remote => self.max_size_bytes = max_size(key, value)?,
-            ("cache-max-size", _) if remote => self.max_size_bytes = max_size(key, value)?,
+            ("max-size", _) if !remote => self.max_size_bytes = max_size(value)?,
+            ("cache-max-size", _) if remote => self.max_size_bytes = max_size(value)?,
             ("max-file", _) if !remote => self.max_files = max_files(key, value)?,
             ("cache-max-file", _) if remote => self.max_files = max_files(key, value)?,
             ("compress", _) if !remote => self.compress = flag(key, value)?,
@@ -232,15 +230,15 @@ fn invalid(key: &str, value: &str) -> EngineError {
     EngineError::invalid(format!("invalid value for {key}: {value:?}"))
 }
 
-fn max_size(key: &str, value: &str) -> Result<Option<u64>> {
+fn max_size(value: &str) -> Result<Option<u64>> {
     match value {
         "-1" => Ok(None),
-        value => size(key, value).map(Some),
+        value => size(value).map(Some),
     }
 }
 
-fn size(key: &str, value: &str) -> Result<u64> {
-    parse_size(value).ok_or_else(|| invalid(key, value))
+fn size(value: &str) -> Result<u64> {
+    parse_size(value).ok_or_else(|| EngineError::invalid(format!("invalid size: '{value}'")))
 }
 
 fn max_files(key: &str, value: &str) -> Result<u32> {
@@ -344,7 +342,7 @@ mod tests {
                 "asdf",
                 "",
                 "",
-                "logger: no log driver named 'asdf' is registered",
+                "error looking up logging plugin asdf: plugin \"asdf\" not found",
             ),
             (
                 "json-file",

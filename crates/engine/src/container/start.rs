@@ -151,7 +151,12 @@ impl Engine {
     pub(crate) fn launch_request(&self, container: &Container) -> Result<LaunchRequest> {
         let directory = Path::new(&container.directory);
         let spec = spec::build(self, container, &self.detached_root(container, false)?)?;
-        let log = super::log_plan::plan(container)?;
+        let log = super::log_plan::plan(container).map_err(|error| {
+            EngineError::internal(format!(
+                "{TASK_FRAME}: failed to initialize logging driver: {}",
+                error.message()
+            ))
+        })?;
         Ok(LaunchRequest {
             id: container.id.clone(),
             state_dir: self.state_dir(&container.id),
