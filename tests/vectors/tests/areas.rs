@@ -33,6 +33,7 @@ areas! {
     dockerignore "dockerignore",
     env_file "env-file",
     etc_hosts "etc-hosts",
+    git_url "giturl",
     layer_apply "layer-apply",
     layer_diff "layer-diff",
     log_tag "log-tag",

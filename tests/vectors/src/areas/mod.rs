@@ -57,6 +57,8 @@ pub static AREAS: &[(&str, Runner)] = &[
     ("dockerfile-parse", Runner::Each(dockerfile::parse)),
     #[cfg(feature = "dockerfile")]
     ("dockerignore", Runner::Each(dockerfile::dockerignore)),
+    #[cfg(feature = "dockerfile")]
+    ("giturl", Runner::Each(dockerfile::git_url)),
     #[cfg(feature = "cli")]
     ("env-file", Runner::Each(cli::env_file)),
     #[cfg(feature = "network")]
