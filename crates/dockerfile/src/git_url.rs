@@ -114,21 +114,20 @@ fn split(text: &str) -> Result<Split, GitUrlError> {
         return Ok(parts(base.to_owned(), true, false));
     }
     if let Some((scheme, address)) = scheme(base) {
+        if !["http", "https", "git", "ssh"].contains(&scheme.as_str()) {
+            return Err(GitUrlError::InvalidProtocol(scheme));
+        }
         check_port(rest, address)?;
-        return match scheme.as_str() {
-            "http" | "https" if !address.ends_with(".git") || !address.contains('/') => {
-                Err(GitUrlError::NotGit)
-            }
-            "http" | "https" | "git" | "ssh" => {
-                let is_unencrypted = scheme == "http" || scheme == "git";
-                Ok(parts(
-                    format!("{scheme}://{address}"),
-                    false,
-                    is_unencrypted,
-                ))
-            }
-            _ => Err(GitUrlError::InvalidProtocol(scheme)),
-        };
+        let is_web = scheme.starts_with("http");
+        if is_web && !(address.ends_with(".git") && address.contains('/')) {
+            return Err(GitUrlError::NotGit);
+        }
+        let is_unencrypted = scheme == "http" || scheme == "git";
+        return Ok(parts(
+            format!("{scheme}://{address}"),
+            false,
+            is_unencrypted,
+        ));
     }
     if is_scp_like(base) {
         return Ok(parts(base.to_owned(), false, false));
