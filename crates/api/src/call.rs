@@ -16,8 +16,8 @@ use wharf_engine::Engine;
 /// The other end of a connection, as the kernel knows it.
 #[derive(Debug, Clone)]
 pub(crate) struct Peer {
-    /// User ID of the process that connected; None when the kernel does not tell.
-    pub(crate) uid: Option<u32>,
+    /// User and groups of the process that connected; None when the kernel does not tell.
+    pub(crate) caller: Option<wharf_safefs::Caller>,
     /// Holds the connection's place under the limit, also after a hijack.
     pub(crate) permit: Arc<OwnedSemaphorePermit>,
 }

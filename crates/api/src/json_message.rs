@@ -5,6 +5,9 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use wharf_engine::model::view::Progress;
 
+/// Marks what a build's solver did.
+const SOLVE_ID: &str = "wharf.solve";
+
 /// Columns of a progress bar's inside.
 const BAR_COLUMNS: u64 = 50;
 
@@ -58,6 +61,11 @@ impl From<Progress> for Message {
             Progress::Stream(text) => Self::stream(text),
             Progress::ImageId(id) => Self {
                 aux: Some(json!({"ID": id.to_string()})),
+                ..Self::default()
+            },
+            Progress::Solve(event) => Self {
+                id: Some(SOLVE_ID.to_owned()),
+                aux: Some(serde_json::to_value(event).unwrap_or_default()),
                 ..Self::default()
             },
             Progress::Pushed {

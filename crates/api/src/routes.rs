@@ -3,8 +3,8 @@
 
 use crate::call::Call;
 use crate::handlers::{
-    archive, attach, build, container, event, exec, image, image_transfer, logs, network, stats,
-    system, volume,
+    archive, attach, build, container, event, exec, image, image_transfer, logs, network,
+    own_build, stats, system, volume,
 };
 use crate::respond::Answer;
 use http::Method;
@@ -130,6 +130,17 @@ pub(crate) static ROUTES: &[Route] = &[
     route!(POST "/build" "1.24" Differs "version 1 only; contextdir and dockerfileinline are wharf's own" build::build),
     route!(POST "/build/prune" "1.31" Differs "no limits of size" build::prune),
     route!(POST "/build/cancel" "1.39" Missing "" build::cancel),
+    // Builds, as wharf's own client asks for them
+    route!(POST "/wharf/build" "1.51" Works "wharf's own" own_build::build),
+    route!(GET "/wharf/builds" "1.51" Works "wharf's own" own_build::list),
+    route!(GET "/wharf/build/record" "1.51" Works "wharf's own" own_build::record),
+    route!(GET "/wharf/build/logs" "1.51" Works "wharf's own" own_build::logs),
+    route!(GET "/wharf/build/failed" "1.51" Works "wharf's own" own_build::failed),
+    route!(GET "/wharf/cache-mounts" "1.51" Works "wharf's own" own_build::cache_mounts),
+    route!(DELETE "/wharf/cache-mounts" "1.51" Works "wharf's own" own_build::remove_cache_mount),
+    route!(GET "/wharf/cache-mounts/archive" "1.51" Works "wharf's own" own_build::export_cache_mount),
+    route!(PUT "/wharf/cache-mounts/archive" "1.51" Works "wharf's own" own_build::import_cache_mount),
+    route!(GET "/wharf/images/{name}/files" "1.51" Works "wharf's own" own_build::image_files),
     // Volumes
     route!(GET "/volumes" "1.24" Works "" volume::list),
     route!(POST "/volumes/create" "1.24" Differs "no cluster volumes" volume::create),

@@ -138,7 +138,7 @@ async fn converse(
     mut stopping: watch::Receiver<bool>,
 ) {
     let peer = Peer {
-        uid: stream.peer_cred().ok().map(|user| user.uid()),
+        caller: wharf_safefs::Caller::of_peer(stream.as_fd()),
         permit: Arc::new(slot),
     };
     let hang_up = socket::hang_up_of(stream.as_fd());

@@ -52,7 +52,14 @@ pub(crate) async fn receive(
     directory: &Path,
     body: Option<Incoming>,
 ) -> Result<SpoolFile, Failure> {
-    let chunks = body::into_stream(body);
+    receive_chunks(directory, body::into_stream(body)).await
+}
+
+/// Writes chunks to a file like [`receive`].
+pub(crate) async fn receive_chunks(
+    directory: &Path,
+    chunks: mpsc::Receiver<io::Result<Bytes>>,
+) -> Result<SpoolFile, Failure> {
     let directory = directory.to_owned();
     let written = tokio::task::spawn_blocking(move || write(&directory, chunks, MAX_CONTEXT_BYTES));
     written

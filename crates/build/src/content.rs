@@ -1,16 +1,18 @@
-//! The content digest of selected files: what a COPY depends on (spec llb §5; times never count).
+//! The content digest of files that a step takes in (spec llb §5): names, kinds, modes, owners, data; never times.
 
 use std::ffi::{OsStr, OsString};
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use wharf_image::{Digest, Hasher};
-use wharf_safefs::{FileType, FsError, OpenFlags, Root};
+use wharf_safefs::{Caller, FileType, FsError, Metadata, OpenFlags, Root};
 
 use crate::BuildError;
+use crate::listing::Listing;
 use crate::select::{Entry, Selected};
+use crate::stat_cache::StatCache;
 
 /// Threads that hash or copy files; more do not help one disk.
 pub(crate) const MAX_THREADS: usize = 8;
@@ -18,16 +20,44 @@ pub(crate) const MAX_THREADS: usize = 8;
 const MIN_FILES_PER_THREAD: usize = 32;
 const READ_BUFFER_BYTES: usize = 128 << 10;
 
-/// Files of a listing that are kept to explain a later miss.
-const MAX_EXPLAINED_FILES: usize = 2_000;
+/// Where files are read from.
+#[derive(Clone, Copy)]
+pub(crate) struct Reading<'a> {
+    /// The files.
+    pub root: &'a Root,
+    /// With whose rights; none for wharf's own.
+    pub caller: Option<&'a Caller>,
+    /// What is known of them.
+    pub stat_cache: Option<&'a StatCache>,
+}
+
+impl<'a> Reading<'a> {
+    /// Returns a reading of files that wharf itself made.
+    pub fn own(root: &'a Root) -> Self {
+        Self {
+            root,
+            caller: None,
+            stat_cache: None,
+        }
+    }
+
+    /// Does something with the rights that count here.
+    pub fn with_rights<T>(
+        &self,
+        work: impl FnOnce(&Root) -> Result<T, BuildError>,
+    ) -> Result<T, BuildError> {
+        let _assumed = self.caller.map(Caller::assume).transpose()?;
+        work(self.root)
+    }
+}
 
 /// The digest of a selection, with those of its files.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ContentDigest {
     /// Digest of all.
     pub digest: Digest,
-    /// Path and digest of each file, as far as they are kept.
-    pub files: Vec<(String, Digest)>,
+    /// What was selected.
+    pub listing: Listing,
 }
 
 /// Says whether an attribute is part of a file's content: capabilities and the user's own.
@@ -40,41 +70,31 @@ pub(crate) fn is_copied_attribute(name: &OsStr) -> bool {
 /// Computes the digest of what would be copied: names, kinds, modes, owners (where they are kept), sizes,
 /// link targets, attributes and content.
 pub(crate) fn content_digest(
-    root: &Root,
+    reading: Reading<'_>,
     selected: &[Selected],
     keeps_owner: bool,
 ) -> Result<ContentDigest, BuildError> {
     let mut all = Hasher::new();
-    let mut files = Vec::new();
+    let mut listing = Listing::default();
     for one in selected {
-        let contents = hash_files(root, one)?;
+        let contents = hash_entries(reading, one)?;
         all.update(one.name.as_bytes());
         all.update(b"\0");
-        for (entry, content) in one.entries.iter().zip(contents) {
-            let digest = entry_digest(root, one, entry, content, keeps_owner)?;
+        for (entry, content) in one.entries.iter().zip(&contents) {
+            let digest = entry_digest(&entry.metadata, content, keeps_owner);
             all.update(entry.path.as_os_str().as_bytes());
             all.update(b"\0");
             all.update(digest.as_bytes());
-            if files.len() < MAX_EXPLAINED_FILES {
-                files.push((one.path.join(&entry.path).display().to_string(), digest));
-            }
+            listing.add(&one.path.join(&entry.path), &entry.metadata, content);
         }
     }
     Ok(ContentDigest {
         digest: all.finish(),
-        files,
+        listing,
     })
 }
 
-fn entry_digest(
-    root: &Root,
-    selected: &Selected,
-    entry: &Entry,
-    content: Option<Digest>,
-    keeps_owner: bool,
-) -> Result<Digest, BuildError> {
-    let metadata = &entry.metadata;
-    let path = selected.path.join(&entry.path);
+fn entry_digest(metadata: &Metadata, content: &Digest, keeps_owner: bool) -> Digest {
     let mut hasher = Hasher::new();
     let (uid, gid) = if keeps_owner {
         (metadata.uid, metadata.gid)
@@ -92,23 +112,8 @@ fn entry_digest(
         metadata.file_type, metadata.rdev
     );
     hasher.update(kind.as_bytes());
-    if metadata.is_symlink() {
-        hasher.update(root.read_link(&path)?.as_os_str().as_bytes());
-    }
-    if let Some(content) = content {
-        hasher.update(format!("{}\0", metadata.size_bytes).as_bytes());
-        hasher.update(content.as_bytes());
-    }
-    if matches!(metadata.file_type, FileType::File | FileType::Directory) {
-        for name in copied_attributes(root, &path)? {
-            let value = root.xattr(&path, &name)?.unwrap_or_default();
-            hasher.update(format!("\0{} ", value.len()).as_bytes());
-            hasher.update(name.as_bytes());
-            hasher.update(b"\0");
-            hasher.update(&value);
-        }
-    }
-    Ok(hasher.finish())
+    hasher.update(content.as_bytes());
+    hasher.finish()
 }
 
 /// Returns the names of the attributes that are copied with a file.
@@ -118,42 +123,93 @@ pub(crate) fn copied_attributes(root: &Root, path: &Path) -> Result<Vec<OsString
     Ok(names)
 }
 
-/// Hashes the regular files of a selection, several at a time; the answer has their order.
-fn hash_files(root: &Root, selected: &Selected) -> Result<Vec<Option<Digest>>, BuildError> {
-    let mut digests: Vec<Option<Digest>> = vec![None; selected.entries.len()];
-    let regular: Vec<usize> = (0..selected.entries.len())
-        .filter(|index| {
-            selected
-                .entries
-                .get(*index)
-                .is_some_and(|entry| entry.metadata.is_file())
-        })
+/// Hashes what each entry holds, several at a time; the answer has their order.
+fn hash_entries(reading: Reading<'_>, selected: &Selected) -> Result<Vec<Digest>, BuildError> {
+    let mut digests: Vec<Option<Digest>> = selected
+        .entries
+        .iter()
+        .map(|entry| known(reading, entry))
         .collect();
-    let found = in_parallel(regular.len(), |position, buffer| {
-        let index = regular.get(position).copied().unwrap_or_default();
-        let path = selected
-            .entries
-            .get(index)
-            .map(|entry| selected.path.join(&entry.path))
-            .unwrap_or_default();
-        Ok((index, hash_file(root, &path, buffer)?))
+    let unknown: Vec<usize> = (0..digests.len())
+        .filter(|index| digests.get(*index).is_some_and(Option::is_none))
+        .collect();
+    let found = in_parallel(unknown.len(), |position, buffer| {
+        let index = unknown.get(position).copied().unwrap_or_default();
+        let Some(entry) = selected.entries.get(index) else {
+            return Ok((index, Digest::of("")));
+        };
+        let path = selected.path.join(&entry.path);
+        let digest = reading.with_rights(|root| hash_entry(root, &path, entry, buffer))?;
+        if let Some(cache) = reading.stat_cache {
+            cache.put(&entry.metadata, digest);
+        }
+        Ok((index, digest))
     })?;
     for (index, digest) in found {
         if let Some(slot) = digests.get_mut(index) {
             *slot = Some(digest);
         }
     }
-    Ok(digests)
+    Ok(digests.into_iter().flatten().collect())
 }
 
-fn hash_file(root: &Root, path: &PathBuf, buffer: &mut Vec<u8>) -> Result<Digest, BuildError> {
+/// Returns what an entry holds where that needs no reading.
+fn known(reading: Reading<'_>, entry: &Entry) -> Option<Digest> {
+    match entry.metadata.file_type {
+        FileType::File | FileType::Directory | FileType::Symlink => {
+            reading.stat_cache?.get(&entry.metadata)
+        }
+        _ => Some(Digest::of("")),
+    }
+}
+
+/// Hashes data, link target and attributes of one entry.
+fn hash_entry(
+    root: &Root,
+    path: &Path,
+    entry: &Entry,
+    buffer: &mut Vec<u8>,
+) -> Result<Digest, BuildError> {
+    let mut hasher = Hasher::new();
+    match entry.metadata.file_type {
+        FileType::Symlink => hasher.update(root.read_link(path)?.as_os_str().as_bytes()),
+        FileType::File => {
+            let bytes = hash_file(root, path, &mut hasher, buffer)?;
+            hasher.update(format!("\0{bytes}").as_bytes());
+        }
+        _ => {}
+    }
+    if matches!(
+        entry.metadata.file_type,
+        FileType::File | FileType::Directory
+    ) {
+        for name in copied_attributes(root, path)? {
+            let value = root.xattr(path, &name)?.unwrap_or_default();
+            hasher.update(format!("\0{} ", value.len()).as_bytes());
+            hasher.update(name.as_bytes());
+            hasher.update(b"\0");
+            hasher.update(&value);
+        }
+    }
+    Ok(hasher.finish())
+}
+
+fn hash_file(
+    root: &Root,
+    path: &Path,
+    hasher: &mut Hasher,
+    buffer: &mut Vec<u8>,
+) -> Result<u64, BuildError> {
     buffer.resize(READ_BUFFER_BYTES, 0);
     let mut file = root.open_file_nofollow(path, OpenFlags::RDONLY)?;
-    let mut hasher = Hasher::new();
+    let mut total = 0;
     loop {
         match file.read(buffer) {
-            Ok(0) => return Ok(hasher.finish()),
-            Ok(count) => hasher.update(buffer.get(..count).unwrap_or_default()),
+            Ok(0) => return Ok(total),
+            Ok(count) => {
+                total += count as u64;
+                hasher.update(buffer.get(..count).unwrap_or_default());
+            }
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
             Err(error) => return Err(FsError::io("read", path, error).into()),
         }

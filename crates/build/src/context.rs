@@ -5,9 +5,11 @@ use std::path::{Path, PathBuf};
 
 use wharf_dockerfile::{IgnoreFile, MAX_FILE_BYTES};
 use wharf_layer::{ExtractOptions, decompress, extract};
-use wharf_safefs::{Root, trusted};
+use wharf_safefs::{Caller, Root, trusted};
 use wharf_store::{Staging, Store};
 
+use crate::content::Reading;
+use crate::stat_cache::StatCache;
 use crate::suggest::nearest;
 use crate::{BuildError, BuildRequest, ContextSource};
 
@@ -28,6 +30,10 @@ pub(crate) struct Context {
     ignore: Option<(String, IgnoreFile)>,
     /// Whether an ignore file was applied by whoever packed the context.
     is_packed: bool,
+    /// With whose rights files are read; none for those of wharf itself.
+    caller: Option<Caller>,
+    /// Digests of files that did not change since an earlier build.
+    stat_cache: Option<StatCache>,
     /// Holds what was unpacked until the build is over.
     _unpacked: Option<Staging>,
 }
@@ -42,20 +48,29 @@ pub(crate) struct DockerfileText {
 }
 
 impl Context {
-    /// Opens the context of a request; a tar is unpacked.
-    pub fn open(store: &Store, source: &ContextSource) -> Result<Self, BuildError> {
+    /// Opens a context; a tar is unpacked, a directory read where it is, with the rights of the caller.
+    pub fn open(
+        store: &Store,
+        source: &ContextSource,
+        caller: Option<&Caller>,
+    ) -> Result<Self, BuildError> {
         match source {
             ContextSource::Empty => Ok(Self::of(None, "an empty build context".to_owned(), None)),
             ContextSource::Directory(path) => {
+                let shown = format!("build context {}", path.display());
+                let assumed = caller.map(Caller::assume).transpose()?;
                 let root = Root::open(path).map_err(|error| BuildError::Unreadable {
-                    name: format!("build context {}", path.display()),
+                    name: shown.clone(),
                     reason: error.to_string(),
                 })?;
-                Ok(Self::of(
-                    Some(root),
-                    format!("build context {}", path.display()),
-                    None,
-                ))
+                drop(assumed);
+                let uid = caller.map_or(0, |caller| caller.uid);
+                let stat_cache = StatCache::open(store, &root.metadata()?, uid);
+                Ok(Self {
+                    caller: caller.cloned(),
+                    stat_cache: Some(stat_cache),
+                    ..Self::of(Some(root), shown, None)
+                })
             }
             ContextSource::Tar(path) => {
                 let staging = store.stage()?;
@@ -76,13 +91,26 @@ impl Context {
             shown,
             ignore: None,
             is_packed: unpacked.is_some(),
+            caller: None,
+            stat_cache: None,
             _unpacked: unpacked,
         }
     }
 
-    /// Returns the files; none for an empty context.
-    pub fn root(&self) -> Option<&Root> {
-        self.root.as_ref()
+    /// Returns how the files are read; nothing for an empty context.
+    pub fn reading(&self) -> Option<Reading<'_>> {
+        Some(Reading {
+            root: self.root.as_ref()?,
+            caller: self.caller.as_ref(),
+            stat_cache: self.stat_cache.as_ref(),
+        })
+    }
+
+    /// Keeps what was learned of the files for the next build. A disk that does not take it costs time later.
+    pub fn remember(&mut self) {
+        if let Some(cache) = &mut self.stat_cache {
+            let _read_again_next_time = cache.save();
+        }
     }
 
     /// Returns how messages name the context.
@@ -151,7 +179,10 @@ impl Context {
     pub fn similar(&self, path: &str) -> Option<String> {
         let path = Path::new(path);
         let parent = path.parent().unwrap_or(Path::new(""));
-        let entries = self.root.as_ref()?.read_dir(parent).ok()?;
+        let reading = self.reading()?;
+        let entries = reading
+            .with_rights(|root| Ok(root.read_dir(parent)?))
+            .ok()?;
         let names: Vec<String> = entries
             .iter()
             .filter_map(|entry| entry.name.to_str().map(str::to_owned))
@@ -164,10 +195,11 @@ impl Context {
     }
 
     fn read(&self, path: &str, limit_bytes: u64) -> Result<Option<Vec<u8>>, BuildError> {
-        let Some(root) = &self.root else {
+        let Some(reading) = self.reading() else {
             return Ok(None);
         };
-        match root.read(path, limit_bytes) {
+        let _assumed = reading.caller.map(Caller::assume).transpose()?;
+        match reading.root.read(path, limit_bytes) {
             Ok(bytes) => Ok(Some(bytes)),
             Err(error) if error.is_not_found() => Ok(None),
             Err(error) => Err(BuildError::Unreadable {

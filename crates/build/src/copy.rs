@@ -14,7 +14,7 @@ use wharf_safefs::{
 
 use crate::BuildError;
 use crate::chmod::ModeChange;
-use crate::content::{copied_attributes, in_parallel, is_copied_attribute};
+use crate::content::{Reading, copied_attributes, in_parallel, is_copied_attribute};
 use crate::select::{Entry, Selected};
 
 /// Mode of directories that a destination needs.
@@ -34,6 +34,12 @@ pub(crate) struct Attributes {
     pub mode: Option<ModeChange>,
     /// Whether archives are unpacked.
     pub unpack: bool,
+    /// Whether a directory means what is in it, not itself.
+    pub contents_only: bool,
+    /// Whether what is in the way is removed, whatever it is.
+    pub replaces: bool,
+    /// Time of all that is copied or made, instead of the source's.
+    pub timestamp: Option<Timestamp>,
 }
 
 impl Attributes {
@@ -42,6 +48,13 @@ impl Attributes {
             Some(owner) => owner,
             None if self.keep_owner => (metadata.uid, metadata.gid),
             None => (0, 0),
+        }
+    }
+
+    fn times_of(&self, metadata: &Metadata) -> (Timestamp, Timestamp) {
+        match self.timestamp {
+            Some(time) => (time, time),
+            None => (metadata.atime, metadata.mtime),
         }
     }
 
@@ -81,7 +94,7 @@ pub(crate) fn make_directory(
 /// # Errors
 /// A directory in the place of a file or the other way round, and several files for one place.
 pub(crate) fn copy(
-    source: &Root,
+    source: Reading<'_>,
     selected: &[Selected],
     tree: &Root,
     destination: &str,
@@ -90,7 +103,13 @@ pub(crate) fn copy(
     let target = tree.resolve(destination)?;
     for one in selected {
         if one.is_dir() {
-            copy_directory(source, one, tree, &target, attributes)?;
+            let is_there = tree.lstat_optional(&target)?.is_some();
+            let place = if !attributes.contents_only && (is_there || destination.ends_with('/')) {
+                target.join(&one.name)
+            } else {
+                target.clone()
+            };
+            copy_directory(source, one, tree, &place, attributes)?;
             continue;
         }
         if attributes.unpack && unpack(source, one, tree, &target, attributes)? {
@@ -119,7 +138,7 @@ pub(crate) fn copy(
 
 /// Merges the content of a directory into the target.
 fn copy_directory(
-    source: &Root,
+    source: Reading<'_>,
     one: &Selected,
     tree: &Root,
     target: &Path,
@@ -132,7 +151,7 @@ fn copy_directory(
 
 /// Copies one selected file or tree to a place.
 struct Copier<'a> {
-    source: &'a Root,
+    source: Reading<'a>,
     selected: &'a Selected,
     tree: &'a Root,
     place: &'a Path,
@@ -148,7 +167,7 @@ struct Copier<'a> {
 
 impl<'a> Copier<'a> {
     fn new(
-        source: &'a Root,
+        source: Reading<'a>,
         selected: &'a Selected,
         tree: &'a Root,
         place: &'a Path,
@@ -220,23 +239,27 @@ impl<'a> Copier<'a> {
         let metadata = entry.metadata;
         let is_top = entry.path.as_os_str().is_empty();
         match self.tree.lstat_optional(&target)? {
-            Some(found) if !found.is_dir() => {
+            Some(found) if !found.is_dir() && !self.attributes.replaces => {
                 return Err(BuildError::instruction(format!(
                     "cannot copy to non-directory: /{}",
                     target.display()
                 )));
             }
-            Some(found) if is_top => {
+            Some(found) if is_top && found.is_dir() => {
                 self.directories
                     .insert(target, (None, found.atime, found.mtime));
             }
             found => {
-                if found.is_none() {
+                if found.is_some_and(|found| !found.is_dir()) {
+                    self.tree.remove_file(&target)?;
+                }
+                if found.is_none_or(|found| !found.is_dir()) {
                     self.tree.mkdir(&target, 0o700)?;
                     self.copy_attributes(&self.origin(entry), &target)?;
                 }
+                let (atime, mtime) = self.attributes.times_of(&metadata);
                 self.directories
-                    .insert(target, (Some(metadata), metadata.atime, metadata.mtime));
+                    .insert(target, (Some(metadata), atime, mtime));
             }
         }
         Ok(())
@@ -259,13 +282,16 @@ impl<'a> Copier<'a> {
     fn symlink(&self, entry: &Entry, target: &Path) -> Result<(), BuildError> {
         self.make_room(target)?;
         let metadata = &entry.metadata;
-        self.tree
-            .symlink(self.source.read_link(self.origin(entry))?, target)?;
+        self.tree.symlink(self.link_target(entry)?, target)?;
         let (uid, gid) = self.attributes.owner_of(metadata);
         self.tree.chown(target, uid, gid)?;
-        Ok(self
-            .tree
-            .set_times(target, metadata.atime, metadata.mtime)?)
+        let (atime, mtime) = self.attributes.times_of(metadata);
+        Ok(self.tree.set_times(target, atime, mtime)?)
+    }
+
+    fn link_target(&self, entry: &Entry) -> Result<PathBuf, BuildError> {
+        let origin = self.origin(entry);
+        self.source.with_rights(|root| Ok(root.read_link(&origin)?))
     }
 
     fn node(&self, entry: &Entry, target: &Path) -> Result<(), BuildError> {
@@ -275,15 +301,17 @@ impl<'a> Copier<'a> {
         self.tree
             .mknod(target, metadata.file_type, metadata.mode, device)?;
         self.set_attributes(target, metadata)?;
-        Ok(self
-            .tree
-            .set_times(target, metadata.atime, metadata.mtime)?)
+        let (atime, mtime) = self.attributes.times_of(metadata);
+        Ok(self.tree.set_times(target, atime, mtime)?)
     }
 
     /// Removes a file or symlink that is in the way.
     fn make_room(&self, target: &Path) -> Result<(), BuildError> {
         match self.tree.lstat_optional(target)? {
             None => Ok(()),
+            Some(found) if found.is_dir() && self.attributes.replaces => {
+                Ok(self.tree.remove_all(target)?)
+            }
             Some(found) if found.is_dir() => Err(BuildError::instruction(format!(
                 "cannot copy to directory: /{}",
                 target.display()
@@ -294,9 +322,10 @@ impl<'a> Copier<'a> {
 
     fn content(&self, entry: &Entry) -> Result<(), BuildError> {
         let target = self.target(entry);
+        let origin = self.origin(entry);
         let mut from = self
             .source
-            .open_file_nofollow(self.origin(entry), OpenFlags::RDONLY)?;
+            .with_rights(|root| Ok(root.open_file_nofollow(&origin, OpenFlags::RDONLY)?))?;
         let mut to = self.tree.create_new_raw(&target, 0o600)?;
         copy_file_data(&mut from, &mut to, &target, true)?;
         let failed = |errno| FsError::io("set attributes of", &target, errno);
@@ -315,9 +344,10 @@ impl<'a> Copier<'a> {
         }
         let mode = self.attributes.mode_of(&entry.metadata);
         rustix::fs::fchmod(&to, Mode::from_raw_mode(mode)).map_err(failed)?;
+        let (atime, mtime) = self.attributes.times_of(&entry.metadata);
         let times = Timestamps {
-            last_access: timespec(entry.metadata.atime),
-            last_modification: timespec(entry.metadata.mtime),
+            last_access: timespec(atime),
+            last_modification: timespec(mtime),
         };
         Ok(rustix::fs::futimens(to.as_fd(), &times).map_err(failed)?)
     }
@@ -329,10 +359,16 @@ impl<'a> Copier<'a> {
     }
 
     fn copy_attributes(&self, from: &Path, to: &Path) -> Result<(), BuildError> {
-        for name in copied_attributes(self.source, from)? {
-            if let Some(value) = self.source.xattr(from, &name)? {
-                self.tree.set_xattr(to, &name, &value)?;
+        let attributes = self.source.with_rights(|root| {
+            let mut found = Vec::new();
+            for name in copied_attributes(root, from)? {
+                let value = root.xattr(from, &name)?.unwrap_or_default();
+                found.push((name, value));
             }
+            Ok(found)
+        })?;
+        for (name, value) in attributes {
+            self.tree.set_xattr(to, &name, &value)?;
         }
         Ok(())
     }
@@ -340,7 +376,7 @@ impl<'a> Copier<'a> {
 
 /// Unpacks an archive below the target; says whether the file was one.
 fn unpack(
-    source: &Root,
+    source: Reading<'_>,
     one: &Selected,
     tree: &Root,
     target: &Path,
@@ -359,7 +395,8 @@ fn unpack(
         ));
     }
     make_directory(tree, target, attributes)?;
-    let file = source.open_file_nofollow(&one.path, OpenFlags::RDONLY)?;
+    let file =
+        source.with_rights(|root| Ok(root.open_file_nofollow(&one.path, OpenFlags::RDONLY)?))?;
     let (_, tar) = decompress(BufReader::new(file))?;
     let options = ExtractOptions {
         owner: attributes.owner,
@@ -371,8 +408,9 @@ fn unpack(
 }
 
 /// Says whether a file is a tar of any compression: its first block has a right checksum.
-fn is_archive(source: &Root, path: &Path) -> Result<bool, BuildError> {
-    let mut file = source.open_file_nofollow(path, OpenFlags::RDONLY)?;
+fn is_archive(source: Reading<'_>, path: &Path) -> Result<bool, BuildError> {
+    let mut file =
+        source.with_rights(|root| Ok(root.open_file_nofollow(path, OpenFlags::RDONLY)?))?;
     let failed = |error| FsError::io("read", path, error);
     file.seek(SeekFrom::Start(0)).map_err(failed)?;
     let mut block = [0_u8; TAR_BLOCK_BYTES];

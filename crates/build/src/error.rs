@@ -1,5 +1,7 @@
 //! What can go wrong in a build.
 
+use std::sync::Arc;
+
 use wharf_image::Digest;
 use wharf_layer::LayerError;
 use wharf_safefs::FsError;
@@ -66,7 +68,7 @@ pub enum BuildError {
         message: String,
     },
     /// A step ended with another status than 0.
-    #[error("The command '{command}' returned a non-zero code: {exit_code}{}", if *.oom_killed { " (a process in it was killed for lack of memory)" } else { "" })]
+    #[error("The command '{command}' returned a non-zero code: {exit_code}{}", memory_text(*.oom_killed, *.peak_memory_bytes, *.memory_limit_bytes))]
     Run {
         /// Program and arguments, joined by blanks.
         command: String,
@@ -74,7 +76,20 @@ pub enum BuildError {
         exit_code: i32,
         /// Whether the kernel killed something in it for lack of memory.
         oom_killed: bool,
+        /// The most memory it used, in bytes; 0 where that is not known.
+        peak_memory_bytes: u64,
+        /// How much memory it may use, in bytes; 0 without a limit.
+        memory_limit_bytes: u64,
     },
+    /// A graph of operations that makes no sense.
+    #[error("invalid build graph: {message}")]
+    Graph {
+        /// What is wrong.
+        message: String,
+    },
+    /// A failure that several builds or steps share.
+    #[error(transparent)]
+    Shared(Arc<BuildError>),
     /// Not one of the instructions `commit --change` and `import --change` take.
     #[error("{instruction} is not a valid change command")]
     InvalidChange {
@@ -111,12 +126,16 @@ impl BuildError {
     pub fn exit_code(&self) -> Option<i32> {
         match self {
             Self::Run { exit_code, .. } => Some(*exit_code),
+            Self::Shared(error) => error.exit_code(),
             _ => None,
         }
     }
 
     /// Says whether the request, its Dockerfile or its context is to blame, and not the engine.
     pub fn is_users_fault(&self) -> bool {
+        if let Self::Shared(error) = self {
+            return error.is_users_fault();
+        }
         !matches!(
             self,
             Self::Cancelled
@@ -133,6 +152,26 @@ impl BuildError {
             message: message.into(),
         }
     }
+}
+
+/// Says how a step ran out of memory.
+fn memory_text(oom_killed: bool, peak_bytes: u64, limit_bytes: u64) -> String {
+    if !oom_killed {
+        return String::new();
+    }
+    let mebibytes = |bytes: u64| format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20));
+    let limit = if limit_bytes > 0 {
+        format!(": its limit is {}", mebibytes(limit_bytes))
+    } else {
+        String::new()
+    };
+    let peak = if peak_bytes > 0 {
+        let joint = if limit_bytes > 0 { "," } else { ":" };
+        format!("{joint} its peak was {}", mebibytes(peak_bytes))
+    } else {
+        String::new()
+    };
+    format!(" (a process in it was killed for lack of memory{limit}{peak})")
 }
 
 fn hint_text(hint: &Option<String>) -> String {

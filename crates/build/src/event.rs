@@ -1,10 +1,12 @@
-//! What happens during a build, in order.
+//! What happens during a build.
 
+use serde::{Deserialize, Serialize};
 use wharf_image::{Digest, ImageId};
 
 use crate::OutputStream;
 
-/// Something that happened.
+/// Something that happened. All but [`BuildEvent::Solve`] tell the build in the order of its Dockerfile, as docker's
+/// classic builder does; `Solve` tells what the solver does, as it does it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BuildEvent {
     /// A step begins.
@@ -33,6 +35,8 @@ pub enum BuildEvent {
     },
     /// The current step's result was taken from the cache.
     CacheHit,
+    /// The current step was not needed: what stands on it came from the cache.
+    NotNeeded,
     /// The current step runs in a container.
     Running {
         /// The container's ID, 64 hexadecimal characters.
@@ -59,5 +63,61 @@ pub enum BuildEvent {
     StageDone {
         /// Digest of its config; for the last stage the image.
         id: ImageId,
+    },
+    /// The solver did something.
+    Solve(SolveEvent),
+}
+
+/// What the solver does, vertex by vertex; as JSON this is the stream of `--progress=rawjson`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+pub enum SolveEvent {
+    /// The build got its name, by which its logs and explanations are found.
+    Build {
+        /// The name.
+        id: String,
+    },
+    /// There is a vertex.
+    Vertex {
+        /// Its digest.
+        digest: Digest,
+        /// What to call it.
+        name: String,
+        /// Vertices that it stands on.
+        inputs: Vec<Digest>,
+    },
+    /// Work on a vertex begins.
+    Started {
+        /// The vertex.
+        digest: Digest,
+        /// Milliseconds since the build began.
+        at_ms: u64,
+    },
+    /// The vertex's container runs.
+    Running {
+        /// The vertex.
+        digest: Digest,
+        /// The container's ID.
+        container: String,
+    },
+    /// A vertex wrote something.
+    Log {
+        /// The vertex.
+        digest: Digest,
+        /// Where to.
+        stream: OutputStream,
+        /// What, cut anywhere; bytes that are no UTF-8 are replaced.
+        text: String,
+    },
+    /// A vertex is done.
+    Completed {
+        /// The vertex.
+        digest: Digest,
+        /// Whether its result was taken from the cache.
+        cached: bool,
+        /// What went wrong, if anything.
+        error: Option<String>,
+        /// Milliseconds since the build began.
+        at_ms: u64,
     },
 }

@@ -3,7 +3,9 @@
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
+use serde::{Deserialize, Serialize};
 use wharf_image::{ImageConfig, ImageId, Platform};
 use wharf_safefs::{Root, Timestamp};
 
@@ -42,10 +44,92 @@ pub struct RunStep {
     pub network: String,
     /// The command as the Dockerfile has it, for listings.
     pub text: String,
+    /// Mounts besides the root file system, parents before children.
+    pub mounts: Vec<RunMount>,
+    /// Whether the root file system must not be written.
+    pub read_only: bool,
+    /// Host name; empty for one of the host's choosing.
+    pub hostname: String,
+    /// Further lines for `/etc/hosts`: name and address.
+    pub extra_hosts: Vec<(String, String)>,
+    /// Resource limits: name, soft and hard.
+    pub ulimits: Vec<(String, i64, i64)>,
+    /// Whether all that confines a step is left away.
+    pub is_insecure: bool,
+    /// Names the build that the step belongs to; empty where there is none.
+    pub build: String,
+}
+
+/// Something mounted into a step.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunMount {
+    /// Where, absolute.
+    pub destination: String,
+    /// What.
+    pub source: MountSource,
+    /// Whether it must not be written.
+    pub read_only: bool,
+}
+
+/// What is mounted into a step.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MountSource {
+    /// A file or directory that wharf itself chose.
+    Path(PathBuf),
+    /// Layers, lowest first; `changes` are an upper and a work directory, both empty.
+    Layers {
+        /// The directories; one or more.
+        lower_dirs: Vec<PathBuf>,
+        /// Where what is written goes.
+        changes: Option<(PathBuf, PathBuf)>,
+    },
+    /// A file that lies in memory only and is gone with the step.
+    Secret(SecretFile),
+    /// Memory.
+    Tmpfs {
+        /// Its size in bytes; 0 for the kernel's default.
+        size_bytes: u64,
+    },
+}
+
+/// A file whose content is nobody else's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SecretFile {
+    /// The content.
+    pub value: Secret,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Permissions.
+    pub mode: u32,
+}
+
+/// Something that is never shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(Arc<[u8]>);
+
+impl Secret {
+    /// Takes a secret.
+    pub fn new(bytes: impl Into<Arc<[u8]>>) -> Self {
+        Self(bytes.into())
+    }
+
+    /// Returns the secret itself.
+    pub fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret(…)")
+    }
 }
 
 /// Where output of a step came from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum OutputStream {
     /// Standard output.
     Stdout,
@@ -60,6 +144,21 @@ pub struct RunOutcome {
     pub exit_code: i32,
     /// Whether the kernel killed something in it for lack of memory.
     pub oom_killed: bool,
+    /// The most memory it used, in bytes; 0 where that is not known.
+    pub peak_memory_bytes: u64,
+    /// How much memory it may use, in bytes; 0 without a limit.
+    pub memory_limit_bytes: u64,
+}
+
+/// How an address is asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct FetchRequest {
+    /// The address.
+    pub url: String,
+    /// Headers to send.
+    pub headers: Vec<(String, String)>,
+    /// What the server called the content that is here already: it may then say that it is the same still.
+    pub etag: Option<String>,
 }
 
 /// What an address led to.
@@ -70,6 +169,10 @@ pub struct Fetched {
     pub file_name: String,
     /// When the content last changed, where the server says so.
     pub last_modified: Option<Timestamp>,
+    /// What the server calls this content, where it does.
+    pub etag: Option<String>,
+    /// Whether the content is the one that `etag` of the request named; `body` is empty then.
+    pub is_unchanged: bool,
 }
 
 /// What a build needs of the engine around it. All methods block.
@@ -102,13 +205,14 @@ pub trait Host: Send + Sync {
         work: &Path,
     ) -> Result<Root, HostError>;
 
-    /// Runs a step to its end, handing out what it writes as it comes.
+    /// Runs a step to its end, handing out what it writes as it comes; once `cancelled` is set the step is killed.
     ///
     /// # Errors
     /// A step that could not be run at all; a failing one is an outcome.
     fn run(
         &self,
         step: &RunStep,
+        cancelled: &AtomicBool,
         output: &mut dyn FnMut(OutputStream, &[u8]),
     ) -> Result<RunOutcome, HostError>;
 
@@ -116,7 +220,11 @@ pub trait Host: Send + Sync {
     ///
     /// # Errors
     /// An address that could not be fetched.
-    fn fetch(&self, url: &str) -> Result<Fetched, HostError>;
+    fn fetch(&self, request: &FetchRequest) -> Result<Fetched, HostError>;
+
+    /// Says whether programs of a platform can be run here: this machine's own, and those that the kernel hands to
+    /// an emulator (binfmt_misc).
+    fn can_run(&self, platform: &Platform) -> bool;
 
     /// Says whether nobody waits for the build any more.
     fn is_cancelled(&self) -> bool;

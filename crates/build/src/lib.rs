@@ -2,6 +2,9 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::print_stdout))]
 
+mod adapt;
+mod assemble;
+mod builds;
 mod cache;
 mod change;
 mod chmod;
@@ -11,41 +14,71 @@ mod context;
 mod copy;
 mod error;
 mod event;
-mod exec;
+mod finish;
 mod glob;
-mod graph;
 mod history;
 mod host;
+mod listing;
+mod logs;
 mod lower;
+mod narrate;
+mod old_graph;
+mod old_plan;
 mod owner;
 mod plan;
 mod ports;
 mod request;
 mod select;
+mod solve;
+mod stat_cache;
 mod suggest;
 
-pub use cache::{PruneOptions, Pruned, prune};
+pub use builds::{BuildRecord, StepRecord, StepStatus, builds, find_build, forget, step_log};
+pub use cache::{PruneOptions, Pruned, prune, remove};
 pub use change::apply_change;
 pub use error::BuildError;
-pub use event::BuildEvent;
-pub use host::{BaseImage, Fetched, Host, HostError, OutputStream, RunOutcome, RunStep};
-pub use request::{BuildRequest, ContextSource};
+pub use event::{BuildEvent, SolveEvent};
+pub use host::{
+    BaseImage, FetchRequest, Fetched, Host, HostError, MountSource, OutputStream, RunMount,
+    RunOutcome, RunStep, Secret, SecretFile,
+};
+pub use listing::{FileChange, ListingChange};
+pub use request::{BuildRequest, ContextSource, SolveOptions};
+pub use solve::{
+    CacheMount, CacheSharing, Cause, FailedStep, cache_mounts, failed_step, find_cache_mount,
+    import_cache_mount, remove_cache_mount,
+};
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::channel;
+use std::time::Instant;
 
 use wharf_dockerfile::{Diagnostic, Dockerfile, load, render};
-use wharf_image::{ImageId, Platform};
+use wharf_image::{Digest, ImageId, Platform};
+use wharf_llb::{Edge, VertexId};
 use wharf_store::Store;
 
+use assemble::Assembler;
 use context::{Context, DockerfileText};
+use finish::{Touches, finish};
 use lower::{LowerInput, lower};
-use plan::Plan;
+use narrate::Narrator;
+use plan::{Plan, StageBase};
+use solve::{Label, Outcome, SolveInput, Solver};
+
+/// The name of the main build context.
+const MAIN_CONTEXT: &str = "context";
+/// Hexadecimal characters of a build's name.
+const BUILD_ID_CHARS: usize = 12;
 
 /// What a build led to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Built {
     /// The image, stored.
     pub image: ImageId,
+    /// Name of the build.
+    pub build: String,
 }
 
 /// Builds an image.
@@ -61,19 +94,291 @@ pub fn build(
     request: &BuildRequest,
     events: &mut dyn FnMut(BuildEvent),
 ) -> Result<Built, BuildError> {
-    if request.squash {
-        return Err(BuildError::Unsupported { what: "squash" });
-    }
-    let mut context = Context::open(store, &request.context)?;
+    let began = Instant::now();
+    let started_unix_ns = i64::try_from(jiff::Timestamp::now().as_nanosecond()).unwrap_or(i64::MAX);
+    let id = if request.id.is_empty() {
+        new_build_id(&request.project)
+    } else {
+        request.id.clone()
+    };
+    let mut context = Context::open(store, &request.context, request.caller.as_ref())?;
     let file = context.load(request)?;
     let dockerfile = read(&file)?;
     let plan = plan(host, request, &file, &dockerfile)?;
+    check_platforms(host, &plan)?;
     if !request.cache_from.is_empty() {
         let text = "cache-from: steps are not taken over from images yet; only the local build cache is used".to_owned();
         events(BuildEvent::GlobalWarning { text });
     }
-    let image = exec::execute(store, host, request, &context, &plan, events)?;
-    Ok(Built { image })
+    events(BuildEvent::Solve(SolveEvent::Build { id: id.clone() }));
+    let mut contexts = BTreeMap::from([(MAIN_CONTEXT.to_owned(), context)]);
+    let solved = solve_plan(store, host, request, &id, &plan, &contexts, events);
+    for context in contexts.values_mut() {
+        context.remember();
+    }
+    let (result, steps) = solved?;
+    let record = BuildRecord {
+        id: id.clone(),
+        started_unix_ns,
+        took_ms: u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
+        project: request.project.clone(),
+        dockerfile: file.name.clone(),
+        target: request.target.clone(),
+        names: request.names.clone(),
+        image: result.as_ref().ok().copied(),
+        error: result.as_ref().err().map(ToString::to_string),
+        steps,
+    };
+    record.keep(store)?;
+    Ok(Built {
+        image: result?,
+        build: id,
+    })
+}
+
+/// Solves a graph, whoever made it; returns the layers of each wanted output, lowest first.
+///
+/// The layers stay as long as a record of the cache, an image or a lease keeps them.
+///
+/// # Errors
+/// See [`BuildError`]. What was executed before stays in the cache.
+pub fn solve(
+    store: &Store,
+    host: &dyn Host,
+    (graph, wanted): (&wharf_llb::Graph, &[Edge]),
+    contexts: &BTreeMap<String, ContextSource>,
+    options: &SolveOptions,
+    events: &mut dyn FnMut(SolveEvent),
+) -> Result<Vec<Vec<Digest>>, BuildError> {
+    let caller = options.caller.as_ref();
+    let mut opened = BTreeMap::new();
+    for (name, source) in contexts {
+        opened.insert(name.clone(), Context::open(store, source, caller)?);
+    }
+    let (sender, received) = channel();
+    let (labels, images) = (HashMap::new(), HashMap::new());
+    let input = SolveInput {
+        graph,
+        wanted,
+        labels: &labels,
+        images: &images,
+        contexts: &opened,
+        options,
+        depth: 0,
+    };
+    let solver = Solver::new(store, host, input, sender)?;
+    let solved = std::thread::scope(|scope| {
+        let solving = scope.spawn(|| {
+            let _closing = solver.closing();
+            solver.run()
+        });
+        received.iter().for_each(events);
+        solving
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    });
+    let chains = solved.and_then(|()| {
+        let chain = |edge: &Edge| solver.snapshot(*edge).unwrap_or_default().diff_ids();
+        wanted.iter().map(chain).collect()
+    });
+    drop(solver);
+    for context in opened.values_mut() {
+        context.remember();
+    }
+    chains
+}
+
+/// The image, or why there is none, with what became of the steps.
+type Solved = (Result<ImageId, BuildError>, Vec<StepRecord>);
+
+fn solve_plan(
+    store: &Store,
+    host: &dyn Host,
+    request: &BuildRequest,
+    id: &str,
+    plan: &Plan,
+    contexts: &BTreeMap<String, Context>,
+    events: &mut dyn FnMut(BuildEvent),
+) -> Result<Solved, BuildError> {
+    let labels = labels(plan, request);
+    let wanted = wanted(plan);
+    let options = request.solve_options(id, plan.epoch.clone());
+    let (sender, received) = channel();
+    let input = SolveInput {
+        graph: &plan.graph,
+        wanted: &wanted,
+        labels: &labels,
+        images: &plan.images,
+        contexts,
+        options: &options,
+        depth: 0,
+    };
+    let solver = Solver::new(store, host, input, sender)?;
+    let assembler = Assembler::new(store, plan, request.no_cache)?;
+    let mut narrator = Narrator::new(plan, &solver, assembler, received, events);
+    let (solved, told) = std::thread::scope(|scope| {
+        let solving = scope.spawn(|| {
+            let _closing = solver.closing();
+            solver.run()
+        });
+        let told = narrator.tell();
+        let solved = solving
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        (solved, told)
+    });
+    let result = solved.and_then(|()| match told? {
+        Some(finished) => {
+            let touches = touches(request, plan)?;
+            let is_touched = touches != Touches::default();
+            let finished = finish(store, plan, finished, &touches)?;
+            if is_touched {
+                narrator.say(BuildEvent::StageDone { id: finished.id });
+            }
+            narrator.assembler().store_image(&finished)
+        }
+        None => Err(BuildError::instruction("no build stage in current context")),
+    });
+    if result.is_ok() {
+        solver.remember_hits()?;
+    }
+    Ok((result, step_records(plan, &solver)))
+}
+
+/// Returns what is done to the image in the end.
+fn touches(request: &BuildRequest, plan: &Plan) -> Result<Touches, BuildError> {
+    let latest = match (&plan.epoch, request.rewrite_timestamp) {
+        (_, false) => None,
+        (Some(epoch), true) => {
+            let time: jiff::Timestamp = epoch
+                .parse()
+                .map_err(|_| BuildError::instruction(format!("{epoch:?} is no time")))?;
+            Some(time.as_second())
+        }
+        (None, true) => {
+            return Err(BuildError::instruction(
+                "rewrite-timestamp needs --build-arg SOURCE_DATE_EPOCH=SECONDS",
+            ));
+        }
+    };
+    Ok(Touches {
+        squash: request.squash,
+        latest,
+    })
+}
+
+/// Returns what the target needs: every state of its own stage and of the stages that it is built on.
+fn wanted(plan: &Plan) -> Vec<Edge> {
+    let mut wanted = Vec::new();
+    let mut stage = plan.stages.last();
+    while let Some(at) = stage {
+        wanted.extend(at.start.output);
+        wanted.extend(at.steps.iter().filter_map(|step| step.state.output));
+        stage = match at.base {
+            StageBase::Stage(index) => plan.stages.get(index),
+            _ => None,
+        };
+    }
+    wanted.sort_unstable();
+    wanted.dedup();
+    wanted
+}
+
+/// Returns the vertices that steps lead to, with the step's number, text and place.
+fn steps_of(plan: &Plan) -> Vec<(VertexId, usize, usize, usize)> {
+    let mut found = Vec::new();
+    let mut number = plan.global_args.len();
+    for (stage_index, stage) in plan.stages.iter().enumerate() {
+        number += 1;
+        let mut output = stage.start.output;
+        for (index, step) in stage.steps.iter().enumerate() {
+            number += usize::from(index >= stage.triggers);
+            if let Some(edge) = step.state.output
+                && step.state.output != output
+            {
+                found.push((edge.vertex, number, stage_index, index));
+            }
+            output = step.state.output;
+        }
+    }
+    found
+}
+
+fn labels(plan: &Plan, request: &BuildRequest) -> HashMap<VertexId, Label> {
+    let mut labels = HashMap::new();
+    for (vertex, number, stage, index) in steps_of(plan) {
+        let Some(planned) = plan.stages.get(stage) else {
+            continue;
+        };
+        let Some(step) = planned.steps.get(index) else {
+            continue;
+        };
+        let place = format!(
+            "{}\0{}\0{}",
+            request.project, request.dockerfile_name, planned.text
+        );
+        labels.entry(vertex).or_insert_with(|| Label {
+            text: step.text.clone(),
+            number,
+            slot: place,
+            place: index,
+            args: request.build_args.keys().cloned().collect(),
+        });
+    }
+    labels
+}
+
+fn step_records(plan: &Plan, solver: &Solver<'_>) -> Vec<StepRecord> {
+    let reports: HashMap<VertexId, solve::Report> = solver.reports().into_iter().collect();
+    let steps = steps_of(plan).into_iter();
+    steps
+        .filter_map(|(vertex, number, stage, index)| {
+            let text = plan.stages.get(stage)?.steps.get(index)?.text.clone();
+            let report = reports.get(&vertex).cloned().unwrap_or_default();
+            let status = match solver.outcome(vertex) {
+                Outcome::Cached => StepStatus::Cached,
+                Outcome::Executed => StepStatus::Executed,
+                Outcome::Failed => StepStatus::Failed,
+                Outcome::Pending => StepStatus::NotReached,
+                Outcome::NotNeeded => StepStatus::NotNeeded,
+            };
+            Some(StepRecord {
+                number,
+                text,
+                vertex: plan.graph.vertex(vertex).digest,
+                status,
+                started_ms: report.started_ms,
+                completed_ms: report.completed_ms,
+                causes: report.causes,
+            })
+        })
+        .collect()
+}
+
+/// Refuses programs that cannot be run here before anything is.
+fn check_platforms(host: &dyn Host, plan: &Plan) -> Result<(), BuildError> {
+    for (_, vertex) in plan.graph.iter() {
+        let Some(platform) = &vertex.platform else {
+            continue;
+        };
+        if matches!(vertex.op, wharf_llb::Op::Exec(_)) && !host.can_run(platform) {
+            return Err(BuildError::instruction(format!(
+                "programs of {platform} cannot be run on this {} machine: register an emulator for it with the kernel \
+                 (binfmt_misc; Debian's package qemu-user-binfmt does so), or build without RUN",
+                Platform::host()
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Returns a name that no other build has.
+fn new_build_id(project: &str) -> String {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let now = jiff::Timestamp::now().as_nanosecond();
+    let digest = Digest::of(format!("{project} {now} {number} {}", std::process::id()));
+    digest.hex().chars().take(BUILD_ID_CHARS).collect()
 }
 
 /// Reads the Dockerfile.
@@ -127,5 +432,5 @@ fn plan(
         known.insert(asked, image.clone());
         Ok(image)
     };
-    lower(&input, &mut find_base)
+    lower(&input, &mut find_base).map(adapt::adapt)
 }

@@ -3,7 +3,24 @@
 use wharf_safefs::Root;
 
 use crate::BuildError;
-use crate::graph::Owner;
+
+/// A user or group, by name or number.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Account {
+    /// By number.
+    Id(u32),
+    /// By name.
+    Name(String),
+}
+
+/// An owner to be looked up in a tree.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Owner {
+    /// The user.
+    pub user: Account,
+    /// The group; the user's own where there is none.
+    pub group: Option<Account>,
+}
 
 /// Most bytes of `/etc/passwd` and `/etc/group`.
 const MAX_ACCOUNT_FILE_BYTES: u64 = 8 << 20;
@@ -15,16 +32,14 @@ const MAX_ACCOUNT_FILE_BYTES: u64 = 8 << 20;
 /// # Errors
 /// A name that the tree does not know.
 pub(crate) fn resolve(tree: &Root, owner: &Owner) -> Result<(u32, u32), BuildError> {
-    let (uid, own_gid) = match owner.user.parse::<u32>() {
-        Ok(uid) => (uid, uid),
-        Err(_) => find_user(tree, &owner.user)?,
+    let (uid, own_gid) = match &owner.user {
+        Account::Id(uid) => (*uid, *uid),
+        Account::Name(name) => find_user(tree, name)?,
     };
     let gid = match &owner.group {
         None => own_gid,
-        Some(group) => match group.parse::<u32>() {
-            Ok(gid) => gid,
-            Err(_) => find_group(tree, group)?,
-        },
+        Some(Account::Id(gid)) => *gid,
+        Some(Account::Name(name)) => find_group(tree, name)?,
     };
     Ok((uid, gid))
 }
@@ -71,8 +86,7 @@ fn lines(tree: &Root, path: &str) -> Result<Vec<String>, BuildError> {
 
 #[cfg(test)]
 mod tests {
-    use super::resolve;
-    use crate::graph::Owner;
+    use super::{Account, Owner, resolve};
     use std::io::Write;
     use wharf_safefs::Root;
 
@@ -101,11 +115,16 @@ mod tests {
             ("nobody", None),
             ("app:none", None),
         ] {
-            assert_eq!(
-                resolve(&root, &Owner::parse(owner)).ok(),
-                expected,
-                "{owner}"
-            );
+            let account = |text: &str| match text.parse() {
+                Ok(number) => Account::Id(number),
+                Err(_) => Account::Name(text.to_owned()),
+            };
+            let (user, group) = owner.split_once(':').unwrap_or((owner, ""));
+            let wanted = Owner {
+                user: account(user),
+                group: (!group.is_empty()).then(|| account(group)),
+            };
+            assert_eq!(resolve(&root, &wanted).ok(), expected, "{owner}");
         }
     }
 }

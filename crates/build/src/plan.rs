@@ -3,13 +3,16 @@
 use wharf_image::{ContainerConfig, HistoryEntry, ImageConfig, ImageId, Platform, RootFs};
 
 use crate::BaseImage;
-use crate::graph::{Graph, Input};
+use std::collections::HashMap;
+use wharf_llb::{Edge, Graph};
 
 /// A build, ready to be executed.
 #[derive(Debug, Clone)]
 pub(crate) struct Plan {
     /// All that changes files.
     pub graph: Graph,
+    /// Images by the identifier of their source.
+    pub images: HashMap<String, BaseImage>,
     /// The ARG lines before the first FROM, as written.
     pub global_args: Vec<String>,
     /// The needed stages in order; the last is the target.
@@ -71,7 +74,7 @@ pub(crate) struct StepState {
     /// The maintainer.
     pub author: Option<String>,
     /// The files.
-    pub output: Input,
+    pub output: Option<Edge>,
 }
 
 impl Plan {

@@ -1,9 +1,12 @@
-//! What to build.
+//! What to build, and how.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use wharf_image::Platform;
+use wharf_safefs::Caller;
+
+use crate::Secret;
 
 /// Where COPY and ADD take files from.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -44,4 +47,64 @@ pub struct BuildRequest {
     pub cache_from: Vec<String>,
     /// Network of RUN: empty, `default`, `none`, `host` or another that the host knows.
     pub network_mode: String,
+    /// Names the build, for its logs and explanations; empty for a name of its own.
+    pub id: String,
+    /// Tells the builds of one project from others', for explaining misses: such as the context's path.
+    pub project: String,
+    /// Names that the image gets, for the list of builds.
+    pub names: Vec<String>,
+    /// Steps that run at once; 0 for as many as there are processors.
+    pub parallel: usize,
+    /// `--secret`: values by ID.
+    pub secrets: BTreeMap<String, Secret>,
+    /// `--ssh`: sockets of agents by ID.
+    pub ssh: BTreeMap<String, PathBuf>,
+    /// Who asks, where that is known: files of this machine are read with their rights.
+    pub caller: Option<Caller>,
+    /// Sets the times of all new files that are later than `SOURCE_DATE_EPOCH` to that.
+    pub rewrite_timestamp: bool,
+}
+
+/// How a graph is solved.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SolveOptions {
+    /// Names the build.
+    pub build: String,
+    /// Executes every step.
+    pub no_cache: bool,
+    /// Steps that run at once.
+    pub parallel: usize,
+    /// Network of steps that ask for none.
+    pub network: String,
+    /// Secrets by ID.
+    pub secrets: BTreeMap<String, Secret>,
+    /// Sockets of agents by ID.
+    pub ssh: BTreeMap<String, PathBuf>,
+    /// Who asks.
+    pub caller: Option<Caller>,
+    /// Time of all that is made, instead of now, as RFC 3339.
+    pub epoch: Option<String>,
+}
+
+/// Fewest steps that run at once where nobody says: one that waits for a network lets another one work.
+const MIN_PARALLEL: usize = 2;
+
+impl BuildRequest {
+    /// Returns how the build's graph is solved.
+    pub(crate) fn solve_options(&self, build: &str, epoch: Option<String>) -> SolveOptions {
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        SolveOptions {
+            build: build.to_owned(),
+            no_cache: self.no_cache,
+            parallel: match self.parallel {
+                0 => processors.max(MIN_PARALLEL),
+                wanted => wanted,
+            },
+            network: self.network_mode.clone(),
+            secrets: self.secrets.clone(),
+            ssh: self.ssh.clone(),
+            caller: self.caller.clone(),
+            epoch,
+        }
+    }
 }

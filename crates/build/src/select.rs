@@ -7,6 +7,7 @@ use wharf_dockerfile::IgnoreFile;
 use wharf_safefs::{DirectoryEntry, Metadata, Root};
 
 use crate::BuildError;
+use crate::content::Reading;
 use crate::context::Context;
 use crate::glob::{Pattern, is_pattern};
 
@@ -17,9 +18,26 @@ const MAX_ENTRIES: usize = 16_000_000;
 #[derive(Clone, Copy)]
 pub(crate) struct Tree<'a> {
     /// The files.
-    pub root: &'a Root,
+    pub reading: Reading<'a>,
     /// The context that it is; what its ignore file names is not there.
     pub context: Option<&'a Context>,
+}
+
+/// How a source is understood.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct SelectOptions {
+    /// Whether it may be a pattern.
+    pub is_pattern: bool,
+    /// Whether a pattern may mean nothing.
+    pub may_be_nothing: bool,
+    /// Whether a symlink stands for what it leads to.
+    pub follows_symlink: bool,
+    /// Patterns of what counts, relative to the source; all where there are none.
+    pub include: Vec<String>,
+    /// Patterns of what does not count.
+    pub exclude: Vec<String>,
+    /// Paths relative to the source that must be there.
+    pub required: Vec<String>,
 }
 
 /// A file or directory that a source means, with all below it.
@@ -56,20 +74,53 @@ impl<'a> Tree<'a> {
         self.context.and_then(Context::ignore)
     }
 
-    /// Returns what a source means, sorted by path. A pattern may mean nothing.
+    fn root(&self) -> &'a Root {
+        self.reading.root
+    }
+
+    /// Returns what a source means, sorted by path.
     ///
     /// # Errors
-    /// A path that does not exist, is ignored, or leads out of the context.
-    pub fn select(&self, source: &str) -> Result<Vec<Selected>, BuildError> {
+    /// A path that does not exist, is ignored, or leads out of the context; a pattern that means nothing and must not.
+    pub fn select(
+        &self,
+        source: &str,
+        options: &SelectOptions,
+    ) -> Result<Vec<Selected>, BuildError> {
+        let _assumed = self
+            .reading
+            .caller
+            .map(wharf_safefs::Caller::assume)
+            .transpose()?;
+        let mut found = self.find(source, options)?;
+        let filter = Filter::new(&options.include, &options.exclude)?;
+        for one in &mut found {
+            filter.apply(one)?;
+            let is_there = |path: &String| {
+                let path = Path::new(path.trim_start_matches('/'));
+                one.entries.iter().any(|entry| entry.path == path)
+            };
+            if let Some(missing) = options.required.iter().find(|path| !is_there(path)) {
+                return Err(self.missing(missing, missing));
+            }
+        }
+        found.retain(|one| !one.entries.is_empty());
+        Ok(found)
+    }
+
+    fn find(&self, source: &str, options: &SelectOptions) -> Result<Vec<Selected>, BuildError> {
         let path = self.inside(source)?;
-        if is_pattern(&path) {
+        if options.is_pattern && is_pattern(&path) {
             let mut found = Vec::new();
             for path in self.glob(&path)? {
-                found.extend(self.take(&path)?);
+                found.extend(self.take(&path, options.follows_symlink)?);
+            }
+            if found.is_empty() && !options.may_be_nothing {
+                return Err(self.missing(source, &path));
             }
             return Ok(found);
         }
-        match self.take(Path::new(&path))? {
+        match self.take(Path::new(&path), options.follows_symlink)? {
             Some(selected) => Ok(vec![selected]),
             None => Err(self.missing(source, &path)),
         }
@@ -107,19 +158,19 @@ impl<'a> Tree<'a> {
             for path in paths {
                 if !is_pattern(component) {
                     let path = path.join(component);
-                    if self.root.lstat_optional(&path)?.is_some() {
+                    if self.root().lstat_optional(&path)?.is_some() {
                         next.push(path);
                     }
                     continue;
                 }
                 let is_dir = self
-                    .root
+                    .root()
                     .stat(&path)
                     .is_ok_and(|metadata| metadata.is_dir());
                 if !is_dir || self.can_skip(&path)? {
                     continue;
                 }
-                let entries = self.root.read_dir(&path)?;
+                let entries = self.root().read_dir(&path)?;
                 let matching = entries
                     .into_iter()
                     .filter(|entry| compiled.matches(&entry.name.to_string_lossy()));
@@ -134,15 +185,18 @@ impl<'a> Tree<'a> {
     }
 
     /// Returns a path with all below it that is not ignored; nothing where that is nothing.
-    fn take(&self, path: &Path) -> Result<Option<Selected>, BuildError> {
+    fn take(&self, path: &Path, follows: bool) -> Result<Option<Selected>, BuildError> {
         if self.can_skip(path)? {
             return Ok(None);
         }
-        let resolved = self.root.resolve(path)?;
+        let resolved = match (path.parent(), path.file_name()) {
+            (Some(parent), Some(name)) if !follows => self.root().resolve(parent)?.join(name),
+            _ => self.root().resolve(path)?,
+        };
         if resolved != path && self.can_skip(&resolved)? {
             return Ok(None);
         }
-        let Some(metadata) = self.root.lstat_optional(&resolved)? else {
+        let Some(metadata) = self.root().lstat_optional(&resolved)? else {
             return Ok(None);
         };
         let top = Entry {
@@ -167,7 +221,7 @@ impl<'a> Tree<'a> {
 
     /// Lists a directory's tree, parents first. An ignored directory is there if something in it is.
     fn walk(&self, base: &Path, top: Entry, is_ignored: bool) -> Result<Vec<Entry>, BuildError> {
-        let (directory, entries) = self.root.open_and_list(base)?;
+        let (directory, entries) = self.root().open_and_list(base)?;
         let mut walk = Walk {
             found: Vec::new(),
             pending: Vec::new(),
@@ -269,7 +323,7 @@ impl<'a> Tree<'a> {
     fn rule(&self, path: &str) -> Option<String> {
         let (name, file) = self.ignore()?;
         let pattern = file.decide(path).ok()?.pattern?;
-        self.root
+        self.root()
             .exists(path)
             .ok()?
             .then(|| format!("{:?}, line {} of {name}", pattern.text, pattern.line))
@@ -314,5 +368,73 @@ fn unreadable(name: &str, error: &wharf_dockerfile::Error) -> BuildError {
     BuildError::Unreadable {
         name: name.to_owned(),
         reason: error.to_string(),
+    }
+}
+
+/// Which files below a source count.
+struct Filter {
+    include: Option<IgnoreFile>,
+    exclude: Option<IgnoreFile>,
+}
+
+impl Filter {
+    fn new(include: &[String], exclude: &[String]) -> Result<Self, BuildError> {
+        let parse = |patterns: &[String]| -> Result<Option<IgnoreFile>, BuildError> {
+            if patterns.is_empty() {
+                return Ok(None);
+            }
+            let file = IgnoreFile::parse(&patterns.join("\n"));
+            let file = file.map_err(|error| BuildError::Source {
+                message: format!("malformed pattern: {error}"),
+            })?;
+            Ok(Some(file))
+        };
+        Ok(Self {
+            include: parse(include)?,
+            exclude: parse(exclude)?,
+        })
+    }
+
+    /// Drops what does not count; directories on the way to what counts stay.
+    fn apply(&self, selected: &mut Selected) -> Result<(), BuildError> {
+        if self.include.is_none() && self.exclude.is_none() {
+            return Ok(());
+        }
+        let is_dir = selected.is_dir();
+        let mut walk = Walk {
+            found: Vec::new(),
+            pending: Vec::new(),
+        };
+        for entry in std::mem::take(&mut selected.entries) {
+            walk.pending
+                .retain(|pending: &Entry| entry.path.starts_with(&pending.path));
+            let is_top = entry.path.as_os_str().is_empty();
+            if is_top && is_dir {
+                walk.meet(entry, false);
+                continue;
+            }
+            let name = if is_top {
+                PathBuf::from(&selected.name)
+            } else {
+                entry.path.clone()
+            };
+            let counts = self.counts(&name)?;
+            if counts || entry.metadata.is_dir() {
+                walk.meet(entry, !counts);
+            }
+        }
+        selected.entries = walk.found;
+        Ok(())
+    }
+
+    fn counts(&self, path: &Path) -> Result<bool, BuildError> {
+        let matches = |patterns: &Option<IgnoreFile>, without: bool| match patterns {
+            None => Ok(without),
+            Some(patterns) => patterns
+                .decide(&path.to_string_lossy())
+                .map(|decision| decision.is_ignored)
+                .map_err(|error| unreadable("a pattern", &error)),
+        };
+        Ok(matches(&self.include, true)? && !matches(&self.exclude, false)?)
     }
 }

@@ -222,7 +222,8 @@ fn a_missing_layer_is_made_again() {
         },
     )
     .unwrap();
-    assert_eq!(pruned.keys.len(), 5);
+    // Three steps that change files, and five configs.
+    assert_eq!(pruned.keys.len(), 8);
     assert!(pruned.freed_bytes > 0);
     let (_, log) = bench.build(TEXT);
     assert_eq!((log.hits(), bench.runs()), (0, 4));
@@ -240,8 +241,9 @@ fn pruning_keeps_what_images_use_unless_all_goes() {
     );
     let records = bench.store.caches().unwrap().len();
     let pruned = prune(&bench.store, &PruneOptions::default()).unwrap();
-    assert_eq!(pruned.keys.len(), 1);
-    assert_eq!(bench.store.caches().unwrap().len(), records - 1);
+    // The unused stage's step and its config.
+    assert_eq!(pruned.keys.len(), 2);
+    assert_eq!(bench.store.caches().unwrap().len(), records - 2);
     let none = PruneOptions {
         all: true,
         until_unix_ns: Some(0),
@@ -261,15 +263,14 @@ fn keys_explain_what_went_in() {
     let records = bench.store.caches().unwrap();
     let copy = records
         .iter()
-        .find(|record| record.description == "COPY src /src")
+        .find(|record| record.description == "COPY src /src" && record.explain["kind"] == "file")
         .unwrap();
-    assert_eq!(copy.explain["kind"], "file");
-    assert!(copy.explain["files"]["src/a"].is_string());
+    assert_eq!(copy.explain["inputs"][1]["contents"][0]["files"], 3);
     let run = records
         .iter()
-        .find(|record| record.description == "RUN write /made 1")
+        .find(|record| record.description == "RUN write /made 1" && record.size_bytes > 0)
         .unwrap();
-    assert_eq!(run.explain["parts"]["op"]["exec"]["env"][2], "A=1");
+    assert_eq!(run.explain["parts"]["op"]["env"][2], "A=1");
     assert!(run.size_bytes > 0);
 }
 

@@ -7,7 +7,7 @@ use clap::{Arg, ArgAction, Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::commands::build::BuildArgs;
-use crate::commands::builder::PruneCacheArgs;
+use crate::commands::builder::{PruneCacheArgs, cache as build_cache, history as build_history};
 use crate::commands::container::{
     attach, copy, create, exec, lifecycle, list, logs, run, snapshot, stats, update,
 };
@@ -163,6 +163,24 @@ pub enum Command {
 pub enum BuilderCommand {
     Build(BuildArgs),
     Prune(PruneCacheArgs),
+    Ls(build_history::ListArgs),
+    Explain(build_history::ExplainArgs),
+    Logs(build_history::LogsArgs),
+    Shell(build_history::ShellArgs),
+    /// Work with cache mounts
+    #[command(subcommand)]
+    Cache(CacheCommand),
+}
+
+/// `wharf builder cache …`.
+#[derive(Debug, Subcommand)]
+#[allow(missing_docs, reason = "the arguments' types document each command")]
+pub enum CacheCommand {
+    Ls(build_cache::ListArgs),
+    Inspect(build_cache::InspectArgs),
+    Export(build_cache::ExportArgs),
+    Import(build_cache::ImportArgs),
+    Rm(build_cache::RemoveArgs),
 }
 
 /// `wharf container …`.

@@ -1,8 +1,8 @@
 //! From a parsed command line to the command.
 
 use crate::arguments::{
-    BuilderCommand, Command, ContainerCommand, ImageCommand, NetworkCommand, SystemCommand,
-    VolumeCommand,
+    BuilderCommand, CacheCommand, Command, ContainerCommand, ImageCommand, NetworkCommand,
+    SystemCommand, VolumeCommand,
 };
 use crate::commands::container::{
     attach, copy, create, exec, lifecycle, list, logs, run, snapshot, stats, update,
@@ -19,8 +19,7 @@ pub async fn run_command(session: &mut Session, command: Command) -> Result<()> 
     use Command as C;
     match command {
         C::Build(args) => build::build_command(session, args).await,
-        C::Builder(BuilderCommand::Build(args)) => build::build_command(session, args).await,
-        C::Builder(BuilderCommand::Prune(args)) => builder::prune_command(session, args).await,
+        C::Builder(command) => builder_command(session, command).await,
         C::Container(command) => container(session, command).await,
         C::Image(command) => image(session, command).await,
         C::Network(command) => network_command(session, command).await,
@@ -45,6 +44,24 @@ pub async fn run_command(session: &mut Session, command: Command) -> Result<()> 
             Some(command) => container(session, command).await,
             None => Err(CliError::usage("this command does not talk to a daemon")),
         },
+    }
+}
+
+async fn builder_command(session: &mut Session, command: BuilderCommand) -> Result<()> {
+    use BuilderCommand as B;
+    use CacheCommand as Cache;
+    match command {
+        B::Build(args) => build::build_command(session, args).await,
+        B::Prune(args) => builder::prune_command(session, args).await,
+        B::Ls(args) => builder::history::list_command(session, args).await,
+        B::Explain(args) => builder::history::explain_command(session, args).await,
+        B::Logs(args) => builder::history::logs_command(session, args).await,
+        B::Shell(args) => builder::history::shell_command(session, args).await,
+        B::Cache(Cache::Ls(args)) => builder::cache::list_command(session, args).await,
+        B::Cache(Cache::Inspect(args)) => builder::cache::inspect_command(session, args).await,
+        B::Cache(Cache::Export(args)) => builder::cache::export_command(session, args).await,
+        B::Cache(Cache::Import(args)) => builder::cache::import_command(session, args).await,
+        B::Cache(Cache::Rm(args)) => builder::cache::remove_command(session, args).await,
     }
 }
 

@@ -121,6 +121,28 @@ impl Request {
         self.header("content-type", media_type)
     }
 
+    /// Sends what the request has in its query as a document before the body: its length (four bytes, big-endian), the
+    /// document, the body as it was.
+    #[must_use]
+    pub fn framed(mut self, path: &str, document: impl FnOnce(String) -> Json) -> Self {
+        let document = document(std::mem::take(&mut self.query)).to_string();
+        let length = u32::try_from(document.len()).unwrap_or(u32::MAX);
+        let mut beginning = length.to_be_bytes().to_vec();
+        beginning.extend_from_slice(document.as_bytes());
+        self.path = path.to_owned();
+        self.body = match self.body {
+            Body::Bytes(bytes) => {
+                beginning.extend_from_slice(&bytes);
+                Body::Bytes(Bytes::from(beginning))
+            }
+            Body::Upload(upload) => {
+                let first = futures_util::stream::iter([Ok(Bytes::from(beginning))]);
+                Body::Upload(Box::pin(first.chain(upload)))
+            }
+        };
+        self
+    }
+
     fn describe(&self) -> String {
         format!("{} {}", self.method, self.path)
     }

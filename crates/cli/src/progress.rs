@@ -95,22 +95,9 @@ pub async fn read(
         let chunk = response.chunk().await?;
         let is_end = chunk.is_none();
         for line in lines.push(chunk.as_deref().unwrap_or(b"\n"))? {
-            let message: Message =
-                serde_json::from_slice(&line).map_err(|source| CliError::Decode {
-                    request: "a request with progress".into(),
-                    source,
-                })?;
-            if message.error_detail.is_some() || message.error.is_some() {
-                let detail = message.error_detail.unwrap_or_default();
-                let text = if detail.message.is_empty() {
-                    message.error.unwrap_or_default()
-                } else {
-                    detail.message
-                };
-                return Err(CliError::Stream {
-                    code: detail.code,
-                    message: text,
-                });
+            let message = parse(&line)?;
+            if let Some(error) = message.failure() {
+                return Err(error);
             }
             if let Some(aux) = &message.aux {
                 sink(aux);
@@ -120,6 +107,65 @@ pub async fn read(
         if is_end {
             return Ok(());
         }
+    }
+}
+
+/// Reads a stream for its `aux` values alone, and lets `tick` run as often as `interval` says.
+pub async fn read_ticking(
+    mut response: Response,
+    interval: std::time::Duration,
+    mut each: impl FnMut(&Json) -> Result<()>,
+    mut tick: impl FnMut() -> Result<()>,
+) -> Result<()> {
+    let mut lines = Lines::default();
+    let mut timer = tokio::time::interval(interval);
+    loop {
+        let chunk = tokio::select! {
+            chunk = response.chunk() => chunk?,
+            _ = timer.tick() => {
+                tick()?;
+                continue;
+            }
+        };
+        let is_end = chunk.is_none();
+        for line in lines.push(chunk.as_deref().unwrap_or(b"\n"))? {
+            let message = parse(&line)?;
+            if let Some(error) = message.failure() {
+                return Err(error);
+            }
+            if let Some(aux) = &message.aux {
+                each(aux)?;
+            }
+        }
+        if is_end {
+            return Ok(());
+        }
+    }
+}
+
+fn parse(line: &[u8]) -> Result<Message> {
+    serde_json::from_slice(line).map_err(|source| CliError::Decode {
+        request: "a request with progress".into(),
+        source,
+    })
+}
+
+impl Message {
+    /// Returns the failure that ends the stream, if this is it.
+    fn failure(&self) -> Option<CliError> {
+        if self.error_detail.is_none() && self.error.is_none() {
+            return None;
+        }
+        let detail = self.error_detail.clone().unwrap_or_default();
+        let message = if detail.message.is_empty() {
+            self.error.clone().unwrap_or_default()
+        } else {
+            detail.message
+        };
+        Some(CliError::Stream {
+            code: detail.code,
+            message,
+        })
     }
 }
 

@@ -30,7 +30,9 @@ mod system;
 pub mod values;
 mod volumes;
 
+pub use build::FailedStepView;
 pub use byte_stream::ByteStream;
 pub use container::archive::ArchivePut;
 pub use engine::{DEFAULT_ROOT, Engine, EngineOptions, instance_name};
 pub use error::{EngineError, ErrorKind, Result};
+pub use wharf_build::{BuildRecord, CacheMount, FailedStep, Secret, SolveEvent, StepRecord};

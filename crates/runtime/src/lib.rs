@@ -15,6 +15,7 @@ mod client;
 pub mod defaults;
 mod detached;
 mod error;
+mod group;
 mod host;
 mod init;
 mod launch;
@@ -34,6 +35,7 @@ pub use cgroup::{BlockIoEntry, CpuStats, MemoryStats, PidsStats, Stats, Throttli
 pub use client::Shim;
 pub use detached::{mount_detached, open_root};
 pub use error::{Result, RuntimeError};
+pub use group::{peak_memory_bytes, remove_cgroup};
 pub use host::{HostInfo, host};
 pub use init::mount_plan::MAX_MOUNTS;
 pub use init::overlay::MAX_LOWER_DIRS;

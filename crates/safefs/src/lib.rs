@@ -11,6 +11,7 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod caller;
 mod change;
 mod copy;
 mod error;
@@ -22,6 +23,7 @@ mod root;
 pub mod trusted;
 mod xattr;
 
+pub use caller::{Assumed, Caller};
 pub use copy::{CopyOptions, CopyReport, copy_file_data, copy_tree};
 pub use error::FsError;
 pub use metadata::{DiskUsage, FileType, Metadata, Timestamp};

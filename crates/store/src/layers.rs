@@ -309,13 +309,13 @@ impl TarSource {
 }
 
 /// The columns that list paths; `None` where there are none.
-struct LayerPaths {
+pub(crate) struct LayerPaths {
     implied_dirs: Option<Vec<u8>>,
     pending_links: Option<Vec<u8>>,
 }
 
 impl LayerPaths {
-    fn of(new: &NewLayer) -> Result<Self> {
+    pub(crate) fn of(new: &NewLayer) -> Result<Self> {
         let links = new
             .pending_links
             .iter()
@@ -353,7 +353,7 @@ fn write_recipe(staging: &Staging, recipe: &Recipe) -> Result<()> {
 }
 
 /// Inserts the row unless the layer has one; says whether it did.
-fn insert_layer(
+pub(crate) fn insert_layer(
     transaction: &Transaction<'_>,
     number: i64,
     new: &NewLayer,

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use wharf_image::Digest;
 use wharf_safefs::trusted;
 
+use crate::build_area::BuildPart;
 use crate::error::Result;
 
 /// The data root can be passed through but not listed by others (CVE-2024-25621).
@@ -47,7 +48,10 @@ impl Layout {
             self.layers(),
             self.containers(),
             self.temporary(),
-        ];
+            self.build(),
+        ]
+        .into_iter()
+        .chain(BuildPart::ALL.map(|part| self.build_part(part)));
         trusted::create_dir_all(&self.root, ROOT_MODE)?;
         trusted::chmod(&self.root, ROOT_MODE)?;
         for path in private {
@@ -143,12 +147,21 @@ impl Layout {
             self.layers(),
             self.containers(),
             self.volumes(),
+            self.build(),
         ];
         let files = self
             .database_files()
             .into_iter()
             .chain([self.lock(), self.reserve()]);
         files.chain(directories).collect()
+    }
+
+    fn build(&self) -> PathBuf {
+        self.root.join("build")
+    }
+
+    pub(crate) fn build_part(&self, part: BuildPart) -> PathBuf {
+        self.build().join(part.name())
     }
 
     pub(crate) fn temporary(&self) -> PathBuf {

@@ -6,6 +6,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod blobs;
+mod build_area;
 mod cache;
 mod containers;
 mod db;
@@ -20,6 +21,7 @@ pub mod limits;
 mod lock_file;
 mod names;
 mod owners;
+mod placed;
 mod recovery;
 mod seal;
 mod staging;
@@ -34,6 +36,7 @@ mod volumes;
 mod worker;
 
 pub use blobs::BlobWriter;
+pub use build_area::BuildPart;
 pub use cache::CacheRecord;
 pub use containers::ContainerRow;
 pub use error::{Kind, Result, StoreError};
@@ -41,6 +44,7 @@ pub use images::{Image, NewImage};
 pub use layers::{Applied, Layer, LayerBlob, LayerSummary, NewLayer, Recipe};
 pub use leases::Lease;
 pub use owners::LayerOwners;
+pub use placed::PlacedLayer;
 pub use recovery::OpenReport;
 pub use staging::Staging;
 pub use store::Store;

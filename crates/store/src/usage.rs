@@ -7,6 +7,7 @@ use rusqlite::Connection;
 use wharf_image::{DiffId, Digest, ImageId};
 use wharf_safefs::trusted;
 
+use crate::build_area::BuildPart;
 use crate::db::{digest_column, digest_option_column, size_column};
 use crate::error::Result;
 use crate::store::Store;
@@ -23,6 +24,8 @@ pub struct DiskUsage {
     pub containers: Vec<(String, u64)>,
     /// Volumes, by name.
     pub volumes: Vec<(String, u64)>,
+    /// What builds keep beside layers and records, by part.
+    pub build: Vec<(BuildPart, u64)>,
     /// What is staged or being removed right now.
     pub temporary_bytes: u64,
     /// The database, and the directories that hold all this.
@@ -65,6 +68,7 @@ impl DiskUsage {
             + self.blobs_bytes
             + measured(&self.containers)
             + measured(&self.volumes)
+            + self.build.iter().map(|(_, bytes)| bytes).sum::<u64>()
             + self.temporary_bytes
             + self.database_bytes
     }
@@ -139,6 +143,11 @@ impl Store {
         for volume in self.volumes()? {
             let bytes = measured(&layout.volumes().join(&volume.name))?;
             usage.volumes.push((volume.name, bytes));
+        }
+        for part in BuildPart::ALL {
+            usage
+                .build
+                .push((part, measured(&layout.build_part(part))?));
         }
         usage.temporary_bytes = measured(&layout.temporary())?;
         for path in layout.own_paths() {

@@ -8,24 +8,35 @@ use crate::limits::MAX_INLINE_DOCKERFILE_BYTES;
 use crate::query::Query;
 use crate::respond::{self, Answer, Failure};
 use crate::spool::{self, SpoolFile};
+use bytes::Bytes;
 use http::StatusCode;
 use serde::Deserialize;
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use tokio::sync::mpsc::Receiver;
 use wharf_engine::model::host_config::{Resources, Ulimit};
-use wharf_engine::model::request::{Build, BuildContext};
-use wharf_safefs::Root;
+use wharf_engine::model::request::{Build, BuildContext, BuildOptions};
 
 /// `POST /build`
 pub(crate) async fn build(mut call: Call) -> Answer {
     check_builder(&call.query)?;
-    let mut request = build_request(&call)?;
+    let request = build_request(&call)?;
+    let chunks = crate::body::into_stream(call.body.take());
+    start(call, request, chunks).await
+}
+
+/// Builds with a context that the query names, or that comes in chunks.
+pub(super) async fn start(
+    call: Call,
+    mut request: Build,
+    chunks: Receiver<std::io::Result<Bytes>>,
+) -> Answer {
     let spooled = if let Some(context) = named_context(&call.query, &call.peer)? {
         request.context = context;
         None
     } else {
-        let file = spool::receive(&call.engine.spool_dir(), call.body.take()).await?;
+        let file = spool::receive_chunks(&call.engine.spool_dir(), chunks).await?;
         request.context = BuildContext::Tar(file.path().to_owned());
         Some(file)
     };
@@ -48,7 +59,7 @@ async fn run(call: Call, request: Build, spooled: Option<SpoolFile>) -> Answer {
 }
 
 /// Refuses what needs BuildKit, and what the builder does not do.
-fn check_builder(query: &Query) -> Result<(), Failure> {
+pub(super) fn check_builder(query: &Query) -> Result<(), Failure> {
     match query.text("version") {
         "" | "1" => {}
         "2" => {
@@ -88,7 +99,7 @@ fn named_context(query: &Query, peer: &Peer) -> Result<Option<BuildContext>, Fai
     })
 }
 
-/// Checks that a client may have a directory of this machine read: it is root, or owns it.
+/// Checks a directory of this machine that is to be read in place; it is opened with the rights of the client.
 fn local_directory(path: &str, peer: &Peer) -> Result<PathBuf, Failure> {
     let directory = Path::new(path);
     if !directory.is_absolute() {
@@ -96,22 +107,16 @@ fn local_directory(path: &str, peer: &Peer) -> Result<PathBuf, Failure> {
             "contextdir {path:?} must be an absolute path"
         )));
     }
-    let owner = Root::open(directory)
-        .and_then(|root| root.stat("."))
-        .map_err(|error| Failure::bad_request(format!("cannot open contextdir {path:?}: {error}")))?
-        .uid;
-    match peer.uid {
-        Some(uid) if uid == 0 || uid == owner => Ok(directory.to_owned()),
-        _ => Err(Failure::new(
+    if peer.caller.is_none() {
+        return Err(Failure::new(
             StatusCode::FORBIDDEN,
-            format!(
-                "contextdir {path:?} belongs to user {owner}: only that user and root may build it in place"
-            ),
-        )),
+            format!("contextdir {path:?} cannot be read in place: it is not known who asks for it"),
+        ));
     }
+    Ok(directory.to_owned())
 }
 
-fn build_request(call: &Call) -> Result<Build, Failure> {
+pub(super) fn build_request(call: &Call) -> Result<Build, Failure> {
     let query = &call.query;
     Ok(Build {
         // Replaced as soon as the context is known.
@@ -155,7 +160,11 @@ fn build_request(call: &Call) -> Result<Build, Failure> {
         platform: super::platform_text(query)?,
         squash: query.switch("squash", false),
         credentials: credentials::of_build(call),
-        caller_uid: call.peer.uid,
+        options: BuildOptions {
+            caller: call.peer.caller.clone(),
+            project: query.text("contextdir").to_owned(),
+            ..BuildOptions::default()
+        },
     })
 }
 

@@ -10,6 +10,7 @@ pub(crate) mod image;
 pub(crate) mod image_transfer;
 pub(crate) mod logs;
 pub(crate) mod network;
+pub(crate) mod own_build;
 pub(crate) mod stats;
 pub(crate) mod system;
 pub(crate) mod volume;

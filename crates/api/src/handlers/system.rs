@@ -22,6 +22,8 @@ pub(crate) async fn ping(_: Call) -> Answer {
         ("builder-version", "1"),
         // A build may name a directory of this machine instead of sending it.
         ("wharf-context", "dir"),
+        // Builds can be asked for with secrets and followed step by step (`POST /wharf/build`).
+        ("wharf-build", "1"),
         ("swarm", "inactive"),
         ("cache-control", "no-cache, no-store, must-revalidate"),
         ("pragma", "no-cache"),

@@ -8,8 +8,8 @@ use super::{Lowering, StageState};
 use crate::BuildError;
 use crate::chmod::ModeChange;
 use crate::config;
-use crate::graph::{CopyAction, CopySource, FileAction, FileOp, Input, Op, Owner, Source};
 use crate::history;
+use crate::old_graph::{CopyAction, CopySource, FileAction, FileOp, Input, Op, Owner, Source};
 
 /// Name of a file whose address ends in none.
 const UNNAMED: &str = "__unnamed__";

@@ -7,9 +7,9 @@ use wharf_image::HistoryEntry;
 use super::{Lowering, StageState, args, config_entry};
 use crate::BuildError;
 use crate::config;
-use crate::graph::{FileAction, FileOp, Input, Op, Owner};
 use crate::history;
-use crate::plan::Step;
+use crate::old_graph::{FileAction, FileOp, Input, Op, Owner};
+use crate::old_plan::Step;
 
 const MAINTAINER_WARNING: &str = "Maintainer instruction is deprecated in favor of using label";
 /// Mode of directories that WORKDIR makes.

@@ -14,9 +14,9 @@ use wharf_dockerfile::expand::Expander;
 use wharf_dockerfile::{Diagnostic, Dockerfile, Location, Phase, Severity, render};
 use wharf_image::{ContainerConfig, HistoryEntry, Platform};
 
-use crate::graph::{Graph, Input};
 use crate::history;
-use crate::plan::{Plan, PlannedStage, Step, StepState};
+use crate::old_graph::{Graph, Input};
+use crate::old_plan::{Plan, PlannedStage, Step, StepState};
 use crate::{BaseImage, BuildError};
 
 use args::Globals;

@@ -7,8 +7,8 @@ use wharf_image::HistoryEntry;
 use super::{Lowering, StageState, args};
 use crate::BuildError;
 use crate::config;
-use crate::graph::{Exec, Input, Op};
 use crate::history;
+use crate::old_graph::{Exec, Input, Op};
 
 impl Lowering<'_, '_> {
     pub(super) fn run(

@@ -10,8 +10,8 @@ use wharf_image::{ContainerConfig, ImageConfig, Platform, Reference};
 use super::args::Globals;
 use super::{LowerInput, Lowering, StageState, mistake};
 use crate::config::{self, DEFAULT_PATH};
-use crate::graph::{Input, Op, Source};
-use crate::plan::{PlannedStage, StageBase};
+use crate::old_graph::{Input, Op, Source};
+use crate::old_plan::{PlannedStage, StageBase};
 use crate::suggest::nearest;
 use crate::{BaseImage, BuildError};
 

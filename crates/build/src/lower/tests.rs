@@ -68,18 +68,18 @@ fn plan(input: &Value, bases: &Map<String, Value>) -> Result<Value, String> {
 }
 
 /// Returns the config that a plan leads to if every step makes a layer, in the form of the vectors.
-fn image(plan: &crate::plan::Plan) -> Value {
+fn image(plan: &crate::old_plan::Plan) -> Value {
     let mut history = Vec::new();
     let mut chain = vec![plan.stages.len() - 1];
     let mut base = None;
     while let Some(stage) = chain.last().and_then(|last| plan.stages.get(*last)) {
         match &stage.base {
-            crate::plan::StageBase::Stage(index) => chain.push(*index),
-            crate::plan::StageBase::Image(image) => {
+            crate::old_plan::StageBase::Stage(index) => chain.push(*index),
+            crate::old_plan::StageBase::Image(image) => {
                 base = Some(image.config.clone());
                 break;
             }
-            crate::plan::StageBase::Scratch => break,
+            crate::old_plan::StageBase::Scratch => break,
         }
     }
     if let Some(base) = &base {

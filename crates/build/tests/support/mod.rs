@@ -7,11 +7,12 @@ use std::io::{Cursor, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags};
 use wharf_build::{
-    BaseImage, BuildError, BuildEvent, BuildRequest, ContextSource, Fetched, Host, HostError,
-    OutputStream, RunOutcome, RunStep,
+    BaseImage, BuildError, BuildEvent, BuildRequest, ContextSource, FetchRequest, Fetched, Host,
+    HostError, MountSource, OutputStream, RunOutcome, RunStep,
 };
 use wharf_image::{ContainerConfig, ImageConfig, ImageId, Platform};
 use wharf_layer::summarize;
@@ -38,7 +39,7 @@ pub struct Bench {
 }
 
 /// Runs toy commands, one a line: `write PATH TEXT`, `rm PATH`, `mkdir PATH`, `env NAME PATH` (writes the
-/// variable), `say TEXT`, `warn TEXT`, `fail N`, `oom`, `cancel`, `nothing`, `whoami PATH`.
+/// variable), `get MOUNT/FILE PATH`, `put MOUNT/FILE TEXT`, `say TEXT`, `warn TEXT`, `fail N`, `oom`, `cancel`, `nothing`, `whoami PATH`.
 pub struct FakeHost {
     pub images: HashMap<String, BaseImage>,
     pub urls: HashMap<String, Vec<u8>>,
@@ -77,6 +78,8 @@ impl Log {
             BuildEvent::IntermediateRemoved { .. } => "removed".to_owned(),
             BuildEvent::StepDone { .. } => "done".to_owned(),
             BuildEvent::StageDone { .. } => "stage".to_owned(),
+            BuildEvent::NotNeeded => "not needed".to_owned(),
+            BuildEvent::Solve(_) => return,
         });
     }
 }
@@ -174,12 +177,31 @@ impl Bench {
         }
     }
 
+    /// Returns an engine beside the bench's own that knows the same images.
+    pub fn other_host(&self) -> FakeHost {
+        FakeHost {
+            images: self.host.images.clone(),
+            urls: self.host.urls.clone(),
+            runs: AtomicUsize::new(0),
+            fetches: AtomicUsize::new(0),
+            cancelled: AtomicBool::new(false),
+            networks: std::sync::Mutex::default(),
+        }
+    }
+
     /// Builds and returns the outcome with what was said.
     pub fn try_build(&self, request: &BuildRequest) -> (Result<ImageId, BuildError>, Log) {
+        self.try_build_with(&self.host, request)
+    }
+
+    /// Builds with another engine.
+    pub fn try_build_with(
+        &self,
+        host: &FakeHost,
+        request: &BuildRequest,
+    ) -> (Result<ImageId, BuildError>, Log) {
         let mut log = Log::default();
-        let built = wharf_build::build(&self.store, &self.host, request, &mut |event| {
-            log.event(event)
-        });
+        let built = wharf_build::build(&self.store, host, request, &mut |event| log.event(event));
         (built.map(|built| built.image), log)
     }
 
@@ -309,6 +331,7 @@ impl Host for FakeHost {
     fn run(
         &self,
         step: &RunStep,
+        cancelled: &AtomicBool,
         output: &mut dyn FnMut(OutputStream, &[u8]),
     ) -> Result<RunOutcome, HostError> {
         self.runs.fetch_add(1, Ordering::SeqCst);
@@ -344,22 +367,34 @@ impl Host for FakeHost {
                         .unwrap_or("<unset>");
                     write(&root, rest, value.as_bytes());
                 }
+                "get" => {
+                    let bytes = mounted(step, first)?;
+                    write(&root, rest, &bytes);
+                }
+                "put" => put_mounted(step, first, rest)?,
                 "whoami" => write(&root, first, step.user.as_bytes()),
                 "say" => output(OutputStream::Stdout, format!("{first}\n").as_bytes()),
                 "warn" => output(OutputStream::Stderr, format!("{first}\n").as_bytes()),
                 "fail" => {
                     return Ok(RunOutcome {
                         exit_code: first.parse()?,
-                        oom_killed: false,
+                        ..RunOutcome::default()
                     });
                 }
                 "oom" => {
                     return Ok(RunOutcome {
                         exit_code: 137,
                         oom_killed: true,
+                        ..RunOutcome::default()
                     });
                 }
                 "cancel" => self.cancelled.store(true, Ordering::SeqCst),
+                "sleep" => {
+                    let until = Instant::now() + Duration::from_millis(first.parse()?);
+                    while Instant::now() < until && !cancelled.load(Ordering::SeqCst) {
+                        std::thread::sleep(Duration::from_millis(1));
+                    }
+                }
                 "nothing" | "" => {}
                 other => return Err(format!("toy shell: {other}: not found").into()),
             }
@@ -367,24 +402,76 @@ impl Host for FakeHost {
         Ok(RunOutcome::default())
     }
 
-    fn fetch(&self, url: &str) -> Result<Fetched, HostError> {
+    fn can_run(&self, platform: &Platform) -> bool {
+        platform.architecture == Platform::host().architecture
+    }
+
+    fn fetch(&self, request: &FetchRequest) -> Result<Fetched, HostError> {
         self.fetches.fetch_add(1, Ordering::SeqCst);
+        let url = &request.url;
         let body = self
             .urls
             .get(url)
             .cloned()
             .ok_or_else(|| format!("{url}: 404 Not Found"))?;
+        let etag = wharf_image::Digest::of(&body).hex();
+        let is_unchanged = request.etag.as_ref() == Some(&etag);
+        let body = if is_unchanged { Vec::new() } else { body };
         let body: Box<dyn Read + Send> = Box::new(Cursor::new(body));
         Ok(Fetched {
             body,
             file_name: String::new(),
             last_modified: None,
+            etag: Some(etag),
+            is_unchanged,
         })
     }
 
     fn is_cancelled(&self) -> bool {
         self.cancelled.load(Ordering::SeqCst)
     }
+}
+
+/// Opens what is mounted at the longest prefix of a path; returns it with the rest of the path.
+fn open_mount<'p>(step: &RunStep, path: &'p str) -> Result<(Root, &'p str), HostError> {
+    let mounts = step.mounts.iter();
+    let mount = mounts
+        .filter(|mount| path.starts_with(&mount.destination))
+        .max_by_key(|mount| mount.destination.len())
+        .ok_or_else(|| format!("nothing is mounted at {path}"))?;
+    let rest = path[mount.destination.len()..].trim_start_matches('/');
+    match &mount.source {
+        MountSource::Path(source) => Ok((Root::open(source)?, rest)),
+        MountSource::Layers {
+            lower_dirs,
+            changes,
+        } => {
+            let changes = changes.as_ref();
+            let changes = changes.map(|(upper, work)| (upper.as_path(), work.as_path()));
+            Ok((Root::from_fd(overlay(lower_dirs, changes)?), rest))
+        }
+        other => Err(format!("{other:?} is no directory").into()),
+    }
+}
+
+fn mounted(step: &RunStep, path: &str) -> Result<Vec<u8>, HostError> {
+    for mount in step.mounts.iter().filter(|mount| mount.destination == path) {
+        match &mount.source {
+            MountSource::Secret(file) => return Ok(file.value.bytes().to_vec()),
+            MountSource::Path(file) => {
+                return Ok(wharf_safefs::trusted::read(file)?);
+            }
+            _ => {}
+        }
+    }
+    let (root, rest) = open_mount(step, path)?;
+    Ok(root.read(rest, MAX_TEST_FILE_BYTES)?)
+}
+
+fn put_mounted(step: &RunStep, path: &str, text: &str) -> Result<(), HostError> {
+    let (root, rest) = open_mount(step, path)?;
+    write(&root, rest, text.as_bytes());
+    Ok(())
 }
 
 /// Writes a file beneath a root with all directories above it.

@@ -1,6 +1,6 @@
 //! What the build room asks of the engine: base images, views of layers, running steps, fetching.
 
-use crate::byte_stream::ChunkReader;
+use super::mounts;
 use crate::container::registry::Entry;
 use crate::container::{files, runtime_error, spec};
 use crate::engine::Engine;
@@ -17,7 +17,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::io::AsyncReadExt;
 use tokio::runtime::Handle;
-use wharf_build::{BaseImage, Fetched, Host, HostError, OutputStream, RunOutcome, RunStep};
+use wharf_build::{
+    BaseImage, FetchRequest, Fetched, Host, HostError, OutputStream, RunOutcome, RunStep,
+};
 use wharf_image::{ContainerConfig, Platform, Reference};
 use wharf_registry::Credentials;
 use wharf_runtime::{LaunchRequest, RootMount, Shim, Stdio};
@@ -34,6 +36,15 @@ pub(super) struct BuildHost {
     progress: ProgressSender,
     credentials: BTreeMap<String, Credentials>,
     host_config: HostConfig,
+    /// The control group of the build; each step's is below it.
+    cgroup: String,
+}
+
+impl Drop for BuildHost {
+    fn drop(&mut self) {
+        // What cannot be removed now is swept at the next start.
+        let _swept_later = wharf_runtime::remove_cgroup(&self.cgroup);
+    }
 }
 
 impl BuildHost {
@@ -43,7 +54,12 @@ impl BuildHost {
         request: &Build,
         cancelled: Arc<AtomicBool>,
         progress: ProgressSender,
+        build: &str,
     ) -> Self {
+        let parent = match request.resources.cgroup_parent.trim_matches('/') {
+            "" => engine.instance.clone(),
+            parent => parent.to_owned(),
+        };
         let host_config = step_limits(
             &request.resources,
             &request.ulimits,
@@ -57,6 +73,7 @@ impl BuildHost {
             progress,
             credentials: request.credentials.clone(),
             host_config,
+            cgroup: format!("/{parent}/build-{build}"),
         }
     }
 
@@ -108,12 +125,13 @@ impl BuildHost {
     fn run_step(
         &self,
         step: &RunStep,
+        cancelled: &AtomicBool,
         output: &mut dyn FnMut(OutputStream, &[u8]),
     ) -> Result<RunOutcome> {
         let work = StepDirectory::make(&self.engine, &step.id)?;
         let entry = Entry::new(self.step_container(step, &work.0));
         let namespace = self.step_network(&entry)?;
-        let outcome = self.launch_step(step, &entry, namespace, output);
+        let outcome = self.launch_step(step, &entry, namespace, cancelled, output);
         self.engine.leave_network(&entry);
         outcome
     }
@@ -125,6 +143,20 @@ impl BuildHost {
             "" | "default" => "bridge".to_owned(),
             other => other.to_owned(),
         };
+        host_config.readonly_rootfs = step.read_only;
+        host_config.privileged = step.is_insecure;
+        let hosts = step.extra_hosts.iter();
+        host_config
+            .extra_hosts
+            .extend(hosts.map(|(name, address)| format!("{name}:{address}")));
+        let ulimits = step.ulimits.iter();
+        host_config
+            .ulimits
+            .extend(ulimits.map(|(name, soft, hard)| Ulimit {
+                name: name.clone(),
+                soft: *soft,
+                hard: *hard,
+            }));
         let (path, args) = step
             .args
             .split_first()
@@ -139,7 +171,11 @@ impl BuildHost {
             path,
             args,
             config: ContainerConfig {
-                hostname: short,
+                hostname: if step.hostname.is_empty() {
+                    short
+                } else {
+                    step.hostname.clone()
+                },
                 user: step.user.clone(),
                 env: step.env.clone(),
                 working_dir: step.cwd.clone(),
@@ -178,13 +214,25 @@ impl BuildHost {
         step: &RunStep,
         entry: &Entry,
         namespace: Option<OwnedFd>,
+        cancelled: &AtomicBool,
         output: &mut dyn FnMut(OutputStream, &[u8]),
     ) -> Result<RunOutcome> {
         let container = entry.snapshot();
-        let spec = {
+        let mut spec = {
             let view = overlay(&step.lower_dirs, &step.upper, &step.work)?;
             spec::build(&self.engine, &container, &view)?
         };
+        // Overlayfs marks the work directory of a volatile mount and refuses it from then on.
+        trusted::remove_all(step.work.join("work")).map_err(|e| {
+            EngineError::wrap(
+                ErrorKind::Internal,
+                "cannot clear the step's work directory",
+                e,
+            )
+        })?;
+        let _secrets = mounts::add(&mut spec, step, &self.engine.options.run_dir)?;
+        // A group around the container's own: it outlives that and tells the peak of its memory.
+        let group = format!("{}/{}", self.cgroup, step.id);
         let request = LaunchRequest {
             id: step.id.clone(),
             state_dir: self.engine.state_dir(&step.id),
@@ -202,24 +250,33 @@ impl BuildHost {
                 console_size: None,
             },
             log: None,
-            cgroup_path: format!("/{}/build-{}", self.engine.instance, step.id),
+            cgroup_path: format!("{group}/step"),
             init: false,
             stop_on_disconnect: true,
         };
-        self.runtime.block_on(async {
+        let outcome = self.runtime.block_on(async {
             let shim = wharf_runtime::launch(&request, namespace.as_ref().map(AsFd::as_fd))
                 .await
                 .map_err(runtime_error("cannot run the step"))?;
-            let outcome = self.follow_step(&shim, output).await;
+            let outcome = self.follow_step(&shim, cancelled, output).await;
             // What cannot be cleaned now is swept at the next start.
             let _swept_later = shim.release().await;
             outcome
+        });
+        let peak_memory_bytes = wharf_runtime::peak_memory_bytes(&group).unwrap_or(0);
+        let _swept_later = wharf_runtime::remove_cgroup(&group);
+        let limit = container.host_config.resources.memory_bytes;
+        outcome.map(|outcome| RunOutcome {
+            peak_memory_bytes,
+            memory_limit_bytes: u64::try_from(limit).unwrap_or(0),
+            ..outcome
         })
     }
 
     async fn follow_step(
         &self,
         shim: &Shim,
+        cancelled: &AtomicBool,
         output: &mut dyn FnMut(OutputStream, &[u8]),
     ) -> Result<RunOutcome> {
         let attach = wharf_runtime::AttachRequest {
@@ -245,7 +302,7 @@ impl BuildHost {
                     Ok(count) => filled += count,
                 },
                 _ = tick.tick() => {
-                    if self.cancelled.load(Ordering::SeqCst) {
+                    if self.cancelled.load(Ordering::SeqCst) || cancelled.load(Ordering::SeqCst) {
                         shim.signal(9, true).await.map_err(runtime_error("cannot stop the step"))?;
                         break;
                     }
@@ -276,6 +333,7 @@ impl BuildHost {
         Ok(RunOutcome {
             exit_code: status.code,
             oom_killed: status.oom_killed,
+            ..RunOutcome::default()
         })
     }
 }
@@ -315,20 +373,20 @@ impl Host for BuildHost {
     fn run(
         &self,
         step: &RunStep,
+        cancelled: &AtomicBool,
         output: &mut dyn FnMut(OutputStream, &[u8]),
     ) -> std::result::Result<RunOutcome, HostError> {
-        self.run_step(step, output).map_err(Into::into)
+        self.run_step(step, cancelled, output).map_err(Into::into)
     }
 
-    fn fetch(&self, url: &str) -> std::result::Result<Fetched, HostError> {
-        let stream = self.runtime.block_on(crate::fetch::fetch(url))?;
-        let path = url.split(['?', '#']).next().unwrap_or_default();
-        let file_name = path.rsplit('/').next().unwrap_or_default().to_owned();
-        Ok(Fetched {
-            body: Box::new(ChunkReader::new(stream)),
-            file_name,
-            last_modified: None,
-        })
+    fn fetch(&self, request: &FetchRequest) -> std::result::Result<Fetched, HostError> {
+        self.runtime
+            .block_on(super::fetch::fetch(request))
+            .map_err(Into::into)
+    }
+
+    fn can_run(&self, platform: &Platform) -> bool {
+        super::emulation::can_run(platform)
     }
 
     fn is_cancelled(&self) -> bool {
@@ -341,7 +399,8 @@ fn overlay(lower_dirs: &[PathBuf], upper: &Path, work: &Path) -> Result<Root> {
         lower_dirs: lower_dirs.to_vec(),
         upper: Some(upper.to_owned()),
         work: Some(work.to_owned()),
-        volatile: false,
+        // Unmounting would write the whole file system to disk; the store does that where it matters.
+        volatile: true,
     };
     let fd = wharf_runtime::mount_detached(&mount, false)
         .map_err(runtime_error("cannot mount the step's files"))?;

@@ -8,6 +8,7 @@ pub(super) struct Lines {
     progress: ProgressSender,
     quiet: bool,
     say_removed: bool,
+    trace: bool,
     kept: Vec<Progress>,
 }
 
@@ -15,11 +16,17 @@ pub(super) struct Lines {
 const MAX_KEPT: usize = 100_000;
 
 impl Lines {
-    pub(super) fn new(progress: ProgressSender, quiet: bool, say_removed: bool) -> Self {
+    pub(super) fn new(
+        progress: ProgressSender,
+        quiet: bool,
+        say_removed: bool,
+        trace: bool,
+    ) -> Self {
         Self {
             progress,
             quiet,
             say_removed,
+            trace,
             kept: Vec::new(),
         }
     }
@@ -37,6 +44,12 @@ impl Lines {
             BuildEvent::Triggers { count } => {
                 self.say(format!("# Executing {count} build triggers\n"))
             }
+            BuildEvent::Solve(event) => {
+                if self.trace {
+                    let _client_gone = self.progress.send(Progress::Solve(event));
+                }
+            }
+            BuildEvent::NotNeeded => self.say(" ---> Not needed\n".to_owned()),
             BuildEvent::CacheHit => self.say(" ---> Using cache\n".to_owned()),
             BuildEvent::Running { id } => self.say(format!(" ---> Running in {}\n", short(&id))),
             BuildEvent::Output {

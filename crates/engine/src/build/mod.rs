@@ -1,7 +1,13 @@
 //! Builds: the build room's steps with this engine's images, network and runtime.
 
+mod emulation;
+mod fetch;
 mod host;
 mod lines;
+mod mounts;
+mod records;
+
+pub use records::FailedStepView;
 
 use crate::engine::{Engine, blocking};
 use crate::error::{EngineError, ErrorKind, Result};
@@ -15,6 +21,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use wharf_build::{BuildError, BuildRequest, ContextSource};
 use wharf_image::{ImageId, Reference};
+
+/// Hexadecimal characters of a build's name.
+const BUILD_NAME_CHARS: usize = 12;
 
 /// Cancels a build when its future is dropped (the client went away).
 struct CancelOnDrop(Arc<AtomicBool>);
@@ -42,13 +51,21 @@ impl Engine {
         let _cancel_on_drop = CancelOnDrop(Arc::clone(&cancelled));
         let context = self.context(&request).await?;
         let quiet = request.quiet;
-        let host = BuildHost::new(Arc::clone(self), &request, cancelled, progress.clone());
+        let build = new_build_name()?;
+        let host = BuildHost::new(
+            Arc::clone(self),
+            &request,
+            cancelled,
+            progress.clone(),
+            &build,
+        );
         let engine = Arc::clone(self);
         let id = {
             let progress = progress.clone();
             blocking(move || {
-                let build = build_request(request, context);
-                let mut lines = Lines::new(progress, quiet, build.remove_said);
+                let trace = request.options.trace;
+                let build = build_request(request, context, build);
+                let mut lines = Lines::new(progress, quiet, build.remove_said, trace);
                 let built =
                     wharf_build::build(&engine.store, &host, &build.request, &mut |event| {
                         lines.event(event)
@@ -190,7 +207,15 @@ struct PreparedBuild {
     _spooled: Option<SpoolFile>,
 }
 
-fn build_request(request: Build, context: OpenedContext) -> PreparedBuild {
+/// Returns a name that no other build has.
+fn new_build_name() -> Result<String> {
+    let mut name = crate::identity::random_id()?;
+    name.truncate(BUILD_NAME_CHARS);
+    Ok(name)
+}
+
+fn build_request(request: Build, context: OpenedContext, id: String) -> PreparedBuild {
+    let options = request.options;
     let build = BuildRequest {
         context: context.source,
         dockerfile_name: request.dockerfile,
@@ -204,6 +229,14 @@ fn build_request(request: Build, context: OpenedContext) -> PreparedBuild {
         squash: request.squash,
         cache_from: request.cache_from,
         network_mode: request.network_mode,
+        id,
+        project: options.project,
+        names: request.tags,
+        parallel: options.parallel,
+        secrets: options.secrets,
+        ssh: options.ssh,
+        caller: options.caller,
+        rewrite_timestamp: options.rewrite_timestamp,
     };
     PreparedBuild {
         request: build,

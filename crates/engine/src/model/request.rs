@@ -252,6 +252,25 @@ pub struct Build {
     pub squash: bool,
     /// Credentials by registry host.
     pub credentials: BTreeMap<String, Credentials>,
-    /// User ID of the caller, when known (peer of the socket).
-    pub caller_uid: Option<u32>,
+    /// What docker's builds do not have.
+    pub options: BuildOptions,
+}
+
+/// What a build can be asked for by wharf's own client.
+#[derive(Debug, Clone, Default)]
+pub struct BuildOptions {
+    /// Tells the builds of one project from others', for explaining misses.
+    pub project: String,
+    /// Steps that run at once; 0 for as many as there are processors.
+    pub parallel: usize,
+    /// Secrets by ID.
+    pub secrets: BTreeMap<String, wharf_build::Secret>,
+    /// Sockets of SSH agents by ID.
+    pub ssh: BTreeMap<String, PathBuf>,
+    /// Who asks, when that is known (peer of the socket); files of this machine are read with their rights.
+    pub caller: Option<wharf_safefs::Caller>,
+    /// Sets the times of new files that are later than `SOURCE_DATE_EPOCH` to that.
+    pub rewrite_timestamp: bool,
+    /// Sends what the solver does, too.
+    pub trace: bool,
 }

@@ -162,6 +162,8 @@ pub enum Progress {
     },
     /// The image that a build stage made.
     ImageId(ImageId),
+    /// What a build's solver did, for wharf's own client.
+    Solve(wharf_build::SolveEvent),
     /// What a push made.
     Pushed {
         /// Tag.

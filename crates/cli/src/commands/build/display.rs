@@ -7,16 +7,36 @@ const DIM: &str = "\x1b[2m";
 const GREEN: &str = "\x1b[32m";
 const RESET: &str = "\x1b[0m";
 
-/// Returns whether `--progress` and the surroundings ask for colours.
+/// How a build is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Look {
+    /// As lines, step by step in the order of the Dockerfile.
+    Lines {
+        /// With the builder's own lines coloured.
+        colour: bool,
+    },
+    /// As a picture of what runs.
+    Live {
+        /// In colours.
+        colour: bool,
+    },
+    /// As the events themselves, one JSON object a line.
+    RawJson,
+}
+
+/// Returns how `--progress` and the surroundings want a build to be shown.
 ///
-/// `plain` never does, `tty` always, `auto` on a terminal unless `NO_COLOR` is set (no-color.org).
-pub fn wants_colour(progress: &str, is_terminal: bool, no_color: bool) -> Result<bool> {
+/// `plain` is lines, `tty` always a picture, `auto` a picture on a terminal; `NO_COLOR` takes the colours away
+/// (no-color.org).
+pub fn look(progress: &str, is_terminal: bool, no_color: bool) -> Result<Look> {
+    let colour = !no_color;
     match progress {
-        "auto" => Ok(is_terminal && !no_color),
-        "plain" => Ok(false),
-        "tty" => Ok(true),
+        "auto" if is_terminal => Ok(Look::Live { colour }),
+        "auto" | "plain" => Ok(Look::Lines { colour: false }),
+        "tty" => Ok(Look::Live { colour }),
+        "rawjson" => Ok(Look::RawJson),
         other => Err(CliError::usage(format!(
-            "invalid --progress {other:?}: expected auto, plain or tty"
+            "invalid --progress {other:?}: expected auto, plain, tty or rawjson"
         ))),
     }
 }
@@ -56,21 +76,22 @@ mod tests {
     }
 
     #[test]
-    fn colours_are_for_terminals() {
+    fn pictures_are_for_terminals() {
         let cases = [
-            ("auto", true, false, true),
-            ("auto", true, true, false),
-            ("auto", false, false, false),
-            ("plain", true, false, false),
-            ("tty", false, true, true),
+            ("auto", true, false, Look::Live { colour: true }),
+            ("auto", true, true, Look::Live { colour: false }),
+            ("auto", false, false, Look::Lines { colour: false }),
+            ("plain", true, false, Look::Lines { colour: false }),
+            ("tty", false, false, Look::Live { colour: true }),
+            ("rawjson", true, false, Look::RawJson),
         ];
         for (progress, is_terminal, no_color, expected) in cases {
             assert_eq!(
-                wants_colour(progress, is_terminal, no_color).unwrap(),
+                look(progress, is_terminal, no_color).unwrap(),
                 expected,
                 "{progress}"
             );
         }
-        assert!(wants_colour("rawjson", true, false).is_err());
+        assert!(look("loud", true, false).is_err());
     }
 }

@@ -15,6 +15,9 @@ pub struct BuildArgs {
     /// Take an image as a source of cached steps
     #[arg(long, value_name = "IMAGE", value_delimiter = ',')]
     pub cache_from: Vec<String>,
+    /// Where cached steps are written to for others (type=inline, type=local,dest=DIRECTORY)
+    #[arg(long, value_name = "TYPE")]
+    pub cache_to: Vec<String>,
     /// Parent control group of the steps
     #[arg(long, value_name = "PATH")]
     pub cgroup_parent: Option<String>,
@@ -36,6 +39,9 @@ pub struct BuildArgs {
     /// Dockerfile ("-" for standard input)
     #[arg(short = 'f', long, value_name = "FILE")]
     pub file: Option<String>,
+    /// Say after the build why each step ran again
+    #[arg(long)]
+    pub explain: bool,
     /// Remove intermediate containers of a failed build, too
     #[arg(long)]
     pub force_rm: bool,
@@ -57,6 +63,15 @@ pub struct BuildArgs {
     /// Run every step again
     #[arg(long)]
     pub no_cache: bool,
+    /// What to do when a step fails: shell opens one in the step's files
+    #[arg(long, value_name = "ACTION")]
+    pub on_error: Option<String>,
+    /// Where the result goes (type=image|docker|oci|tar|local,dest=PATH, a directory, or "-")
+    #[arg(short = 'o', long, value_name = "TYPE|PATH")]
+    pub output: Vec<String>,
+    /// Steps that run at once (default: as many as there are processors)
+    #[arg(long, value_name = "NUMBER")]
+    pub parallel: Option<usize>,
     /// Platform, such as linux/arm64
     #[arg(
         long,
@@ -65,7 +80,7 @@ pub struct BuildArgs {
         hide_env = true
     )]
     pub platform: Option<String>,
-    /// How progress looks: auto, plain or tty
+    /// How progress looks: auto, plain, tty or rawjson
     #[arg(long, value_name = "KIND", default_value = "auto")]
     pub progress: String,
     /// Get newer base images even if they are here
@@ -77,12 +92,21 @@ pub struct BuildArgs {
     /// Remove intermediate containers
     #[arg(long, default_value_t = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_default_value = true, hide_possible_values = true, value_name = "BOOL")]
     pub rm: bool,
+    /// Pass a secret to RUN --mount=type=secret (id=ID[,src=FILE|,env=NAME])
+    #[arg(long, value_name = "id=ID[,src=FILE]")]
+    pub secret: Vec<String>,
     /// Security option of the steps
     #[arg(long, value_name = "OPTION")]
     pub security_opt: Vec<String>,
     /// Size of /dev/shm
     #[arg(long, value_name = "SIZE")]
     pub shm_size: Option<String>,
+    /// Join the new layers into one
+    #[arg(long)]
+    pub squash: bool,
+    /// Pass an SSH agent to RUN --mount=type=ssh (default, or ID=SOCKET)
+    #[arg(long, value_name = "ID[=SOCKET]")]
+    pub ssh: Vec<String>,
     /// Name of the image
     #[arg(short = 't', long, value_name = "NAME[:TAG]")]
     pub tag: Vec<String>,
@@ -92,6 +116,9 @@ pub struct BuildArgs {
     /// Set a resource limit of the steps (NAME=SOFT[:HARD])
     #[arg(long, value_name = "NAME=SOFT[:HARD]")]
     pub ulimit: Vec<String>,
+    /// Build twice without the cache and name the first file that differs
+    #[arg(long)]
+    pub verify: bool,
     /// Directory, tar archive, URL, or "-" for standard input
     #[arg(value_name = "PATH|URL|-")]
     pub context: String,

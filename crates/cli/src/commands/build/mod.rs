@@ -1,15 +1,25 @@
 //! `wharf build`: flags, context, request (engine-api.md §10).
 
+mod after;
 mod context;
 mod display;
 mod flags;
+mod live;
+mod outputs;
+mod secrets;
 mod source;
+mod verify;
 
 use std::path::Path;
 
 use serde_json::{Map, Value as Json, json};
 
+pub(crate) use after::{explain, open_shell, record};
 pub(crate) use flags::BuildArgs;
+
+use display::Look;
+use live::Live;
+use outputs::BuildOutput;
 
 use crate::commands::build::source::{Context, Dockerfile};
 use crate::error::{CliError, Result};
@@ -22,27 +32,121 @@ use crate::units;
 
 /// Header by which a daemon says that it can read a context in place.
 const CONTEXT_HEADER: &str = "wharf-context";
+/// Header by which a daemon says that it knows `POST /wharf/build`.
+const BUILD_HEADER: &str = "wharf-build";
 
 /// Runs `wharf build`.
 pub async fn build_command(session: &mut Session, args: BuildArgs) -> Result<()> {
+    let outputs = outputs(&args)?;
+    check_flags(&args)?;
+    if args.verify {
+        return verify::verify(session, args).await;
+    }
+    let built = build(session, &args, &outputs).await;
+    let built = match built {
+        Ok(built) => built,
+        Err(Failed { error, build }) => {
+            return after::failed(session, &args, build.as_deref(), error).await;
+        }
+    };
+    if args.explain {
+        after::explain(session, built.build.as_deref().unwrap_or_default(), None).await?;
+    }
+    let id = built.image;
+    for output in &outputs {
+        let image = id.as_deref().ok_or_else(unnamed)?;
+        output.write(session, image).await?;
+    }
+    let is_wanted = outputs.is_empty() || outputs.iter().any(BuildOutput::keeps_image);
+    if let Some(id) = id.as_deref().filter(|_| !is_wanted && args.tag.is_empty()) {
+        outputs::remove_unnamed(session, id).await?;
+    }
+    match (&args.iidfile, id) {
+        (Some(path), Some(id)) => host_files::write(Path::new(path), id.as_bytes()),
+        (Some(_), None) => Err(unnamed()),
+        (None, _) => Ok(()),
+    }
+}
+
+/// What a build led to.
+pub(super) struct Built {
+    /// The image's ID.
+    image: Option<String>,
+    /// The build's name; daemons other than wharf's do not name builds.
+    build: Option<String>,
+}
+
+/// A build that failed.
+pub(super) struct Failed {
+    error: CliError,
+    /// The build's name, where it had one.
+    build: Option<String>,
+}
+
+impl From<CliError> for Failed {
+    fn from(error: CliError) -> Self {
+        Self { error, build: None }
+    }
+}
+
+fn unnamed() -> CliError {
+    CliError::usage("the daemon did not name the image")
+}
+
+fn outputs(args: &BuildArgs) -> Result<Vec<BuildOutput>> {
+    args.output
+        .iter()
+        .map(|output| BuildOutput::parse(output))
+        .collect()
+}
+
+/// Refuses what is not there yet before anything is sent.
+fn check_flags(args: &BuildArgs) -> Result<()> {
+    if let Some(action) = args.on_error.as_deref().filter(|action| *action != "shell") {
+        return Err(CliError::usage(format!(
+            "invalid --on-error {action:?}: expected shell"
+        )));
+    }
+    if let Some(cache) = args.cache_to.first() {
+        return Err(CliError::usage(format!(
+            "--cache-to {cache} is not supported yet: steps are kept in the daemon's own cache"
+        )));
+    }
+    let foreign = |cache: &&String| cache.contains("type=");
+    if let Some(cache) = args.cache_from.iter().find(foreign) {
+        return Err(CliError::usage(format!(
+            "--cache-from {cache} is not supported yet: steps are taken from the daemon's own cache"
+        )));
+    }
+    Ok(())
+}
+
+/// Builds once, showing how it goes.
+async fn build(
+    session: &mut Session,
+    args: &BuildArgs,
+    outputs: &[BuildOutput],
+) -> std::result::Result<Built, Failed> {
     let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    let colour = display::wants_colour(&args.progress, session.output.is_terminal(), no_color)?;
-    let context = Context::resolve(&args)?;
+    let look = display::look(&args.progress, session.output.is_terminal(), no_color)?;
+    let context = Context::resolve(args)?;
     let headers = session.client.ping().await?;
+    let has = |name: &str| headers.get(name).is_some_and(|value| !value.is_empty());
     let reads_in_place = headers
         .get(CONTEXT_HEADER)
         .is_some_and(|value| value == "dir");
-    let request = parameters(session, &args)?;
+    let request = parameters(session, args, outputs)?;
+    let project = project(&context);
     let request = match context {
         Context::Remote(url) => {
             let request = request.query("remote", url);
-            match Dockerfile::named(&args) {
+            match Dockerfile::named(args) {
                 Some(name) => request.query("dockerfile", name),
                 None => request,
             }
         }
         Context::Archive(upload) => {
-            let name = Dockerfile::named(&args).unwrap_or("Dockerfile");
+            let name = Dockerfile::named(args).unwrap_or("Dockerfile");
             request
                 .query("dockerfile", name)
                 .upload("application/x-tar", upload)
@@ -57,34 +161,189 @@ pub async fn build_command(session: &mut Session, args: BuildArgs) -> Result<()>
             context::upload_directory(request, path, dockerfile)?
         }
     };
+    let request = if has(BUILD_HEADER) {
+        own_request(request, args, outputs, project)?
+    } else {
+        refuse_own_flags(args)?;
+        request
+    };
     let response = session.client.send(request).await?;
-    let mut id = None;
-    let mut note = |aux: &Json| {
-        if let Some(found) = aux["ID"].as_str() {
-            id = Some(found.to_owned());
+    let mut followed = Followed::default();
+    let shown = follow(session, args, outputs, look, response, &mut followed).await;
+    match shown {
+        Ok(()) => Ok(Built {
+            image: followed.image,
+            build: followed.build,
+        }),
+        Err(error) => Err(Failed {
+            error,
+            build: followed.build,
+        }),
+    }
+}
+
+/// What a stream told besides its text.
+#[derive(Default)]
+struct Followed {
+    image: Option<String>,
+    build: Option<String>,
+}
+
+impl Followed {
+    fn note(&mut self, aux: &Json) {
+        if let Some(id) = aux["ID"].as_str() {
+            self.image = Some(id.to_owned());
+        }
+        if aux["event"] == "build"
+            && let Some(id) = aux["id"].as_str()
+        {
+            self.build = Some(id.to_owned());
+        }
+    }
+}
+
+async fn follow(
+    session: &mut Session,
+    args: &BuildArgs,
+    outputs: &[BuildOutput],
+    look: Look,
+    response: crate::http::Response,
+    followed: &mut Followed,
+) -> Result<()> {
+    let followed = std::cell::RefCell::new(followed);
+    if args.quiet {
+        return quiet(session, response, &mut |aux| {
+            followed.borrow_mut().note(aux)
+        })
+        .await;
+    }
+    // Where the result goes to standard output, nothing else does.
+    let is_data = |output: &BuildOutput| matches!(output, BuildOutput::Tar(path) | BuildOutput::Archive(path) if path == "-");
+    let to_talk = outputs.iter().any(is_data);
+    let output = &mut session.output;
+    let mut write = |text: &str| {
+        if to_talk {
+            output.talk_bytes(text.as_bytes())
+        } else {
+            output.text(text)
         }
     };
-    if args.quiet {
-        quiet(session, response, &mut note).await?;
-    } else {
-        let mut lines = Display::new(session.output.is_terminal());
-        let output = &mut session.output;
-        progress::read(response, note, |message| {
-            let text = lines.text(message);
-            output.text(&if colour {
-                display::coloured(&text)
-            } else {
-                text
-            })
-        })
-        .await?;
+    match look {
+        Look::Live { colour } => {
+            let live = std::cell::RefCell::new(Live::new(colour));
+            let write = std::cell::RefCell::new(write);
+            let result = progress::read_ticking(
+                response,
+                live::TICK,
+                |aux| {
+                    followed.borrow_mut().note(aux);
+                    let text = if aux["event"].is_string() {
+                        live.borrow_mut().event(aux)
+                    } else {
+                        String::new()
+                    };
+                    (write.borrow_mut())(&text)
+                },
+                || {
+                    let text = live.borrow_mut().redraw("");
+                    (write.borrow_mut())(&text)
+                },
+            )
+            .await;
+            let text = live.borrow_mut().erase();
+            (write.borrow_mut())(&text)?;
+            result
+        }
+        Look::RawJson => {
+            let write = std::cell::RefCell::new(write);
+            progress::read_ticking(
+                response,
+                live::TICK,
+                |aux| {
+                    followed.borrow_mut().note(aux);
+                    (write.borrow_mut())(&format!("{aux}\n"))
+                },
+                || Ok(()),
+            )
+            .await
+        }
+        Look::Lines { colour } => {
+            let mut lines = Display::new(false);
+            progress::read(
+                response,
+                |aux| followed.borrow_mut().note(aux),
+                |message| {
+                    let text = lines.text(message);
+                    write(&if colour {
+                        display::coloured(&text)
+                    } else {
+                        text
+                    })
+                },
+            )
+            .await
+        }
     }
-    match (&args.iidfile, id) {
-        (Some(path), Some(id)) => host_files::write(Path::new(path), id.as_bytes()),
-        (Some(path), None) => Err(CliError::usage(format!(
-            "cannot write {path}: the daemon did not name the image"
+}
+
+/// Tells the builds of one directory from those of others.
+fn project(context: &Context) -> String {
+    match context {
+        Context::Directory { path, .. } => host_files::canonical(path)
+            .map(|path| path.to_string_lossy().into_owned())
+            .unwrap_or_default(),
+        Context::Remote(url) => url.clone(),
+        Context::Archive(_) | Context::LoneDockerfile(_) => String::new(),
+    }
+}
+
+/// Asks for the build in wharf's own way.
+fn own_request(
+    request: Request,
+    args: &BuildArgs,
+    outputs: &[BuildOutput],
+    project: String,
+) -> Result<Request> {
+    let variable = |name: &str| std::env::var(name).ok();
+    let secrets = secrets::secrets(&args.secret, &variable)?;
+    let agents = secrets::agents(&args.ssh, &variable)?;
+    let rewrites = outputs.iter().any(|output| {
+        matches!(
+            output,
+            BuildOutput::Image {
+                rewrite_timestamp: true,
+                ..
+            }
+        )
+    });
+    let parallel = args.parallel.unwrap_or_default();
+    Ok(request.framed("/wharf/build", |query| {
+        json!({
+            "query": query,
+            "secrets": secrets,
+            "ssh": agents,
+            "parallel": parallel,
+            "project": project,
+            "rewrite_timestamp": rewrites,
+        })
+    }))
+}
+
+/// Refuses what another daemon would silently leave undone.
+fn refuse_own_flags(args: &BuildArgs) -> Result<()> {
+    let flags = [
+        ("--secret", !args.secret.is_empty()),
+        ("--ssh", !args.ssh.is_empty()),
+        ("--output", !args.output.is_empty()),
+        ("--explain", args.explain),
+        ("--parallel", args.parallel.is_some()),
+        ("--on-error", args.on_error.is_some()),
+    ];
+    match flags.iter().find(|(_, is_given)| *is_given) {
+        Some((flag, _)) => Err(CliError::usage(format!(
+            "{flag} needs wharf's own daemon: this one does not know it"
         ))),
-        (None, _) => Ok(()),
+        None => Ok(()),
     }
 }
 
@@ -135,7 +394,7 @@ fn in_place(request: Request, path: &Path, dockerfile: Dockerfile) -> Result<Req
 }
 
 /// Returns the request with everything but the context.
-fn parameters(session: &mut Session, args: &BuildArgs) -> Result<Request> {
+fn parameters(session: &mut Session, args: &BuildArgs, outputs: &[BuildOutput]) -> Result<Request> {
     let url = session.client.host().url();
     let proxies = session.config()?.proxies(&url);
     let mut request = Request::post("/build")
@@ -143,6 +402,7 @@ fn parameters(session: &mut Session, args: &BuildArgs) -> Result<Request> {
         .query_flag("q", args.quiet)
         .query_flag("nocache", args.no_cache)
         .query_flag("pull", args.pull)
+        .query_flag("squash", args.squash)
         .query_flag("forcerm", args.force_rm)
         .query("rm", if args.rm { "1" } else { "0" })
         .query_if("networkmode", args.network.as_ref())
@@ -174,7 +434,11 @@ fn parameters(session: &mut Session, args: &BuildArgs) -> Result<Request> {
     if let Some(size) = &args.memory_swap {
         request = request.query("memswap", limits::memory_swap(size)?.to_string());
     }
-    for tag in &args.tag {
+    let names = outputs.iter().flat_map(|output| match output {
+        BuildOutput::Image { names, .. } => names.as_slice(),
+        _ => &[],
+    });
+    for tag in args.tag.iter().chain(names) {
         crate::commands::image::names::parse(tag)?;
         request = request.query("t", tag);
     }

@@ -1,4 +1,7 @@
-//! `wharf builder prune`.
+//! `wharf builder …`: what builds leave behind.
+
+pub(crate) mod cache;
+pub(crate) mod history;
 
 use clap::Args;
 

@@ -1,0 +1,58 @@
+//! What is known of one vertex while a graph is solved.
+
+use wharf_image::Digest;
+
+use super::explain::Cause;
+use super::key::Taking;
+use super::snapshot::Snapshot;
+use crate::content::ContentDigest;
+
+/// What became of a vertex.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) enum Outcome {
+    /// Nothing asks for it.
+    #[default]
+    NotNeeded,
+    /// It waits or runs.
+    Pending,
+    /// Its result was in the cache.
+    Cached,
+    /// It was executed.
+    Executed,
+    /// It failed.
+    Failed,
+}
+
+/// One vertex.
+#[derive(Debug, Default)]
+pub(crate) struct Node {
+    /// How its inputs count.
+    pub takings: Vec<Taking>,
+    /// Its key by how its inputs came to be; none where that is not known before they are solved.
+    pub key: Option<Digest>,
+    /// Contents of inputs that are counted by it, as far as they are known: by input and number of the mount or action.
+    pub contents: Vec<((usize, usize), ContentDigest)>,
+    /// Its results, by number of the output.
+    pub snapshots: Vec<Snapshot>,
+    /// What became of it.
+    pub outcome: Outcome,
+    /// Inputs that are not solved yet.
+    pub waits_for: usize,
+    /// Vertices that wait for it.
+    pub users: Vec<wharf_llb::VertexId>,
+    /// What is told of it afterwards.
+    pub report: Report,
+}
+
+/// What is told of a vertex after the build.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Report {
+    /// What became of it.
+    pub outcome: Outcome,
+    /// Milliseconds from the beginning of the build to its own.
+    pub started_ms: u64,
+    /// Milliseconds from the beginning of the build to its end.
+    pub completed_ms: u64,
+    /// Why it was executed.
+    pub causes: Vec<Cause>,
+}

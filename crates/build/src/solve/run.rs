@@ -1,0 +1,472 @@
+//! One vertex: from the cache by what its inputs hold, from another build that runs it right now, or executed.
+
+use std::sync::PoisonError;
+
+use serde_json::json;
+use wharf_image::{DiffId, Digest};
+use wharf_layer::clean_upper;
+use wharf_llb::{Op, VertexId};
+use wharf_store::Staging;
+
+use super::flight::{self, Part};
+use super::key::{self, Taking};
+use super::node::{Node, Outcome};
+use super::schedule::{from_hit, numbered, output_key, snapshot_of};
+use super::snapshot::{LayerRef, PendingLayer, Snapshot};
+use super::{Solver, explain};
+use crate::cache::{self, Entry};
+use crate::content::ContentDigest;
+use crate::logs::StepLog;
+use crate::{BuildError, OutputStream, SolveEvent};
+
+/// What a vertex is executed on.
+pub(super) struct Inputs {
+    /// Files of each input; none where it is a build context that is only copied from.
+    pub snapshots: Vec<Option<Snapshot>>,
+}
+
+/// Where the output of a step goes.
+pub(super) struct StepOutput<'s, 'a> {
+    solver: &'s Solver<'a>,
+    digest: Digest,
+    log: StepLog,
+    lead: Option<&'s flight::Lead>,
+}
+
+/// What an execution made: one entry for each output, in order.
+pub(super) type Made = Vec<MadeOutput>;
+
+/// One output of an execution.
+pub(super) struct MadeOutput {
+    /// What it stands on.
+    pub below: Snapshot,
+    /// The layer that was added, if any.
+    pub layer: Option<PendingLayer>,
+}
+
+/// What is needed to record a vertex.
+struct Recording {
+    key: Digest,
+    description: String,
+    explain: serde_json::Value,
+    kind: &'static str,
+    parts: serde_json::Value,
+    inputs: Vec<RecordedInput>,
+    created: String,
+}
+
+/// An input as the key by result counts it.
+enum RecordedInput {
+    Contents(Vec<Digest>),
+    Tree(Option<Snapshot>),
+}
+
+impl StepOutput<'_, '_> {
+    /// Passes output on: to whoever watches, to the log, and to builds that wait for the same step.
+    pub fn write(&self, stream: OutputStream, bytes: &[u8]) {
+        if let Some(lead) = self.lead {
+            lead.output(stream, bytes);
+        }
+        self.log.write(bytes);
+        self.solver.tell(SolveEvent::Log {
+            digest: self.digest,
+            stream,
+            text: String::from_utf8_lossy(bytes).into_owned(),
+        });
+    }
+}
+
+impl<'a> Solver<'a> {
+    /// Solves a vertex whose inputs are solved.
+    pub(super) fn solve_vertex(
+        &self,
+        id: VertexId,
+    ) -> Result<(Outcome, Vec<Snapshot>), BuildError> {
+        self.check_stopped()?;
+        let at_ms = self.at_ms();
+        let digest = self.digest(id);
+        self.with_node(id, |node| node.report.started_ms = at_ms);
+        self.tell(SolveEvent::Started { digest, at_ms });
+        match &self.input.graph.vertex(id).op {
+            Op::Source(source) => self.solve_source(id, source),
+            Op::Merge(merge) => self.merge(id, merge),
+            Op::Build(build) => self.solve_nested(id, build),
+            Op::Diff(diff) => match self.layers_between(diff, &self.inputs(id))? {
+                Some(snapshot) => Ok((Outcome::Executed, vec![snapshot])),
+                None => self.find_or_execute(id),
+            },
+            Op::Exec(_) | Op::File(_) => self.find_or_execute(id),
+        }
+    }
+
+    fn find_or_execute(&self, id: VertexId) -> Result<(Outcome, Vec<Snapshot>), BuildError> {
+        let inputs = self.inputs(id);
+        let below = self.below(id, &inputs);
+        let key = self.key_with_inputs(id)?;
+        if self.may_hit(id)
+            && let Some(hit) = self.find_outputs(id, &key, below.as_ref())?
+        {
+            return Ok((Outcome::Cached, hit));
+        }
+        self.take_contents(id, &inputs)?;
+        if self.may_hit(id)
+            && let Some(by_result) = self.result_key(id, &inputs)
+            && let Some(hit) = self.find_outputs(id, &by_result, below.as_ref())?
+        {
+            for output in 0..hit.len() as u32 {
+                cache::put_alias(
+                    self.store,
+                    &numbered(&key, output),
+                    &numbered(&by_result, output),
+                )?;
+            }
+            return Ok((Outcome::Cached, hit));
+        }
+        self.execute_once(id, key, &inputs)
+    }
+
+    /// Executes a vertex unless another build does so right now; then waits for that.
+    fn execute_once(
+        &self,
+        id: VertexId,
+        key: Digest,
+        inputs: &Inputs,
+    ) -> Result<(Outcome, Vec<Snapshot>), BuildError> {
+        loop {
+            match flight::join(self.store.root(), key) {
+                Part::Follow(flight) => {
+                    let output = self.step_output(id, None);
+                    let mut pass_on =
+                        |stream: OutputStream, bytes: &[u8]| output.write(stream, bytes);
+                    let end = flight.follow(&|| self.is_stopped(), &mut pass_on)?;
+                    if let Some(snapshots) = end {
+                        return Ok((Outcome::Executed, snapshots));
+                    }
+                }
+                Part::Lead(lead) => {
+                    self.explain_miss(id, key);
+                    let made = {
+                        let output = self.step_output(id, Some(&lead));
+                        self.execute(id, key, inputs, &output)
+                    };
+                    let result = made.and_then(|made| self.publish(id, key, inputs, made));
+                    return lead.end(result).map(|list| (Outcome::Executed, list));
+                }
+            }
+        }
+    }
+
+    fn execute(
+        &self,
+        id: VertexId,
+        key: Digest,
+        inputs: &Inputs,
+        output: &StepOutput<'_, '_>,
+    ) -> Result<Made, BuildError> {
+        match &self.input.graph.vertex(id).op {
+            Op::Exec(exec) => self.exec(id, exec, key, inputs, output),
+            Op::File(file) => self.change_files(id, file, inputs),
+            Op::Diff(diff) => self.diff(diff, inputs),
+            Op::Source(_) | Op::Merge(_) | Op::Build(_) => Ok(Vec::new()),
+        }
+    }
+
+    pub(super) fn with_node<T>(
+        &self,
+        id: VertexId,
+        use_it: impl FnOnce(&mut Node) -> T,
+    ) -> Option<T> {
+        self.lock().nodes.get_mut(&id).map(use_it)
+    }
+
+    fn step_output<'s>(
+        &'s self,
+        id: VertexId,
+        lead: Option<&'s flight::Lead>,
+    ) -> StepOutput<'s, 'a> {
+        let digest = self.digest(id);
+        StepOutput {
+            solver: self,
+            digest,
+            log: self.logs.step(&digest),
+            lead,
+        }
+    }
+
+    /// Returns the files of a vertex's inputs.
+    pub(super) fn inputs(&self, id: VertexId) -> Inputs {
+        let state = self.lock();
+        let edges = self.input.graph.vertex(id).inputs.iter();
+        let snapshot = |edge| {
+            let edge: &wharf_llb::Edge = edge;
+            snapshot_of(state.nodes.get(&edge.vertex)?, edge).cloned()
+        };
+        Inputs {
+            snapshots: edges.map(snapshot).collect(),
+        }
+    }
+
+    /// Returns what the vertex changes; nothing where it begins with nothing.
+    fn below(&self, id: VertexId, inputs: &Inputs) -> Option<Snapshot> {
+        let input = key::state_input(self.input.graph.vertex(id))?;
+        inputs.snapshots.get(input).cloned().flatten()
+    }
+
+    /// Returns the key by how the inputs came to be; where that was not known before, by their results.
+    fn key_with_inputs(&self, id: VertexId) -> Result<Digest, BuildError> {
+        let known = self.with_node(id, |node| node.key).flatten();
+        if let Some(key) = known {
+            return Ok(key);
+        }
+        for snapshot in self.inputs(id).snapshots.iter().flatten() {
+            snapshot.diff_ids()?;
+        }
+        let mut state = self.lock();
+        let key = {
+            let made_by = |edge: &wharf_llb::Edge| {
+                state
+                    .nodes
+                    .get(&edge.vertex)
+                    .and_then(|node| output_key(node, edge))
+            };
+            state
+                .nodes
+                .get(&id)
+                .and_then(|node| self.definition_key(id, node, &made_by))
+        };
+        let key = key.unwrap_or_else(|| self.digest(id));
+        if let Some(node) = state.nodes.get_mut(&id) {
+            node.key = Some(key);
+        }
+        Ok(key)
+    }
+
+    /// Computes the contents of inputs that count by it and are not known yet.
+    fn take_contents(&self, id: VertexId, inputs: &Inputs) -> Result<(), BuildError> {
+        let vertex = self.input.graph.vertex(id);
+        let takings = key::takings(vertex);
+        for (input, taking) in takings.iter().enumerate() {
+            let Taking::Content(numbers) = taking else {
+                continue;
+            };
+            for number in numbers {
+                let at = (input, *number);
+                let is_known =
+                    |node: &mut Node| node.contents.iter().any(|(known, _)| *known == at);
+                if self.with_node(id, is_known).unwrap_or(true) {
+                    continue;
+                }
+                let snapshot = inputs.snapshots.get(input).cloned().flatten();
+                let content = self.content_of_layers(vertex, *number, snapshot.as_ref())?;
+                self.with_node(id, |node| node.contents.push((at, content)));
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns the key of a vertex by what its inputs hold; nothing while a layer of theirs is hashed.
+    fn result_key(&self, id: VertexId, inputs: &Inputs) -> Option<Digest> {
+        let recording: Vec<RecordedInput> = self.recorded_inputs(id, inputs);
+        let (kind, parts) = key::parts(self.input.graph.vertex(id));
+        result_key(kind, &parts, &recording)
+    }
+
+    fn recorded_inputs(&self, id: VertexId, inputs: &Inputs) -> Vec<RecordedInput> {
+        let state = self.lock();
+        let Some(node) = state.nodes.get(&id) else {
+            return Vec::new();
+        };
+        let count = self.input.graph.vertex(id).inputs.len();
+        let input = |index| match self.contents_of(node, index) {
+            Some(contents) => RecordedInput::Contents(contents),
+            None => RecordedInput::Tree(inputs.snapshots.get(index).cloned().flatten()),
+        };
+        (0..count).map(input).collect()
+    }
+
+    /// Gives what was made its place, and has it hashed and recorded while later steps run.
+    fn publish(
+        &self,
+        id: VertexId,
+        key: Digest,
+        inputs: &Inputs,
+        made: Made,
+    ) -> Result<Vec<Snapshot>, BuildError> {
+        self.check_stopped()?;
+        let created = self.now();
+        let mut snapshots = Vec::with_capacity(made.len());
+        for (output, made) in (0..).zip(made) {
+            let mut layers = made.below.layers;
+            let own = usize::from(made.layer.is_some());
+            layers.extend(
+                made.layer
+                    .map(|layer| LayerRef::Pending(std::sync::Arc::new(layer))),
+            );
+            snapshots.push(Snapshot {
+                layers,
+                own,
+                created: Some(created.clone()),
+                unchanged_by: (own == 0).then(|| numbered(&key, output)),
+            });
+        }
+        let (kind, parts) = key::parts(self.input.graph.vertex(id));
+        let recording = Recording {
+            key,
+            description: self.description(id),
+            explain: self.explanation(id),
+            kind,
+            parts,
+            inputs: self.recorded_inputs(id, inputs),
+            created,
+        };
+        let (store, made) = (self.store.clone(), snapshots.clone());
+        let lease = self.store.lease("build step")?;
+        let thread = std::thread::spawn(move || {
+            let recorded = record(&store, &recording, &made);
+            drop(lease);
+            recorded
+        });
+        self.hashing
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(thread);
+        Ok(snapshots)
+    }
+
+    fn description(&self, id: VertexId) -> String {
+        match self.input.labels.get(&id) {
+            Some(label) if !label.text.is_empty() => label.text.clone(),
+            _ => self.name(id),
+        }
+    }
+
+    /// Turns a staged directory into a layer in its place; nothing where it holds no change.
+    pub(super) fn place(
+        &self,
+        staging: Staging,
+        below: &Snapshot,
+        exclude: &[std::path::PathBuf],
+    ) -> Result<Option<PendingLayer>, BuildError> {
+        let upper = staging.root();
+        clean_upper(upper, &below.lowers(self.store)?, exclude)?;
+        if upper.entries()?.is_empty() {
+            return Ok(None);
+        }
+        Ok(Some(PendingLayer::new(self.store.place_layer(staging)?)))
+    }
+
+    fn explain_miss(&self, id: VertexId, key: Digest) {
+        let causes = explain::causes(
+            self.store,
+            self.input.labels.get(&id),
+            key,
+            &self.explanation(id),
+            self.input.options.no_cache,
+        );
+        self.with_node(id, |node| node.report.causes = causes);
+    }
+}
+
+/// Names the new layers and records what was made; runs beside later steps.
+fn record(
+    store: &wharf_store::Store,
+    recording: &Recording,
+    made: &[Snapshot],
+) -> Result<(), BuildError> {
+    let mut by_result = None;
+    for (output, snapshot) in (0..).zip(made) {
+        let mut size_bytes = 0;
+        if snapshot.own > 0
+            && let Some(LayerRef::Pending(pending)) = snapshot.layers.last()
+        {
+            size_bytes = pending.name(store)?.size_bytes;
+        }
+        let diff_ids: Vec<DiffId> = snapshot.diff_ids()?;
+        let entry = Entry {
+            key: numbered(&recording.key, output),
+            diff_ids,
+            created: Some(recording.created.clone()),
+            config: None,
+            explain: recording.explain.clone(),
+            description: &recording.description,
+            size_bytes,
+            is_unchanged: snapshot.unchanged_by.is_some(),
+        };
+        cache::put(store, entry)?;
+        // All inputs have their names by now: what stands on them has.
+        if by_result.is_none() {
+            by_result = result_key(recording.kind, &recording.parts, &recording.inputs);
+        }
+        if let Some(by_result) = &by_result {
+            let key = numbered(&recording.key, output);
+            cache::put_alias(store, &numbered(by_result, output), &key)?;
+        }
+    }
+    explain::remember(store, &recording.explain, recording.key)
+}
+
+/// Returns the key by what the inputs hold.
+fn result_key(kind: &str, parts: &serde_json::Value, inputs: &[RecordedInput]) -> Option<Digest> {
+    let mut counted = Vec::with_capacity(inputs.len());
+    for input in inputs {
+        counted.push(match input {
+            RecordedInput::Contents(contents) => json!({ "content": contents }),
+            RecordedInput::Tree(None) => json!(null),
+            RecordedInput::Tree(Some(snapshot)) => json!({ "result": snapshot.result_key()? }),
+        });
+    }
+    Some(cache::key_of(
+        kind,
+        &json!({ "parts": parts, "results": counted }),
+    ))
+}
+
+impl Solver<'_> {
+    /// Takes an earlier result that is found by a key, or makes and records it.
+    pub(super) fn find_or_make(
+        &self,
+        id: VertexId,
+        key: Digest,
+        make: impl FnOnce() -> Result<Option<PendingLayer>, BuildError>,
+    ) -> Result<(Outcome, Snapshot), BuildError> {
+        if self.may_hit(id)
+            && let Some(hit) = cache::find(self.store, &self.lease, &key, None)?
+        {
+            return Ok((Outcome::Cached, from_hit(&hit, 0)));
+        }
+        let made = MadeOutput {
+            below: Snapshot::default(),
+            layer: make()?,
+        };
+        let inputs = Inputs {
+            snapshots: Vec::new(),
+        };
+        let snapshots = self.publish(id, key, &inputs, vec![made])?;
+        let snapshot = snapshots.into_iter().next().unwrap_or_default();
+        Ok((Outcome::Executed, snapshot))
+    }
+
+    /// Returns the content digest of what a mount or action takes of some layers.
+    fn content_of_layers(
+        &self,
+        vertex: &wharf_llb::Vertex,
+        number: usize,
+        snapshot: Option<&Snapshot>,
+    ) -> Result<ContentDigest, BuildError> {
+        let Some(snapshot) = snapshot.filter(|snapshot| !snapshot.is_empty()) else {
+            return Ok(ContentDigest {
+                digest: Digest::of(""),
+                listing: crate::listing::Listing::default(),
+            });
+        };
+        let view = self.view(snapshot)?;
+        super::source::content(vertex, number, crate::content::Reading::own(&view), None)
+    }
+
+    /// Mounts the files of a snapshot, read-only, where nothing else sees them.
+    pub(super) fn view(&self, snapshot: &Snapshot) -> Result<wharf_safefs::Root, BuildError> {
+        self.host
+            .view(&snapshot.dirs(self.store)?)
+            .map_err(BuildError::Host)
+    }
+}
