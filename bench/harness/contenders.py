@@ -8,6 +8,7 @@ from pathlib import Path
 from .runner import Runner, tail
 
 BUSYBOX = "localhost/bench-busybox:latest"
+DEBIAN = "localhost/bench-debian:latest"
 BUILT = "localhost/bench-built:latest"
 COMMITTED = "localhost/bench-committed:latest"
 SAVED = "localhost/bench-saved:latest"
@@ -50,6 +51,8 @@ class Contender:
         try:
             self.start()
             self.must(["import", f"{self.view}/busybox.tar", BUSYBOX])
+            if (self.settings.work / "debian.tar").exists():
+                self.must(["import", f"{self.view}/debian.tar", DEBIAN])
         except (Unavailable, OSError, RuntimeError):
             self.stop()
             self.runner.close()
@@ -116,8 +119,8 @@ class Contender:
     def exec_true(self, name):
         return ["exec", name, "true"]
 
-    def build(self, cached, network):
-        return ["build", *([] if cached else ["--no-cache"]), *network_flag(network), "-t", BUILT, f"{self.view}/context"]
+    def build(self, cached, network, context="context"):
+        return ["build", *([] if cached else ["--no-cache"]), *network_flag(network), "-t", BUILT, f"{self.view}/{context}"]
 
     def forget_builds(self):
         return [["rmi", "-f", BUILT]]
@@ -161,6 +164,9 @@ class Wharf(Contender):
         self.daemon = self.runner.start([*self.client, "daemon", "--socket", str(socket), "--root", str(directory / "root"),
                                  "--run-dir", str(directory / "run")], self.environment, log)
         self.wait_until_up(log, ["version"])
+
+    def forget_builds(self):
+        return [["rmi", "-f", BUILT], ["builder", "prune", "-af"]]
 
     def versions(self):
         return first_line(self.output([*self.client, "--version"])) or "wharf"
@@ -265,9 +271,9 @@ class Buildah(Podman):
             raise Unavailable("it is measured with podman's store, and podman is not measured")
         self.must(["images"])
 
-    def build(self, cached, network):
+    def build(self, cached, network, context="context"):
         layers = ["--layers"] if cached else ["--no-cache"]
-        return ["build", *layers, "--isolation", "oci", *network_flag(network), "-t", BUILT, "/mnt/context"]
+        return ["build", *layers, "--isolation", "oci", *network_flag(network), "-t", BUILT, f"/mnt/{context}"]
 
     def forget_builds(self):
         return [["rmi", "-f", BUILT], ["rmi", "--prune"]]

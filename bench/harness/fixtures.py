@@ -5,14 +5,26 @@ import io
 import json
 import os
 import random
+import shutil
+import stat
+import subprocess
 import tarfile
+import tempfile
+from pathlib import Path
 
-from .contenders import BUSYBOX, SAVED
+from .contenders import BUSYBOX, DEBIAN, SAVED
 
 STEPS = 10
 LAYERS = 4
 FILE_BYTES = 256 << 10
 CREATED = "2024-01-01T00:00:00Z"
+FILES = 50_000
+FILES_PER_DIRECTORY = 100
+SMALL_FILE_BYTES = 1 << 10
+STAGES = 4
+STAGE_SECONDS = 1
+#: With what they need, about thirty packages that debian:bookworm-slim does not have.
+PACKAGES = ("curl", "git", "less", "make", "patch")
 
 
 def make_context(directory):
@@ -20,6 +32,86 @@ def make_context(directory):
     directory.mkdir()
     steps = "".join(f"RUN echo {number} >/file-{number}\n" for number in range(STEPS))
     (directory / "Dockerfile").write_text(f"FROM {BUSYBOX}\n{steps}")
+
+
+def make_files(directory):
+    """Writes 50,000 files of 1 KiB in 500 directories, and a Dockerfile that copies all of them."""
+    directory.mkdir()
+    source = random.Random(0)
+    for number in range(FILES):
+        parent = directory / "files" / str(number // FILES_PER_DIRECTORY)
+        parent.mkdir(parents=True, exist_ok=True)
+        (parent / str(number)).write_bytes(source.randbytes(SMALL_FILE_BYTES))
+    (directory / "Dockerfile").write_text(f"FROM {BUSYBOX}\nCOPY files /files\nRUN true\n")
+
+
+def touch_files(directory):
+    """Gives every file of `make_files` new times, so that nothing an engine knows of them holds."""
+    for path in (directory / "files").glob("*/*"):
+        os.utime(path)
+
+
+def change_file(directory):
+    """Gives one file of `make_files` other bytes."""
+    (directory / "files" / "0" / "0").write_bytes(os.urandom(SMALL_FILE_BYTES))
+
+
+def make_stages(directory):
+    """Writes a Dockerfile with four stages that need nothing of each other and take a second each."""
+    directory.mkdir()
+    stages = "".join(f"FROM {BUSYBOX} AS stage-{number}\nRUN sleep {STAGE_SECONDS}; echo {number} >/result-{number}\n" for number in range(STAGES))
+    copies = "".join(f"COPY --from=stage-{number} /result-{number} /\n" for number in range(STAGES))
+    (directory / "Dockerfile").write_text(f"{stages}FROM {BUSYBOX}\n{copies}")
+
+
+def download_packages(images):
+    """Downloads the Debian packages of the apt workload into `images`/packages once; needs the network."""
+    directory = images / "packages"
+    if directory.exists():
+        return
+    with tempfile.TemporaryDirectory(prefix="wharf-bench-") as root:
+        subprocess.run(["tar", "-xf", images / "debian.tar", "-C", root], check=True)
+        shutil.copy("/etc/resolv.conf", Path(root, "etc/resolv.conf"))
+        os.mknod(Path(root, "dev/null"), stat.S_IFCHR, os.makedev(1, 3))
+        # apt fetches as a user of its own.
+        os.chmod(Path(root, "dev/null"), 0o666)
+        os.chmod(root, 0o755)
+        quiet = {"check": True, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        subprocess.run(["chroot", root, "apt-get", "update"], **quiet)
+        subprocess.run(["chroot", root, "apt-get", "-y", "--no-install-recommends", "-o", "APT::Keep-Downloaded-Packages=true",
+                        "--download-only", "install", *PACKAGES], **quiet)
+        part = directory.with_suffix(".part")
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir()
+        for package in Path(root, "var/cache/apt/archives").glob("*.deb"):
+            shutil.copy(package, part)
+        part.rename(directory)
+
+
+def make_debian(images, path):
+    """Writes the root file system of an image with a repository of its own in /repository."""
+    packages = sorted((images / "packages").glob("*.deb"))
+    index = "".join(_package_index(package) for package in packages)
+    shutil.copy(images / "debian.tar", path)
+    with tarfile.open(path, "a") as archive:
+        for package in packages:
+            archive.add(package, f"./repository/{package.name}")
+        _add(archive, "./repository/Packages", index.encode())
+        _add(archive, "./repository/sources.list", b"deb [trusted=yes] file:/repository ./\n")
+
+
+def _package_index(package):
+    control = subprocess.run(["dpkg-deb", "-f", package], check=True, capture_output=True, text=True).stdout
+    content = package.read_bytes()
+    return f"{control}Filename: ./{package.name}\nSize: {len(content)}\nSHA256: {hashlib.sha256(content).hexdigest()}\n\n"
+
+
+def make_apt(directory):
+    """Writes a Dockerfile that installs about thirty packages."""
+    directory.mkdir()
+    apt = "apt-get -o Dir::Etc::sourcelist=/repository/sources.list -o Dir::Etc::sourceparts=/dev/null"
+    (directory / "Dockerfile").write_text(
+        f"FROM {DEBIAN}\nRUN {apt} update && {apt} install -y --no-install-recommends {' '.join(PACKAGES)}\n")
 
 
 def make_archive(path, size_mib):

@@ -29,6 +29,8 @@ def main():
     if INSIDE in os.environ:
         settings.work = Path(os.environ.pop(INSIDE))
         isolation.become_init(lambda: run(settings))
+    if any(w.name == "apt" for w in chosen(settings)):
+        fixtures.download_packages(settings.images)
     if settings.work:
         settings.work.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix="wharf-bench-", dir=settings.work))
@@ -71,6 +73,11 @@ def parse(arguments):
     return settings
 
 
+def chosen(settings):
+    """Returns the workloads that are to be measured."""
+    return [w for w in all_workloads() if not settings.only or w.name in settings.only]
+
+
 def default_binary():
     """Returns the release build if there is one."""
     binary = Path(os.environ.get("CARGO_TARGET_DIR", REPOSITORY / "target"), "release", "wharf")
@@ -82,7 +89,15 @@ def run(settings):
     isolation.prepare_namespaces()
     shutil.copy(settings.images / "busybox.tar", settings.work / "busybox.tar")
     fixtures.make_context(settings.work / "context")
-    workloads = [w for w in all_workloads() if not settings.only or w.name in settings.only]
+    workloads = chosen(settings)
+    names = {w.name for w in workloads}
+    if names & {"files-cold", "files-unchanged", "files-changed"}:
+        fixtures.make_files(settings.work / "files")
+    if "stages" in names:
+        fixtures.make_stages(settings.work / "stages")
+    if "apt" in names:
+        fixtures.make_debian(settings.images, settings.work / "debian.tar")
+        fixtures.make_apt(settings.work / "apt")
     if any(w.kind == "archive" for w in workloads):
         fixtures.make_archive(settings.work / "archive.tar", settings.size_mib)
     facts = {"date": report.today(), "machine": report.machine(), "load_before": report.load(), "command": shown_command(sys.argv[1:])}

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from . import fixtures
 from .contenders import COMMITTED, SAVED
 
 IDLE_SECONDS = 0.5
@@ -70,6 +71,35 @@ def cold_build(name, title, goal, network):
     return Workload(name, title, "build", goal, lambda c: c.build(False, network), after=forget_builds)
 
 
+def forget_files(contender):
+    """Removes the built image and all that is known of the files it was built from."""
+    forget_builds(contender)
+    fixtures.touch_files(contender.settings.work / "files")
+
+
+def change_file(contender):
+    """Changes one of the files that are built from."""
+    fixtures.change_file(contender.settings.work / "files")
+
+
+def build_of(context, cached):
+    return lambda c: c.build(cached, None, context)
+
+
+def build_workloads():
+    """Returns the rows about contexts with many files, parallel stages and packages."""
+    warm = do(build_of("files", True))
+    return [
+        Workload("files-cold", "build, COPY of 50,000 files, cold", "build", 3, build_of("files", True), before=forget_files,
+                 tear_down=forget_builds),
+        Workload("files-unchanged", "… unchanged", "build", 10, build_of("files", True), set_up=warm, tear_down=forget_builds),
+        Workload("files-changed", "… one file changed", "build", 8, build_of("files", True), set_up=warm, before=change_file,
+                 tear_down=forget_builds),
+        Workload("stages", "build, four independent stages of 1 s", "build", None, build_of("stages", False), after=forget_builds),
+        Workload("apt", "build, apt-get install of 30 packages", "build", 1 / 0.7, build_of("apt", False), after=forget_builds),
+    ]
+
+
 def all_workloads():
     """Returns every workload in the order of the table."""
     remove_container = attempt(lambda c: c.remove_container(container(c)))
@@ -84,6 +114,7 @@ def all_workloads():
         cold_build("build-host", "… with `--network host`", 6, "host"),
         Workload("build-cached", "the same, fully cached", "build", 3, lambda c: c.build(True, None),
                  set_up=do(lambda c: c.build(True, None)), tear_down=forget_builds),
+        *build_workloads(),
         Workload("commit", "commit of a 1 KiB change", "commit", 4, lambda c: c.commit(container(c)),
                  set_up=do(lambda c: c.prepare_change(container(c))), before=do(lambda c: c.change(container(c))),
                  after=attempt(lambda c: c.remove_image(COMMITTED)), tear_down=remove_container),

@@ -4,6 +4,8 @@
 //! stubs and on files that are too large. `cargo xtask vectors DIR` runs every recorded vector file below DIR
 //! (`--verbose` shows each failure in full). `cargo xtask compatibility` writes docs/compatibility.md.
 
+#![allow(clippy::disallowed_methods, reason = "reads the project's own files")]
+
 mod tidy;
 
 use std::process::{Command, ExitCode};
@@ -19,7 +21,9 @@ fn main() -> ExitCode {
     {
         ["tidy"] => tidy::run(),
         ["vectors", directories @ ..] if !directories.is_empty() => {
-            run_package("wharf-vectors", directories)
+            // Some areas are answered by the daemon.
+            cargo(&["build", "--quiet", "--package", "wharf"])
+                .and_then(|()| run_package("wharf-vectors", directories))
         }
         ["compatibility", arguments @ ..] => run_package("wharf-compatibility", arguments),
         _ => Err(
@@ -38,15 +42,19 @@ fn main() -> ExitCode {
 
 /// Builds and runs a program of the workspace: what needs the rooms is no part of this small one.
 fn run_package(package: &str, arguments: &[&str]) -> Result<(), String> {
+    let command = ["run", "--quiet", "--package", package, "--"];
+    cargo(&[&command, arguments].concat())
+}
+
+fn cargo(arguments: &[&str]) -> Result<(), String> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let status = Command::new(cargo)
-        .args(["run", "--quiet", "--package", package, "--"])
         .args(arguments)
         .status()
         .map_err(|error| format!("cannot run cargo: {error}"))?;
     if status.success() {
         Ok(())
     } else {
-        Err(format!("{package}: {status}"))
+        Err(format!("cargo {}: {status}", arguments.join(" ")))
     }
 }

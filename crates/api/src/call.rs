@@ -1,6 +1,7 @@
 //! One request on its way through a handler: who asks, for what, and the body.
 
 use crate::body;
+use crate::policy::PolicyHandle;
 use crate::query::Query;
 use crate::respond::Failure;
 use crate::version::ApiVersion;
@@ -20,6 +21,10 @@ pub(crate) struct Peer {
     pub(crate) caller: Option<wharf_safefs::Caller>,
     /// Holds the connection's place under the limit, also after a hijack.
     pub(crate) permit: Arc<OwnedSemaphorePermit>,
+    /// What clients of the socket may do.
+    pub(crate) policy: PolicyHandle,
+    /// Web pages could reach the socket through a browser: requests that come from one are refused.
+    pub(crate) refuses_browsers: bool,
 }
 
 /// A request that found its route.

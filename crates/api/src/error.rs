@@ -26,6 +26,22 @@ pub enum ApiError {
         /// The kernel's reason.
         source: io::Error,
     },
+    /// The kernel refused the address.
+    #[error("cannot listen on {address}: {source}")]
+    BindAddress {
+        /// Host and port.
+        address: String,
+        /// The kernel's reason.
+        source: io::Error,
+    },
+    /// The certificates cannot be used.
+    #[error("TLS: {path}: {detail}", path = path.display())]
+    Tls {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        detail: String,
+    },
     /// No connection can be accepted any more.
     #[error("cannot accept connections: {source}")]
     Accept {

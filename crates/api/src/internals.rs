@@ -48,3 +48,17 @@ pub fn filter_matches_pairs(
 pub fn state_text(state: &State, now_ns: i64) -> String {
     crate::human::state_text(state, true, now_ns)
 }
+
+/// Reads a request's body as each call that has one would; what is found is dropped.
+pub fn read_bodies(bytes: &[u8]) {
+    use crate::body::{parse_json, read_document};
+    use crate::wire::{create, volume};
+    let Ok(body) = parse_json(bytes) else {
+        return;
+    };
+    let _ = create::container(body.clone(), None, None);
+    let _ = create::update(body.clone());
+    let _ = read_document::<create::ExecBody>(body.clone());
+    let _ = read_document::<create::ExecStart>(body.clone());
+    let _ = read_document::<volume::CreateVolume>(body);
+}

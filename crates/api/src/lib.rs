@@ -5,7 +5,7 @@
 //! spoken is [`API_VERSION`]; what is answered and how far it agrees with docker is told by
 //! [`compatibility_table`].
 
-#![cfg_attr(test, allow(clippy::unwrap_used))]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::disallowed_methods))]
 
 mod body;
 mod call;
@@ -22,6 +22,9 @@ mod json_lines;
 mod json_message;
 pub mod limits;
 mod listen_url;
+mod metrics;
+mod openapi;
+mod policy;
 mod query;
 mod respond;
 mod router;
@@ -31,12 +34,19 @@ mod socket;
 mod spool;
 pub mod stdcopy;
 mod timestamp;
+mod tls;
+mod transport;
 mod version;
 mod wire;
 
 pub use error::ApiError;
 pub use listen_url::normalize_listen_url;
+pub use metrics::{Metrics, serve_metrics};
+pub use openapi::openapi;
+pub use policy::{Policy, PolicyError, PolicyHandle, PolicyOptions};
 pub use routes::{Endpoint, compatibility_table};
-pub use server::{Listener, ServeOptions, serve};
-pub use socket::bind_unix;
+pub use server::{ServeOptions, serve};
+pub use socket::{bind_tcp, bind_unix, group_exists};
+pub use tls::{Tls, TlsFiles};
+pub use transport::Listener;
 pub use version::{API_VERSION, ENGINE_VERSION, MIN_API_VERSION};

@@ -33,6 +33,12 @@ impl Query {
         Ok(())
     }
 
+    /// Replaces all values of a parameter by one.
+    pub(crate) fn set(&mut self, key: &str, value: String) {
+        self.0.retain(|(name, _)| name != key);
+        self.0.push((key.to_owned(), value));
+    }
+
     /// Returns a parameter's first value; None when it is absent.
     pub(crate) fn get(&self, key: &str) -> Option<&str> {
         self.0

@@ -2,33 +2,54 @@
 
 use crate::body;
 use crate::call::{Call, Peer};
+use crate::metrics::Metrics;
 use crate::query::{self, Query};
 use crate::respond::{self, Answer, Body, Failure};
 use crate::routes::{ROUTES, Route};
 use crate::version::ApiVersion;
-use http::header::{CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION, UPGRADE};
+use http::header::{CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION, ORIGIN, UPGRADE};
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use std::sync::Arc;
+use std::time::Instant;
 use wharf_engine::Engine;
 
 /// The oldest version whose clients read errors as JSON.
 const FIRST_JSON_ERRORS: &str = "1.24";
 
+/// What requests to unknown paths are counted under.
+const NO_ROUTE: &str = "none";
+/// Answer to a web page that speaks to an unprotected TCP socket.
+const FROM_A_BROWSER: &str = "requests from web pages are refused: protect the socket with TLS";
+
 /// Answers one request.
 pub(crate) async fn dispatch(
     engine: Arc<Engine>,
+    metrics: Arc<Metrics>,
     peer: Peer,
     request: Request<Incoming>,
 ) -> Response<Body> {
+    let began = Instant::now();
     let (parts, body) = request.into_parts();
-    let mut response = match route(engine, peer, parts, body).await {
+    let (method, uri) = (parts.method.clone(), parts.uri.clone());
+    let mut pattern = NO_ROUTE;
+    let outcome = route(engine, peer, parts, body, &mut pattern).await;
+    let mut response = match outcome {
         Ok(response) => response,
         Err(Refusal::Json(failure)) => failure.into_response(),
         Err(Refusal::Plain(failure)) => failure.into_plain_response(),
     };
     respond::add_common_headers(&mut response);
+    let took = began.elapsed();
+    metrics.answered(&method, pattern, response.status(), took);
+    tracing::debug!(
+        %method,
+        path = uri.path(),
+        status = response.status().as_u16(),
+        took_ms = took.as_millis(),
+        "request"
+    );
     response
 }
 
@@ -49,7 +70,11 @@ async fn route(
     peer: Peer,
     mut parts: Parts,
     body: Incoming,
+    pattern: &mut &'static str,
 ) -> Result<Response<Body>, Refusal> {
+    if peer.refuses_browsers && parts.headers.contains_key(ORIGIN) {
+        return Err(Failure::new(StatusCode::FORBIDDEN, FROM_A_BROWSER).into());
+    }
     if parts.method == Method::OPTIONS {
         return Ok(respond::status(StatusCode::OK));
     }
@@ -60,6 +85,7 @@ async fn route(
         Found::Elsewhere(clean) => return Ok(redirect(version, &clean, parts.uri.query())?),
         Found::Nothing => return Err(Failure::page_not_found().into()),
     };
+    *pattern = route.pattern;
     let version = check_version(version)?;
     let mut query = Query::parse(parts.uri.query().unwrap_or_default())?;
     let upgrade = parts
@@ -71,7 +97,9 @@ async fn route(
     if is_form(&parts.headers) {
         query.extend(&body::collect(body.take()).await?)?;
     }
-    let call = Call {
+    let policy = peer.policy.get();
+    let method = parts.method;
+    let mut call = Call {
         engine,
         version,
         name,
@@ -81,6 +109,7 @@ async fn route(
         peer,
         upgrade,
     };
+    policy.admit(&method, route, &mut call)?;
     Ok((route.handler)(call).await?)
 }
 
@@ -188,6 +217,12 @@ fn redirect(version: Option<&str>, path: &str, query: Option<&str>) -> Answer {
         .map(|version| format!("/v{version}"))
         .unwrap_or_default();
     let query = query.map(|query| format!("?{query}")).unwrap_or_default();
+    // Behind a version nothing is left of a path that led out of everything.
+    let path = if version.is_empty() || path != "/" {
+        path
+    } else {
+        ""
+    };
     let location: String = format!("{version}{path}{query}");
     let location = HeaderValue::from_str(&location.replace(' ', "%20"))
         .map_err(|_| Failure::page_not_found())?;

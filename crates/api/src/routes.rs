@@ -4,7 +4,7 @@
 use crate::call::Call;
 use crate::handlers::{
     archive, attach, build, container, event, exec, image, image_transfer, logs, network,
-    own_build, stats, system, volume,
+    own_build, search, stats, system, volume,
 };
 use crate::respond::Answer;
 use http::Method;
@@ -50,6 +50,23 @@ pub(crate) struct Route {
     pub(crate) handler: Handler,
 }
 
+impl Route {
+    /// Returns the API version that brought it.
+    pub(crate) fn since(&self) -> &'static str {
+        self.since
+    }
+
+    /// Returns how close it comes to docker's, in a word.
+    pub(crate) fn status_text(&self) -> &'static str {
+        self.status.as_str()
+    }
+
+    /// Returns what differs or is missing.
+    pub(crate) fn note(&self) -> &'static str {
+        self.note
+    }
+}
+
 impl std::fmt::Debug for Route {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(formatter, "{:?} {}", self.methods, self.pattern)
@@ -80,12 +97,13 @@ pub(crate) static ROUTES: &[Route] = &[
     route!(POST "/auth" "1.24" Works "" system::auth),
     route!(POST "/session" "1.31" Missing "BuildKit sessions" system::session),
     route!(POST "/grpc" "1.39" Missing "BuildKit's gRPC" system::grpc),
-    route!(GET "/distribution/{name}/json" "1.30" Missing "" system::distribution),
+    route!(GET "/distribution/{name}/json" "1.30" Works "" system::distribution),
     // Containers
     route!(GET "/containers/json" "1.24" Works "" container::list),
-    route!(POST "/containers/create" "1.24" Differs "mounts of type image and options in TmpfsOptions are refused" container::create),
+    route!(POST "/containers/create" "1.24" Works "" container::create),
     route!(POST "/containers/prune" "1.25" Works "" container::prune),
     route!(GET "/containers/{name}/json" "1.24" Works "" container::inspect),
+    route!(GET "/containers/{name}/spec" "1.51" Works "the engine's own: the OCI runtime spec" container::spec),
     route!(GET "/containers/{name}/top" "1.24" Works "" container::top),
     route!(GET "/containers/{name}/logs" "1.24" Works "" logs::logs),
     route!(GET "/containers/{name}/changes" "1.24" Works "" container::changes),
@@ -100,8 +118,8 @@ pub(crate) static ROUTES: &[Route] = &[
     route!(POST "/containers/{name}/rename" "1.24" Works "" container::rename),
     route!(POST "/containers/{name}/pause" "1.24" Works "" container::pause),
     route!(POST "/containers/{name}/unpause" "1.24" Works "" container::unpause),
-    route!(POST "/containers/{name}/attach" "1.24" Differs "standard input needs the header Upgrade" attach::attach),
-    route!(GET "/containers/{name}/attach/ws" "1.24" Missing "web sockets" attach::web_socket),
+    route!(POST "/containers/{name}/attach" "1.24" Works "" attach::attach),
+    route!(GET "/containers/{name}/attach/ws" "1.24" Works "" attach::web_socket),
     route!(POST "/containers/{name}/wait" "1.24" Works "" container::wait),
     route!(DELETE "/containers/{name}" "1.24" Differs "no removal of links" container::remove),
     route!(HEAD "/containers/{name}/archive" "1.24" Works "" archive::stat),
@@ -109,13 +127,13 @@ pub(crate) static ROUTES: &[Route] = &[
     route!(PUT "/containers/{name}/archive" "1.24" Works "" archive::put),
     route!(POST | GET "/containers/{name}/checkpoints" "1.25" Missing "" container::checkpoints),
     route!(POST "/containers/{name}/exec" "1.24" Works "" exec::create),
-    route!(POST "/exec/{name}/start" "1.24" Differs "standard input needs the header Upgrade" exec::start),
+    route!(POST "/exec/{name}/start" "1.24" Works "" exec::start),
     route!(POST "/exec/{name}/resize" "1.24" Works "" exec::resize),
     route!(GET "/exec/{name}/json" "1.24" Works "" exec::inspect),
     route!(POST "/commit" "1.24" Works "" container::commit),
     // Images
     route!(GET "/images/json" "1.24" Differs "no Manifests" image::list),
-    route!(GET "/images/search" "1.24" Missing "" image::search),
+    route!(GET "/images/search" "1.24" Works "" search::search),
     route!(GET "/images/get" "1.24" Differs "no choice of a platform" image_transfer::save_many),
     route!(POST "/images/create" "1.24" Works "" image_transfer::create),
     route!(POST "/images/load" "1.24" Differs "no choice of a platform" image_transfer::load),
@@ -149,12 +167,13 @@ pub(crate) static ROUTES: &[Route] = &[
     route!(DELETE "/volumes/{name}" "1.24" Works "" volume::remove),
     // Networks
     route!(GET "/networks" "1.24" Works "" network::list),
-    route!(POST "/networks/create" "1.24" Missing "user-defined networks" network::create),
+    route!(POST "/networks/create" "1.24" Differs "drivers bridge, macvlan and ipvlan; no swarm" network::create),
     route!(POST "/networks/prune" "1.25" Works "" network::prune),
-    route!(POST "/networks/{name}/connect" "1.24" Missing "user-defined networks" network::connect),
-    route!(POST "/networks/{name}/disconnect" "1.24" Missing "user-defined networks" network::connect),
+    route!(POST "/networks/{name}/connect" "1.24" Works "" network::connect),
+    route!(POST "/networks/{name}/disconnect" "1.24" Works "" network::disconnect),
     route!(GET "/networks/{name}" "1.24" Works "" network::inspect),
-    route!(DELETE "/networks/{name}" "1.24" Missing "user-defined networks" network::remove),
+    route!(DELETE "/networks/{name}" "1.24" Works "" network::remove),
+    route!(GET "/wharf/ports/{name}" "1.24" Works "wharf's own: explains a published port" network::explain),
     // Plugins
     route!(GET "/plugins" "1.25" Works "there are none" system::plugins),
     route!(GET "/plugins/privileges" "1.25" Missing "" system::no_plugins),
@@ -162,6 +181,9 @@ pub(crate) static ROUTES: &[Route] = &[
     route!(POST | DELETE "/plugins/{name}" "1.25" Missing "" system::no_plugins),
     // Swarm
     route!(GET "/swarm" "1.24" Missing "no swarms" system::no_swarm),
+    route!(POST "/swarm/init" "1.24" Missing "no swarms" system::no_new_swarm),
+    route!(POST "/swarm/join" "1.24" Missing "no swarms" system::no_new_swarm),
+    route!(POST "/swarm/leave" "1.24" Missing "no swarms" system::no_swarm_to_leave),
     route!(GET | POST "/swarm/{name}" "1.24" Missing "no swarms" system::no_swarm),
     route!(GET "/nodes" "1.24" Missing "no swarms" system::no_swarm),
     route!(GET | POST | DELETE "/nodes/{name}" "1.24" Missing "no swarms" system::no_swarm),

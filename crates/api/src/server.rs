@@ -2,9 +2,12 @@
 
 use crate::call::Peer;
 use crate::error::ApiError;
+use crate::hijack::PlainHijack;
 use crate::limits::{MAX_CONNECTIONS, MAX_HEAD_BYTES, MAX_HEADERS, STOP_GRACE};
+use crate::metrics::Metrics;
 use crate::respond::{Body, Failure};
-use crate::{router, socket};
+use crate::router;
+use crate::transport::{Listener, Raw};
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -12,17 +15,12 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::convert::Infallible;
 use std::io;
-use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use wharf_engine::Engine;
-
-/// A bound socket, as [`crate::bind_unix`] makes it.
-pub type Listener = UnixListener;
 
 /// Pause after the kernel had no descriptor or memory left for a connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -31,6 +29,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 pub struct ServeOptions {
     /// Ends the server: no connection is accepted any more, open answers get a moment to end.
     pub stop: Pin<Box<dyn Future<Output = ()> + Send>>,
+    /// Where requests are counted.
+    pub metrics: Arc<Metrics>,
 }
 
 impl ServeOptions {
@@ -38,6 +38,7 @@ impl ServeOptions {
     pub fn until(stop: impl Future<Output = ()> + Send + 'static) -> Self {
         Self {
             stop: Box::pin(stop),
+            metrics: Arc::new(Metrics::new()),
         }
     }
 }
@@ -55,12 +56,12 @@ pub async fn serve(
     let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let mut accepting = JoinSet::new();
     for listener in listeners {
-        accepting.spawn(accept(
-            listener,
-            engine.clone(),
-            slots.clone(),
-            stopping.clone(),
-        ));
+        let server = Server {
+            engine: engine.clone(),
+            metrics: options.metrics.clone(),
+            slots: slots.clone(),
+        };
+        accepting.spawn(accept(listener, server, stopping.clone()));
     }
     let mut failure = None;
     tokio::select! {
@@ -80,29 +81,42 @@ pub async fn serve(
     failure.map_or(Ok(()), Err)
 }
 
+/// What every connection needs.
+#[derive(Clone)]
+struct Server {
+    engine: Arc<Engine>,
+    metrics: Arc<Metrics>,
+    slots: Arc<Semaphore>,
+}
+
 /// Accepts connections of one listener; returns once those that were open have ended.
 async fn accept(
     listener: Listener,
-    engine: Arc<Engine>,
-    slots: Arc<Semaphore>,
+    server: Server,
     mut stopping: watch::Receiver<bool>,
 ) -> Result<(), ApiError> {
     let mut connections = JoinSet::new();
     let outcome = loop {
         let slot = tokio::select! {
-            slot = slots.clone().acquire_owned() => slot,
+            slot = server.slots.clone().acquire_owned() => slot,
             _ = stopping.wait_for(|stop| *stop) => break Ok(()),
         };
         let Ok(slot) = slot else { break Ok(()) };
         let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+            accepted = listener.socket.accept() => accepted,
             _ = stopping.wait_for(|stop| *stop) => break Ok(()),
             // Reaps what has ended, so that the set does not grow.
             Some(_) = connections.join_next() => continue,
         };
         match accepted {
-            Ok((stream, _)) => {
-                connections.spawn(converse(stream, engine.clone(), slot, stopping.clone()));
+            Ok(raw) => {
+                let peer = Peer {
+                    caller: raw.caller(),
+                    permit: Arc::new(slot),
+                    policy: listener.policy.clone(),
+                    refuses_browsers: raw.is_reachable_by_browsers(),
+                };
+                connections.spawn(converse(raw, server.clone(), peer, stopping.clone()));
             }
             Err(error) if is_passing(&error) => tokio::time::sleep(ACCEPT_PAUSE).await,
             Err(source) => break Err(ApiError::Accept { source }),
@@ -131,25 +145,24 @@ fn is_passing(error: &io::Error) -> bool {
 }
 
 /// Serves one connection until it ends, is hijacked, or its client is gone.
-async fn converse(
-    stream: UnixStream,
-    engine: Arc<Engine>,
-    slot: OwnedSemaphorePermit,
-    mut stopping: watch::Receiver<bool>,
-) {
-    let peer = Peer {
-        caller: wharf_safefs::Caller::of_peer(stream.as_fd()),
-        permit: Arc::new(slot),
+async fn converse(raw: Raw, server: Server, peer: Peer, mut stopping: watch::Receiver<bool>) {
+    let _counted = server.metrics.connected();
+    let stream = tokio::select! {
+        stream = raw.open() => stream,
+        _ = stopping.wait_for(|stop| *stop) => return,
     };
-    let hang_up = socket::hang_up_of(stream.as_fd());
-    let service = service_fn(move |request| answer(engine.clone(), peer.clone(), request));
+    // A failed handshake concerns nobody but its client.
+    let Ok(stream) = stream else { return };
+    let hang_up = stream.hang_up();
+    let half_close = stream.allows_half_close();
+    let service = service_fn(move |request| answer(server.clone(), peer.clone(), request));
     let connection = http1::Builder::new()
-        .half_close(true)
+        .half_close(half_close)
         .title_case_headers(true)
         .max_buf_size(MAX_HEAD_BYTES)
         .max_headers(MAX_HEADERS)
         .timer(TokioTimer::new())
-        .serve_connection(TokioIo::new(stream), service)
+        .serve_connection(TokioIo::new(PlainHijack::new(stream)), service)
         .with_upgrades();
     tokio::pin!(connection, hang_up);
     let mut is_stopping = false;
@@ -169,11 +182,16 @@ async fn converse(
 /// Answers one request. The work runs as a task of its own: a client that leaves must not leave a
 /// stop or a removal half done.
 async fn answer(
-    engine: Arc<Engine>,
+    server: Server,
     peer: Peer,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, Infallible> {
-    let work = tokio::spawn(router::dispatch(engine, peer, request));
+    let work = tokio::spawn(router::dispatch(
+        server.engine,
+        server.metrics,
+        peer,
+        request,
+    ));
     Ok(work.await.unwrap_or_else(|_| {
         let text = "the request ended unexpectedly: this is a bug, please report it";
         Failure::new(StatusCode::INTERNAL_SERVER_ERROR, text).into_response()

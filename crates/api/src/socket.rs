@@ -2,13 +2,14 @@
 
 use crate::error::ApiError;
 use rustix::event::{PollFd, PollFlags, Timespec};
-use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, Uid};
-use std::io::{self, Read};
+use rustix::fs::{AtFlags, CWD, Gid, Uid};
+use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
-use tokio::net::UnixListener;
+use tokio::net::{TcpListener, UnixListener};
+use wharf_safefs::{FileType, trusted};
 
 /// Mode of a socket: its owner and its group may use it.
 const SOCKET_MODE: u32 = 0o660;
@@ -36,17 +37,11 @@ pub fn bind_unix(path: &Path, group: Option<&str>) -> Result<UnixListener, ApiEr
     let listener = UnixListener::bind(&hidden).map_err(fail)?;
     let publish = || -> io::Result<()> {
         if let Some(gid) = group.and_then(group_id) {
-            rustix::fs::chownat(
-                CWD,
-                &hidden,
-                None::<Uid>,
-                Some(gid),
-                AtFlags::SYMLINK_NOFOLLOW,
-            )?;
+            let gid = Some(Gid::from_raw(gid));
+            rustix::fs::chownat(CWD, &hidden, None::<Uid>, gid, AtFlags::SYMLINK_NOFOLLOW)?;
         }
-        rustix::fs::chmod(&hidden, Mode::from_raw_mode(SOCKET_MODE))?;
-        rustix::fs::rename(&hidden, path)?;
-        Ok(())
+        trusted::chmod(&hidden, SOCKET_MODE)?;
+        Ok(trusted::rename(&hidden, path)?)
     };
     publish().map_err(|error| {
         // The name is ours and of no use to anybody; a failure to remove it changes nothing.
@@ -54,6 +49,19 @@ pub fn bind_unix(path: &Path, group: Option<&str>) -> Result<UnixListener, ApiEr
         fail(error)
     })?;
     Ok(listener)
+}
+
+/// Binds `host:port`; the first address of the name that can be bound is taken.
+///
+/// # Errors
+/// A name that cannot be resolved, an address in use. Needs a tokio runtime.
+pub async fn bind_tcp(address: &str) -> Result<TcpListener, ApiError> {
+    TcpListener::bind(address)
+        .await
+        .map_err(|source| ApiError::BindAddress {
+            address: address.to_owned(),
+            source,
+        })
 }
 
 /// Returns a name in the same directory, short enough for a socket address.
@@ -65,9 +73,9 @@ fn hidden_name(path: &Path) -> PathBuf {
 
 /// Fails unless the path is free or a socket nobody listens on.
 fn refuse_what_is_in_use(path: &Path) -> Result<(), ApiError> {
-    let found = match rustix::fs::lstat(path) {
+    let found = match trusted::symlink_metadata(path) {
         Ok(found) => found,
-        Err(rustix::io::Errno::NOENT) => return Ok(()),
+        Err(error) if error.is_not_found() => return Ok(()),
         Err(error) => {
             return Err(ApiError::Bind {
                 path: path.to_owned(),
@@ -75,7 +83,7 @@ fn refuse_what_is_in_use(path: &Path) -> Result<(), ApiError> {
             });
         }
     };
-    if FileType::from_raw_mode(found.st_mode) != FileType::Socket {
+    if found.file_type != FileType::Socket {
         return Err(ApiError::NotASocket {
             path: path.to_owned(),
         });
@@ -93,27 +101,25 @@ fn refuse_what_is_in_use(path: &Path) -> Result<(), ApiError> {
 }
 
 fn remove_if_there(path: &Path) -> io::Result<()> {
-    match rustix::fs::unlink(path) {
-        Ok(()) | Err(rustix::io::Errno::NOENT) => Ok(()),
-        Err(error) => Err(error.into()),
+    match trusted::remove_file(path) {
+        Err(error) if !error.is_not_found() => Err(error.into()),
+        _ => Ok(()),
     }
 }
 
+/// Tells whether this machine has a group of that name.
+pub fn group_exists(name: &str) -> bool {
+    group_id(name).is_some()
+}
+
 /// Returns the number of a group of this machine; None when there is none of that name.
-fn group_id(name: &str) -> Option<Gid> {
-    let file =
-        rustix::fs::open(GROUP_FILE, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
-    let mut text = String::new();
-    std::fs::File::from(file)
-        .take(MAX_GROUP_FILE_BYTES)
-        .read_to_string(&mut text)
-        .ok()?;
+fn group_id(name: &str) -> Option<u32> {
+    let text = trusted::read_to_string(GROUP_FILE, MAX_GROUP_FILE_BYTES).ok()?;
     text.lines().find_map(|line| {
         let mut fields = line.split(':');
         (fields.next()? == name)
             .then(|| fields.nth(1)?.parse().ok())
             .flatten()
-            .map(Gid::from_raw)
     })
 }
 

@@ -1,6 +1,9 @@
 //! Building images: Dockerfile → graph → cache keys → steps → image.
 
-#![cfg_attr(test, allow(clippy::unwrap_used, clippy::print_stdout))]
+#![cfg_attr(
+    test,
+    allow(clippy::unwrap_used, clippy::disallowed_methods, clippy::print_stdout)
+)]
 
 mod adapt;
 mod assemble;
@@ -8,6 +11,7 @@ mod builds;
 mod cache;
 mod change;
 mod chmod;
+mod collect;
 mod config;
 mod content;
 mod context;
@@ -36,6 +40,7 @@ mod suggest;
 pub use builds::{BuildRecord, StepRecord, StepStatus, builds, find_build, forget, step_log};
 pub use cache::{PruneOptions, Pruned, prune, remove};
 pub use change::apply_change;
+pub use collect::{collect, default_cache_limit};
 pub use error::BuildError;
 pub use event::{BuildEvent, SolveEvent};
 pub use host::{

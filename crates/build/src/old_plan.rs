@@ -1,8 +1,6 @@
 //! What lowering leads to: stages of steps over one graph.
 
 use wharf_image::{ContainerConfig, HistoryEntry, Platform};
-#[cfg(test)]
-use wharf_image::{ImageConfig, RootFs};
 
 use crate::BaseImage;
 use crate::old_graph::{Graph, Input};
@@ -74,33 +72,4 @@ pub(crate) struct StepState {
     pub author: Option<String>,
     /// The files.
     pub output: Input,
-}
-
-#[cfg(test)]
-impl Plan {
-    /// Returns an image config of this platform without layers and times.
-    pub fn image_config(&self, state: &StepState, history: Vec<HistoryEntry>) -> ImageConfig {
-        let filled = |text: &String| (!text.is_empty()).then(|| text.clone());
-        let mut extra = std::collections::BTreeMap::new();
-        if let Some(version) = filled(&self.platform.os_version) {
-            extra.insert("os.version".to_owned(), version.into());
-        }
-        if !self.platform.os_features.is_empty() {
-            extra.insert(
-                "os.features".to_owned(),
-                self.platform.os_features.clone().into(),
-            );
-        }
-        ImageConfig {
-            architecture: self.platform.architecture.clone(),
-            os: self.platform.os.clone(),
-            variant: filled(&self.platform.variant),
-            author: state.author.clone(),
-            config: Some(state.config.clone()),
-            history,
-            rootfs: RootFs::default(),
-            extra,
-            ..ImageConfig::default()
-        }
-    }
 }

@@ -1,6 +1,6 @@
 //! What comes from the cache, and what does not.
 
-#![allow(clippy::unwrap_used, clippy::print_stdout)]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, clippy::print_stdout)]
 
 mod support;
 
@@ -319,4 +319,47 @@ fn cancelled_builds_leave_nothing() {
     bench.host.cancelled.store(false, Ordering::SeqCst);
     bench.build("FROM base\nRUN write /a 1\n");
     assert_eq!(bench.runs(), 2);
+}
+
+#[test]
+fn a_budget_takes_the_longest_unused_and_tells_what_comes_free() {
+    if !can_mount() {
+        return;
+    }
+    let bench = bench();
+    let text = |number: u32| format!("FROM base\nCOPY big{number} /\nRUN write /made{number} 1\n");
+    for number in 0..4 {
+        bench.file(&format!("big{number}"), number.to_string().repeat(200_000));
+        let (built, _) = bench.try_build(&bench.request(&text(number)));
+        bench.store.delete_image(&built.unwrap()).unwrap();
+    }
+    bench.build(&text(0));
+    bench.store.wait_for_removals();
+    let kept = |bench: &Bench| {
+        let usage = bench.store.disk_usage().unwrap();
+        let in_build = usage.build.iter().map(|(_, bytes)| bytes).sum::<u64>();
+        (usage.cache_only_bytes + in_build, usage.blobs_bytes)
+    };
+    let (before, blobs_before) = kept(&bench);
+    assert!(
+        wharf_build::collect(&bench.store, before)
+            .unwrap()
+            .keys
+            .is_empty()
+    );
+    let pruned = wharf_build::collect(&bench.store, before - 300_000).unwrap();
+    bench.store.wait_for_removals();
+    let (after, blobs_after) = kept(&bench);
+    // The configs of the steps come free, too.
+    assert_eq!(
+        before - after + blobs_before - blobs_after,
+        pruned.freed_bytes
+    );
+    assert!(after <= before - 300_000);
+    // The first one was used last: it stays, and its image does.
+    let runs = bench.runs();
+    bench.build(&text(0));
+    assert_eq!(bench.runs(), runs);
+    bench.build(&text(1));
+    assert_eq!(bench.runs(), runs + 1);
 }

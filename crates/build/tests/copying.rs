@@ -1,6 +1,6 @@
 //! COPY and ADD: what is selected, where it goes, and with which attributes.
 
-#![allow(clippy::unwrap_used, clippy::print_stdout)]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, clippy::print_stdout)]
 
 mod support;
 
@@ -380,7 +380,7 @@ fn archive(compressor: Option<&str>) -> Option<Vec<u8>> {
         .stdout(Stdio::piped())
         .spawn();
     let Ok(mut child) = child else {
-        println!("skipped: {compressor} is not installed");
+        println!("SKIP: {compressor} is not installed");
         return None;
     };
     child.stdin.take().unwrap().write_all(&tar.stdout).unwrap();

@@ -3,17 +3,20 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{Arg, ArgAction, Args, CommandFactory, Parser, Subcommand};
+use clap::{Arg, ArgAction, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
+use crate::commands::absent::AbsentCommand;
 use crate::commands::build::BuildArgs;
 use crate::commands::builder::{PruneCacheArgs, cache as build_cache, history as build_history};
 use crate::commands::container::{
     attach, copy, create, exec, lifecycle, list, logs, run, snapshot, stats, update,
 };
+use crate::commands::context::ContextCommand;
 use crate::commands::image::{archive, history, layers, list as images, names, transfer};
 use crate::commands::system::{disk_usage, events, info, version};
-use crate::commands::{inspect, login, network, prune, volume};
+use crate::commands::{inspect, login, network, network_explain, prune, search, volume};
+use crate::daemon_arguments::DaemonArgs;
 
 /// Build images and run containers
 #[derive(Debug, Parser)]
@@ -25,48 +28,42 @@ use crate::commands::{inspect, login, network, prune, volume};
     arg_required_else_help = true
 )]
 pub struct Arguments {
-    /// Daemon to talk to (unix:///path)
+    /// Daemon to talk to (unix:///PATH, tcp://HOST:PORT, ssh://USER@HOST)
     #[arg(short = 'H', long, value_name = "URL")]
     pub host: Option<String>,
+    /// Context that says which daemon to talk to
+    #[arg(short = 'c', long, value_name = "NAME")]
+    pub context: Option<String>,
     /// Directory of the client's configuration
     #[arg(long, value_name = "DIRECTORY")]
     pub config: Option<PathBuf>,
+    /// Tell about each request to the daemon
+    #[arg(short = 'D', long)]
+    pub debug: bool,
+    /// Least level to tell about: debug, info, warn, error or fatal
+    #[arg(short = 'l', long, value_name = "LEVEL")]
+    pub log_level: Option<String>,
+    /// Use TLS (implied by --tlsverify)
+    #[arg(long)]
+    pub tls: bool,
+    /// Trust certificates of this authority only
+    #[arg(long = "tlscacert", value_name = "FILE")]
+    pub tls_ca: Option<PathBuf>,
+    /// Certificate to show the daemon
+    #[arg(long = "tlscert", value_name = "FILE")]
+    pub tls_certificate: Option<PathBuf>,
+    /// Key of that certificate
+    #[arg(long = "tlskey", value_name = "FILE")]
+    pub tls_key: Option<PathBuf>,
+    /// Use TLS and check the daemon's certificate
+    #[arg(long = "tlsverify")]
+    pub tls_verify: bool,
     /// Print the version
     #[arg(short = 'v', long, action = ArgAction::Version)]
     pub version: Option<bool>,
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
-}
-
-/// Flags of the daemon.
-#[derive(Debug, Clone, Default, Args)]
-pub struct DaemonArgs {
-    /// Socket to listen on (may be given several times)
-    #[arg(long = "socket", value_name = "PATH")]
-    pub sockets: Vec<PathBuf>,
-    /// Socket to listen on, as a URL
-    #[arg(short = 'H', long = "host", value_name = "unix://PATH", value_parser = parse_socket_url)]
-    pub hosts: Vec<PathBuf>,
-    /// Directory for images, containers and volumes
-    #[arg(long, value_name = "DIRECTORY")]
-    pub root: Option<PathBuf>,
-    /// Directory for what is gone with the boot
-    #[arg(long, value_name = "DIRECTORY")]
-    pub run_dir: Option<PathBuf>,
-    /// Listen where docker's clients look, too
-    #[arg(long)]
-    pub docker_socket: bool,
-    /// Group that may use the sockets
-    #[arg(long, value_name = "GROUP")]
-    pub group: Option<String>,
-    /// Log more
-    #[arg(short = 'D', long)]
-    pub debug: bool,
-}
-
-fn parse_socket_url(url: &str) -> Result<PathBuf, String> {
-    crate::connection::socket_path(url).map_err(|error| error.to_string())
 }
 
 /// All commands.
@@ -94,6 +91,9 @@ pub enum Command {
     /// Work with containers
     #[command(subcommand)]
     Container(ContainerCommand),
+    /// Work with contexts: named daemons
+    #[command(subcommand)]
+    Context(ContextCommand),
     /// Work with images
     #[command(subcommand)]
     Image(ImageCommand),
@@ -128,6 +128,7 @@ pub enum Command {
     Rm(lifecycle::RemoveArgs),
     Rmi(names::RemoveArgs),
     Save(archive::SaveArgs),
+    Search(search::SearchArgs),
     Start(attach::StartArgs),
     Stats(stats::StatsArgs),
     Stop(lifecycle::StopArgs),
@@ -138,13 +139,17 @@ pub enum Command {
     Update(update::UpdateArgs),
     /// Wait until containers stop, and print their exit statuses
     Wait(lifecycle::ContainersArgs),
-    /// Run the daemon
     Daemon(DaemonArgs),
+    #[command(flatten)]
+    Absent(AbsentCommand),
     /// Print a shell's completion script
     Completion {
         /// Shell
         shell: Shell,
     },
+    /// A plugin's command, or none that exists.
+    #[command(external_subcommand)]
+    External(Vec<OsString>),
     /// Write the manual pages into a directory
     #[command(hide = true)]
     Man {
@@ -264,6 +269,7 @@ pub enum NetworkCommand {
     Connect(network::ConnectArgs),
     Create(network::CreateArgs),
     Disconnect(network::DisconnectArgs),
+    Explain(network_explain::ExplainArgs),
     /// Show everything about networks
     Inspect(inspect::NetworkArgs),
     #[command(visible_alias = "list")]
@@ -279,6 +285,9 @@ pub enum NetworkCommand {
 #[allow(missing_docs, reason = "the arguments' types document each command")]
 pub enum SystemCommand {
     Df(disk_usage::DiskUsageArgs),
+    /// Connect standard input and output with the daemon
+    #[command(hide = true)]
+    DialStdio,
     Events(events::EventsArgs),
     Info(info::InfoArgs),
     Prune(prune::SystemPruneArgs),
@@ -297,6 +306,8 @@ pub enum VolumeCommand {
     Prune(prune::PruneAllArgs),
     #[command(visible_alias = "remove")]
     Rm(volume::RemoveArgs),
+    /// Update a volume (of a cluster only)
+    Update(volume::UpdateArgs),
 }
 
 /// Returns the definition of the whole command line.
@@ -452,7 +463,6 @@ mod tests {
         for line in [
             &["wharf", "run", "--isolation", "x", "busybox"][..],
             &["wharf", "ps", "--nope"],
-            &["wharf", "swarm"],
         ] {
             assert!(parse(line).is_err(), "{line:?}");
         }

@@ -36,14 +36,14 @@ pub struct Credentials {
 }
 
 impl ConfigFile {
-    /// Reads the configuration; a file that is not there is an empty one.
-    pub fn load() -> Result<Self> {
-        let directory = match std::env::var_os("DOCKER_CONFIG") {
+    /// Returns the directory of the configuration: `$DOCKER_CONFIG`, or `.docker` in the home directory.
+    #[must_use]
+    pub fn usual_directory() -> PathBuf {
+        match std::env::var_os("DOCKER_CONFIG") {
             Some(directory) if !directory.is_empty() => PathBuf::from(directory),
             _ => PathBuf::from(std::env::var_os("HOME").unwrap_or_else(|| "/root".into()))
                 .join(".docker"),
-        };
-        Self::load_from(directory.join("config.json"))
+        }
     }
 
     /// Reads a configuration from the given path.
@@ -70,6 +70,50 @@ impl ConfigFile {
     #[must_use]
     pub fn text(&self, key: &str) -> Option<&str> {
         self.content[key].as_str().filter(|text| !text.is_empty())
+    }
+
+    /// Sets a text setting of the file's top level, or removes it when it is empty.
+    pub fn set_text(&mut self, key: &str, value: &str) -> Result<()> {
+        if !self.content.is_object() {
+            self.content = json!({});
+        }
+        if let Some(settings) = self.content.as_object_mut() {
+            if value.is_empty() {
+                settings.shift_remove(key);
+            } else {
+                settings.insert(key.to_owned(), value.into());
+            }
+        }
+        self.save()
+    }
+
+    /// Returns the plugin that a command's name stands for, by the setting `aliases`.
+    #[must_use]
+    pub fn alias(&self, command: &str) -> Option<&str> {
+        self.content["aliases"][command].as_str()
+    }
+
+    /// Returns the directories of plugins beside the usual ones.
+    #[must_use]
+    pub fn plugin_directories(&self) -> Vec<PathBuf> {
+        let directories = self.content["cliPluginsExtraDirs"].as_array();
+        directories
+            .into_iter()
+            .flatten()
+            .filter_map(Json::as_str)
+            .map(PathBuf::from)
+            .collect()
+    }
+
+    /// Returns the headers that the setting `HttpHeaders` adds to every request.
+    #[must_use]
+    pub fn http_headers(&self) -> Vec<(String, String)> {
+        let headers = self.content["HttpHeaders"].as_object();
+        headers
+            .into_iter()
+            .flatten()
+            .filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned())))
+            .collect()
     }
 
     /// Returns the proxy variables configured for containers, by their upper-case names.
@@ -231,12 +275,17 @@ impl ConfigFile {
     }
 
     fn save(&self) -> Result<()> {
-        let text =
-            serde_json::to_string_pretty(&self.content).map_err(|source| CliError::Decode {
+        // Docker's own form: each writes what the other wrote.
+        let formatter = serde_json::ser::PrettyFormatter::with_indent(b"\t");
+        let mut text = Vec::new();
+        let mut writer = serde_json::Serializer::with_formatter(&mut text, formatter);
+        serde::Serialize::serialize(&self.content, &mut writer).map_err(|source| {
+            CliError::Decode {
                 request: self.path.display().to_string(),
                 source,
-            })?;
-        host_files::replace_private(&self.path, text.as_bytes())
+            }
+        })?;
+        host_files::replace_private(&self.path, &text)
     }
 }
 

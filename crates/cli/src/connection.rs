@@ -5,91 +5,197 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use tokio::net::UnixStream;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
 use tokio::time::Instant;
 
+use crate::context::DEFAULT_CONTEXT;
 use crate::error::{CliError, Result};
 use crate::host_files;
+use crate::ssh::SshTarget;
+use crate::tls::TlsMaterial;
 
 /// Socket used when nothing else is asked for.
 pub const DEFAULT_SOCKET: &str = "/run/wharf.sock";
+/// Port of daemons that speak in the clear.
+const PLAIN_PORT: u16 = 2375;
+/// Port of daemons that speak TLS.
+const TLS_PORT: u16 = 2376;
 /// How long a daemon started in the background may take until it listens.
 pub const DAEMON_START_LIMIT: Duration = Duration::from_secs(10);
 /// How long to go on trying after the started process ended: another one may have been faster.
 const GRACE_AFTER_EXIT: Duration = Duration::from_secs(1);
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
+/// A connection to a daemon, whatever carries it.
+pub type Stream = Box<dyn Duplex>;
+
+/// Reads and writes.
+pub trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
+
 /// Address of a daemon.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Host {
-    /// Path of the unix socket.
-    pub socket: PathBuf,
+    /// How it is reached.
+    pub address: Address,
     /// Whether the caller chose it: then no daemon is started.
     pub is_explicit: bool,
+    /// Name of the context it comes from.
+    pub context: String,
+}
+
+/// How a daemon is reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Address {
+    /// A unix socket on this machine.
+    Unix(PathBuf),
+    /// A host and port, with TLS or in the clear.
+    Tcp {
+        /// Host name or address, without brackets.
+        host: String,
+        /// Port.
+        port: u16,
+        /// Certificates; None speaks in the clear.
+        tls: Option<TlsMaterial>,
+    },
+    /// Another machine's client, started by ssh.
+    Ssh(SshTarget),
 }
 
 impl Host {
-    /// Returns the address from `--host`, `WHARF_HOST`, `DOCKER_HOST`, or the default, in this order.
-    pub fn resolve(flag: Option<&str>, variable: impl Fn(&str) -> Option<String>) -> Result<Self> {
-        let chosen = flag
-            .map(str::to_owned)
-            .or_else(|| variable("WHARF_HOST"))
-            .or_else(|| variable("DOCKER_HOST"))
-            .filter(|host| !host.is_empty());
-        match chosen {
-            None => Ok(Self {
-                socket: DEFAULT_SOCKET.into(),
-                is_explicit: false,
-            }),
-            Some(url) => Ok(Self {
-                socket: socket_path(&url)?,
-                is_explicit: true,
-            }),
+    /// Returns the default daemon's address.
+    #[must_use]
+    pub fn usual() -> Self {
+        Self {
+            address: Address::Unix(DEFAULT_SOCKET.into()),
+            is_explicit: false,
+            context: DEFAULT_CONTEXT.to_owned(),
         }
+    }
+
+    /// Returns the address a URL names; `tls` counts for TCP only.
+    pub fn parse(url: &str, tls: Option<TlsMaterial>) -> Result<Self> {
+        Ok(Self {
+            address: Address::parse(url, tls)?,
+            is_explicit: true,
+            context: DEFAULT_CONTEXT.to_owned(),
+        })
+    }
+
+    /// Tells whether the daemon sees the same files as this process.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        matches!(self.address, Address::Unix(_))
     }
 
     /// Returns the address as a URL.
     #[must_use]
     pub fn url(&self) -> String {
-        format!("unix://{}", self.socket.display())
+        match &self.address {
+            Address::Unix(socket) => format!("unix://{}", socket.display()),
+            Address::Tcp { host, port, .. } if host.contains(':') => {
+                format!("tcp://[{host}]:{port}")
+            }
+            Address::Tcp { host, port, .. } => format!("tcp://{host}:{port}"),
+            Address::Ssh(target) => target.url(),
+        }
     }
 
     /// Connects, without starting a daemon.
-    pub async fn connect(&self) -> Result<UnixStream> {
-        UnixStream::connect(&self.socket)
-            .await
-            .map_err(|error| match error.kind() {
-                std::io::ErrorKind::PermissionDenied => {
-                    CliError::SocketPermission { host: self.url() }
+    pub async fn connect(&self) -> Result<Stream> {
+        match &self.address {
+            Address::Unix(socket) => match UnixStream::connect(socket).await {
+                Ok(stream) => Ok(Box::new(stream)),
+                Err(error) => Err(self.failure(error)),
+            },
+            Address::Tcp { host, port, tls } => {
+                let stream = TcpStream::connect((host.as_str(), *port))
+                    .await
+                    .map_err(|error| self.failure(error))?;
+                // Only makes things faster: a socket that refuses it still works.
+                let _ = stream.set_nodelay(true);
+                match tls {
+                    None => Ok(Box::new(stream)),
+                    Some(material) => {
+                        let stream = material.handshake(host, stream).await;
+                        Ok(Box::new(stream.map_err(|error| {
+                            CliError::transport(format!("connecting to {}", self.url()), error)
+                        })?))
+                    }
                 }
-                std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused => {
-                    CliError::NoDaemon { host: self.url() }
-                }
-                _ => CliError::transport(format!("connecting to {}", self.url()), error),
-            })
+            }
+            Address::Ssh(target) => target.connect(),
+        }
+    }
+
+    fn failure(&self, error: std::io::Error) -> CliError {
+        let host = self.url();
+        match error.kind() {
+            std::io::ErrorKind::PermissionDenied => CliError::SocketPermission { host },
+            std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused => {
+                CliError::NoDaemon { host }
+            }
+            _ => CliError::transport(format!("connecting to {host}"), error),
+        }
     }
 }
 
-/// Returns the path in a `unix://` URL; other schemes are refused with what to do instead.
-pub fn socket_path(url: &str) -> Result<PathBuf> {
-    if let Some(path) = url.strip_prefix("unix://") {
-        let path = if path.is_empty() {
-            DEFAULT_SOCKET
-        } else {
-            path
+impl Address {
+    /// Parses `unix://`, `tcp://` and `ssh://` URLs, and paths.
+    pub fn parse(url: &str, tls: Option<TlsMaterial>) -> Result<Self> {
+        if let Some(rest) = url
+            .strip_prefix("tcp://")
+            .or_else(|| url.strip_prefix("http://"))
+        {
+            return tcp_address(url, rest, tls);
+        }
+        if url.starts_with("ssh://") {
+            return SshTarget::parse(url).map(Self::Ssh);
+        }
+        let path = match url.strip_prefix("unix://") {
+            Some("") => DEFAULT_SOCKET,
+            Some(path) => path,
+            None => url,
         };
-        return Ok(PathBuf::from(path));
+        if path.starts_with('/') {
+            return Ok(Self::Unix(path.into()));
+        }
+        Err(CliError::UnsupportedHost(format!(
+            "invalid bind address format: {url}"
+        )))
     }
-    if url.starts_with('/') {
-        return Ok(PathBuf::from(url));
-    }
-    Err(CliError::UnsupportedHost(format!(
-        "cannot use host {url:?}: only unix:// sockets are supported (forward one with `ssh -L {DEFAULT_SOCKET}:…`)"
-    )))
+}
+
+fn tcp_address(url: &str, rest: &str, tls: Option<TlsMaterial>) -> Result<Address> {
+    let wrong = || CliError::UnsupportedHost(format!("invalid bind address format: {url}"));
+    let authority = rest.split('/').next().unwrap_or_default();
+    let default_port = if tls.is_some() { TLS_PORT } else { PLAIN_PORT };
+    let (host, port) = match authority.strip_prefix('[') {
+        Some(rest) => {
+            let (host, behind) = rest.split_once(']').ok_or_else(wrong)?;
+            (host, behind.strip_prefix(':'))
+        }
+        None => match authority.rsplit_once(':') {
+            Some((host, port)) => (host, Some(port)),
+            None => (authority, None),
+        },
+    };
+    let port = match port {
+        Some(port) => port.parse().map_err(|_| wrong())?,
+        None => default_port,
+    };
+    let host = if host.is_empty() { "127.0.0.1" } else { host };
+    Ok(Address::Tcp {
+        host: host.to_owned(),
+        port,
+        tls,
+    })
 }
 
 /// Starts a daemon in the background and returns a connection to it.
-pub async fn start_daemon(host: &Host) -> Result<UnixStream> {
+pub async fn start_daemon(host: &Host) -> Result<Stream> {
     let (log_path, log) = open_log()?;
     let failed = |reason: String| CliError::DaemonStart {
         reason,
@@ -165,37 +271,41 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_flag_wins_over_the_variables() {
-        let variable = |name: &str| match name {
-            "WHARF_HOST" => Some("unix:///w".to_owned()),
-            "DOCKER_HOST" => Some("unix:///d".to_owned()),
-            _ => None,
-        };
-        let host = Host::resolve(Some("unix:///f"), variable).unwrap();
-        assert_eq!((host.url().as_str(), host.is_explicit), ("unix:///f", true));
-        assert_eq!(Host::resolve(None, variable).unwrap().url(), "unix:///w");
-        let docker = |name: &str| (name == "DOCKER_HOST").then(|| "/d".to_owned());
-        assert_eq!(Host::resolve(None, docker).unwrap().url(), "unix:///d");
-        let none = Host::resolve(None, |_| None).unwrap();
-        assert_eq!(
-            (none.url().as_str(), none.is_explicit),
-            ("unix:///run/wharf.sock", false)
-        );
+    fn urls_and_back() {
+        for (url, expected) in [
+            ("unix:///x", "unix:///x"),
+            ("/x", "unix:///x"),
+            ("unix://", "unix:///run/wharf.sock"),
+            ("tcp://h", "tcp://h:2375"),
+            ("tcp://h:1/", "tcp://h:1"),
+            ("http://h:1", "tcp://h:1"),
+            ("tcp://:1", "tcp://127.0.0.1:1"),
+            ("tcp://[::1]:1", "tcp://[::1]:1"),
+            ("tcp://[::1]", "tcp://[::1]:2375"),
+            ("ssh://me@h:22", "ssh://me@h:22"),
+            ("ssh://h", "ssh://h"),
+        ] {
+            assert_eq!(Host::parse(url, None).unwrap().url(), expected, "{url}");
+        }
+        let tls = Some(TlsMaterial::default());
+        assert_eq!(Host::parse("tcp://h", tls).unwrap().url(), "tcp://h:2376");
     }
 
     #[test]
-    fn other_schemes_are_refused() {
+    fn other_addresses_are_refused() {
         for url in [
-            "tcp://127.0.0.1:2375",
-            "ssh://host",
             "npipe:////./pipe/docker",
             "relative",
+            "tcp://h:x",
+            "tcp://[::1",
         ] {
-            let error = Host::resolve(Some(url), |_| None).unwrap_err();
+            let error = Host::parse(url, None).unwrap_err();
             assert!(
-                error.to_string().contains("only unix:// sockets"),
+                error.to_string().contains("invalid bind address"),
                 "{url}: {error}"
             );
         }
+        assert!(Host::parse("ssh://", None).is_err());
+        assert!(Host::parse("ssh://-oProxyCommand=x", None).is_err());
     }
 }

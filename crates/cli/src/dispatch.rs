@@ -10,17 +10,29 @@ use crate::commands::container::{
 use crate::commands::image::{archive, history, layers, list as images, names, transfer};
 use crate::commands::prune::Pruned;
 use crate::commands::system::{disk_usage, events, info, version};
-use crate::commands::{build, builder, inspect, login, network, prune, volume};
+use crate::commands::{
+    absent, build, builder, context, dial, inspect, login, network, network_explain, plugin, prune,
+    search, volume,
+};
 use crate::error::{CliError, Result};
 use crate::session::Session;
 
 /// Runs a command that talks to the daemon.
 pub async fn run_command(session: &mut Session, command: Command) -> Result<()> {
     use Command as C;
+    if matches!(command, C::Builder(_))
+        && let Some(program) = plugin::alias_of(session, "builder")?
+    {
+        return plugin::become_builder(session, &program).await;
+    }
     match command {
         C::Build(args) => build::build_command(session, args).await,
         C::Builder(command) => builder_command(session, command).await,
         C::Container(command) => container(session, command).await,
+        C::Context(command) => context::context_command(session, command),
+        C::Search(args) => search::search_command(session, args).await,
+        C::Absent(command) => absent::absent_command(session, command).await,
+        C::External(arguments) => plugin::run_command(session, arguments).await,
         C::Image(command) => image(session, command).await,
         C::Network(command) => network_command(session, command).await,
         C::System(command) => system(session, command).await,
@@ -153,6 +165,7 @@ async fn network_command(session: &mut Session, command: NetworkCommand) -> Resu
         C::Connect(args) => network::connect_command(session, args).await,
         C::Create(args) => network::create_command(session, args).await,
         C::Disconnect(args) => network::disconnect_command(session, args).await,
+        C::Explain(args) => network_explain::explain_command(session, args).await,
         C::Inspect(args) => inspect::network_command(session, args).await,
         C::Ls(args) => network::list_command(session, args).await,
         C::Prune(args) => prune::prune_command(session, Pruned::Networks, args, false).await,
@@ -163,6 +176,7 @@ async fn network_command(session: &mut Session, command: NetworkCommand) -> Resu
 async fn system(session: &mut Session, command: SystemCommand) -> Result<()> {
     match command {
         SystemCommand::Df(args) => disk_usage::disk_usage_command(session, args).await,
+        SystemCommand::DialStdio => dial::dial_command(session).await,
         SystemCommand::Events(args) => events::events_command(session, args).await,
         SystemCommand::Info(args) => info::info_command(session, args).await,
         SystemCommand::Prune(args) => prune::system_command(session, args).await,
@@ -178,5 +192,6 @@ async fn volume_command(session: &mut Session, command: VolumeCommand) -> Result
             prune::prune_all_command(session, Pruned::Volumes, args).await
         }
         VolumeCommand::Rm(args) => volume::remove_command(session, args).await,
+        VolumeCommand::Update(args) => volume::update_command(session, args).await,
     }
 }

@@ -18,6 +18,9 @@ pub enum CliError {
     /// A flag's value or a combination of flags makes no sense.
     #[error("{0}")]
     Usage(String),
+    /// A failure whose text docker prints as it is.
+    #[error("{0}")]
+    Plain(String),
     /// The daemon answered with an error status.
     #[error("Error response from daemon: {message}")]
     Daemon {
@@ -169,7 +172,8 @@ impl CliError {
         match self {
             Self::Exit(_) => None,
             Self::WithStatus { source, .. } => source.report(),
-            Self::Daemon { .. }
+            Self::Plain(_)
+            | Self::Daemon { .. }
             | Self::NoDaemon { .. }
             | Self::SocketPermission { .. }
             | Self::Several(_)

@@ -9,7 +9,7 @@ use crate::connection::Host;
 use crate::dispatch;
 use crate::error::CliError;
 use crate::fake_daemon::{FakeDaemon, Rule};
-use crate::http::Client;
+use crate::http::{Client, ClientOptions};
 use crate::output::capture;
 use crate::session::Session;
 
@@ -29,10 +29,11 @@ fn run(daemon: &FakeDaemon, line: &[&str]) -> Done {
     let command = Arguments::from_arg_matches(&matches).unwrap().command;
     let (output, stdout, stderr) = capture::output();
     let client = Client::new(
-        Host::resolve(Some(&daemon.url()), |_| None).unwrap(),
-        Box::new(|_| {}),
+        Host::parse(&daemon.url(), None).unwrap(),
+        ClientOptions::default(),
+        std::sync::Arc::new(|_| {}),
     );
-    let mut session = Session::new(client, output, "wharf".into(), Some(daemon.directory()));
+    let mut session = Session::new(client, output, "wharf".into(), daemon.directory());
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -224,12 +225,16 @@ fn an_older_daemon_is_spoken_to_in_its_version() {
 #[test]
 fn no_daemon_and_no_permission_have_their_own_texts() {
     let daemon = FakeDaemon::start(Vec::new());
-    let missing = Host::resolve(Some("unix:///nonexistent/sock"), |_| None).unwrap();
+    let missing = Host::parse("unix:///nonexistent/sock", None).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .unwrap();
-    let error = runtime.block_on(missing.connect()).unwrap_err().to_string();
+    let error = runtime
+        .block_on(missing.connect())
+        .err()
+        .unwrap()
+        .to_string();
     assert_eq!(
         error,
         "Cannot connect to the Docker daemon at unix:///nonexistent/sock. Is the docker daemon running?"
@@ -325,8 +330,9 @@ fn standard_input_of_the_exec_reaches_the_stream() {
 
     let daemon = FakeDaemon::start(vec![Rule::echo("POST /v1.51/containers/abc/attach")]);
     let client = Client::new(
-        Host::resolve(Some(&daemon.url()), |_| None).unwrap(),
-        Box::new(|_| {}),
+        Host::parse(&daemon.url(), None).unwrap(),
+        ClientOptions::default(),
+        std::sync::Arc::new(|_| {}),
     );
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

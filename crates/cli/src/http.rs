@@ -12,9 +12,8 @@ use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
 use serde_json::Value as Json;
-use tokio::net::UnixStream;
 
-use crate::connection::{self, Host};
+use crate::connection::{self, Host, Stream as Connection};
 use crate::error::{CliError, Result};
 
 /// Newest version of the Engine API the client speaks.
@@ -228,21 +227,52 @@ struct Shared {
     host: Host,
     may_start_daemon: bool,
     version: Mutex<String>,
-    talk: Box<dyn Fn(&str) + Send + Sync>,
+    /// The caller chose the version: it stays.
+    is_version_fixed: bool,
+    /// Headers of every request.
+    headers: HeaderMap,
+    trace: Trace,
+    talk: Talk,
+}
+
+/// Tells the user something.
+pub type Talk = Arc<dyn Fn(&str) + Send + Sync>;
+
+/// Tells about each request, where the user wants to know.
+pub type Trace = Option<Talk>;
+
+/// How a client speaks, beside to whom.
+#[derive(Default)]
+pub struct ClientOptions {
+    /// Version of the API to speak, whatever the daemon's is.
+    pub version: Option<String>,
+    /// Headers to add to every request; what no header can carry is left out.
+    pub headers: Vec<(String, String)>,
+    /// Told about each request.
+    pub trace: Trace,
 }
 
 impl Client {
     /// Returns a client; nothing is connected yet. `talk` is told when a daemon is started.
     #[must_use]
-    pub fn new(host: Host, talk: Box<dyn Fn(&str) + Send + Sync>) -> Self {
+    pub fn new(host: Host, options: ClientOptions, talk: Talk) -> Self {
         // Only root can run a daemon; for everyone else the plain refusal says more.
         let may_start_daemon = !host.is_explicit && rustix::process::geteuid().is_root();
-        let version = Mutex::new(API_VERSION.to_owned());
+        let is_version_fixed = options.version.is_some();
+        let version = Mutex::new(options.version.unwrap_or_else(|| API_VERSION.to_owned()));
+        let headers = options.headers.iter().filter_map(|(name, value)| {
+            let name: HeaderName = name.parse().ok()?;
+            Some((name, HeaderValue::from_str(value).ok()?))
+        });
+        let headers = headers.collect();
         Self {
             shared: Arc::new(Shared {
                 host,
                 may_start_daemon,
                 version,
+                is_version_fixed,
+                headers,
+                trace: options.trace,
                 talk,
             }),
         }
@@ -277,7 +307,7 @@ impl Client {
                     message,
                 }),
                 Some(again),
-            ) => match older_version(&message) {
+            ) => match older_version(&message).filter(|_| !self.shared.is_version_fixed) {
                 Some(version) => {
                     self.set_version(&version);
                     self.send_once(again).await
@@ -299,6 +329,7 @@ impl Client {
             .get("api-version")
             .and_then(|value| value.to_str().ok())
             && version_number(version) < version_number(API_VERSION)
+            && !self.shared.is_version_fixed
         {
             self.set_version(version);
         }
@@ -341,7 +372,14 @@ impl Client {
 
     async fn exchange(&self, request: Request, version: &str) -> Result<http::Response<Incoming>> {
         let describe = request.describe();
-        let request = request.into_http(version)?;
+        let mut request = request.into_http(version)?;
+        let own = self.shared.headers.iter();
+        request
+            .headers_mut()
+            .extend(own.map(|(name, value)| (name.clone(), value.clone())));
+        if let Some(trace) = &self.shared.trace {
+            trace(&format!("debug: {} {}", request.method(), request.uri()));
+        }
         let stream = self.open().await?;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
             .await
@@ -353,7 +391,7 @@ impl Client {
             .map_err(|error| CliError::transport(describe, error))
     }
 
-    async fn open(&self) -> Result<UnixStream> {
+    async fn open(&self) -> Result<Connection> {
         match self.shared.host.connect().await {
             Err(CliError::NoDaemon { .. }) if self.shared.may_start_daemon => {
                 (self.shared.talk)("no daemon is running: starting one in the background");
@@ -361,6 +399,11 @@ impl Client {
             }
             other => other,
         }
+    }
+
+    /// Opens a bare connection to the daemon, starting one if need be.
+    pub async fn connect(&self) -> Result<Connection> {
+        self.open().await
     }
 
     /// Returns a client of the same daemon that never starts it.
@@ -371,7 +414,10 @@ impl Client {
                 host: self.shared.host.clone(),
                 may_start_daemon: false,
                 version: Mutex::new(self.version()),
-                talk: Box::new(|_| {}),
+                is_version_fixed: self.shared.is_version_fixed,
+                headers: self.shared.headers.clone(),
+                trace: self.shared.trace.clone(),
+                talk: Arc::new(|_| {}),
             }),
         }
     }

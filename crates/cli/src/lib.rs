@@ -2,13 +2,22 @@
 //!
 //! [`main`] is the whole client; the daemon it may be asked to be comes from the caller as a [`DaemonLauncher`].
 
-#![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test fails by panicking"))]
+#![cfg_attr(
+    test,
+    allow(
+        clippy::unwrap_used,
+        clippy::disallowed_methods,
+        reason = "a test fails by panicking"
+    )
+)]
 
 mod archive;
 mod arguments;
 mod commands;
 mod config_file;
 mod connection;
+mod context;
+mod daemon_arguments;
 mod detach;
 mod dispatch;
 mod error;
@@ -24,9 +33,12 @@ mod progress;
 mod render;
 mod session;
 mod signals;
+mod ssh;
 pub mod stdcopy;
 mod streams;
 mod terminal;
+mod tls;
+mod usage;
 
 #[cfg(test)]
 mod fake_daemon;
@@ -35,17 +47,22 @@ mod flow_tests;
 
 use std::ffi::OsString;
 use std::path::Path;
+use std::sync::Arc;
 
 use clap::FromArgMatches;
 
-pub use arguments::{DaemonArgs, command};
+pub use arguments::command;
 pub use connection::DEFAULT_SOCKET;
+pub use daemon_arguments::DaemonArgs;
 pub use error::CliError;
+pub use units::{Ulimit, UnitError, parse_ulimit, ram_in_bytes};
 
 use arguments::{Arguments, Command};
+use config_file::ConfigFile;
 use connection::Host;
+use context::GlobalFlags;
 use error::Result;
-use http::Client;
+use http::{Client, ClientOptions};
 use output::Output;
 use session::Session;
 
@@ -64,23 +81,17 @@ pub fn main(args: Vec<OsString>, daemon: DaemonLauncher) -> i32 {
         .try_get_matches_from(&args)
     {
         Ok(matches) => matches,
-        Err(error) => return usage_status(&error, &args),
+        Err(error) => return usage::answer(&error, &program, &args),
     };
     let parsed = match Arguments::from_arg_matches(&matches) {
         Ok(parsed) => parsed,
-        Err(error) => return usage_status(&error, &args),
+        Err(error) => return usage::answer(&error, &program, &args),
     };
     let result = match parsed.command {
-        Command::Daemon(flags) => return daemon(&flags),
+        Command::Daemon(ref flags) => return daemon(&with_global_flags(flags.clone(), &parsed)),
         Command::Completion { shell } => complete(&mut output, shell, &program),
         Command::Man { directory } => write_manual(&directory),
-        command => talk(
-            output,
-            program,
-            parsed.host.as_deref(),
-            parsed.config,
-            command,
-        ),
+        _ => talk(output, program, parsed),
     };
     match result {
         Ok(()) => 0,
@@ -94,24 +105,105 @@ pub fn main(args: Vec<OsString>, daemon: DaemonLauncher) -> i32 {
 }
 
 /// Runs a command on a runtime of its own, which exists only when there is something to talk about.
-fn talk(
-    output: Output,
-    program: String,
-    host: Option<&str>,
-    config: Option<std::path::PathBuf>,
-    command: Command,
-) -> Result<()> {
-    let host = Host::resolve(host, |name| std::env::var(name).ok())?;
+fn talk(output: Output, program: String, parsed: Arguments) -> Result<()> {
+    let is_debugging = check_log_level(&parsed)?;
+    let is_quiet = matches!(
+        parsed.log_level.as_deref(),
+        Some("warn" | "error" | "fatal")
+    );
+    let variable = |name: &str| std::env::var(name).ok();
+    let config_directory = parsed
+        .config
+        .clone()
+        .unwrap_or_else(ConfigFile::usual_directory);
+    let flags = global_flags(&parsed);
+    let mut config = None;
+    let chosen = context::choose(&flags, &variable, &mut || {
+        let read = ConfigFile::load_from(config_directory.join("config.json"))?;
+        let context = context::configured(&read);
+        config = Some(read);
+        Ok(context)
+    })?;
+    // A command about contexts must not fail for a context that is no more.
+    let host = match chosen.resolve(&flags, &config_directory, &variable) {
+        Err(_) if matches!(parsed.command, Command::Context(_)) => Host {
+            context: chosen.context.clone(),
+            ..Host::usual()
+        },
+        resolved => resolved?,
+    };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| CliError::io("cannot start", error))?;
-    let client = Client::new(host, Box::new(|line| Output::process().talk(line)));
-    let mut session = Session::new(client, output, program, config);
-    let result = runtime.block_on(dispatch::run_command(&mut session, command));
+    let options = ClientOptions {
+        version: fixed_version(variable("DOCKER_API_VERSION")),
+        headers: config
+            .as_ref()
+            .map(ConfigFile::http_headers)
+            .unwrap_or_default(),
+        trace: is_debugging.then(|| talker(false)),
+    };
+    let client = Client::new(host, options, talker(is_quiet));
+    let mut session = Session::new(client, output, program, config_directory);
+    let result = runtime.block_on(dispatch::run_command(&mut session, parsed.command));
     // A thread that waits for input which never comes must not keep the process.
     runtime.shutdown_background();
     result
+}
+
+fn talker(is_quiet: bool) -> http::Talk {
+    Arc::new(move |line| {
+        if !is_quiet {
+            Output::process().talk(line);
+        }
+    })
+}
+
+/// Returns the version of the API that `DOCKER_API_VERSION` asks for.
+fn fixed_version(given: Option<String>) -> Option<String> {
+    given
+        .map(|version| version.trim_start_matches('v').to_owned())
+        .filter(|version| !version.is_empty())
+}
+
+/// Checks `--log-level` and returns whether requests are told about.
+fn check_log_level(parsed: &Arguments) -> Result<bool> {
+    match parsed.log_level.as_deref() {
+        None => Ok(parsed.debug),
+        Some("debug" | "trace") => Ok(true),
+        Some("info" | "warn" | "warning" | "error" | "fatal" | "panic") => Ok(parsed.debug),
+        Some(other) => Err(CliError::Plain(format!(
+            "Unable to parse logging level: {other}"
+        ))),
+    }
+}
+
+fn global_flags(parsed: &Arguments) -> GlobalFlags {
+    GlobalFlags {
+        host: parsed.host.clone(),
+        context: parsed.context.clone(),
+        tls: parsed.tls,
+        tls_verify: parsed.tls_verify,
+        tls_ca: parsed.tls_ca.clone(),
+        tls_certificate: parsed.tls_certificate.clone(),
+        tls_key: parsed.tls_key.clone(),
+    }
+}
+
+/// The flags before the word `daemon` count for the daemon, too.
+fn with_global_flags(mut flags: DaemonArgs, parsed: &Arguments) -> DaemonArgs {
+    flags.hosts.extend(parsed.host.clone());
+    flags.debug |= parsed.debug;
+    flags.log_level = flags.log_level.or_else(|| parsed.log_level.clone());
+    flags.tls = flags.tls.or(parsed.tls.then_some(true));
+    flags.tls_verify |= parsed.tls_verify;
+    flags.tls_ca = flags.tls_ca.or_else(|| parsed.tls_ca.clone());
+    flags.tls_certificate = flags
+        .tls_certificate
+        .or_else(|| parsed.tls_certificate.clone());
+    flags.tls_key = flags.tls_key.or_else(|| parsed.tls_key.clone());
+    flags
 }
 
 /// Returns the name messages use: `docker` when called by that name.
@@ -121,23 +213,6 @@ fn program_name(first: Option<&OsString>) -> String {
         "docker".to_owned()
     } else {
         "wharf".to_owned()
-    }
-}
-
-/// Prints clap's answer. Help is no failure; a mistake in the flags of run, create and exec has docker's status 125.
-fn usage_status(error: &clap::Error, args: &[OsString]) -> i32 {
-    // Nothing can be done about a closed terminal.
-    let _ = error.print();
-    let is_container_command = args
-        .iter()
-        .skip(1)
-        .take(3)
-        .any(|argument| argument == "run" || argument == "create" || argument == "exec");
-    match error.kind() {
-        clap::error::ErrorKind::DisplayHelp | clap::error::ErrorKind::DisplayVersion => 0,
-        clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => 0,
-        _ if is_container_command => error::EXIT_ENGINE_FAILURE,
-        _ => 1,
     }
 }
 

@@ -1,6 +1,6 @@
 //! What every command works with: the daemon, the output, the configuration.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::config_file::ConfigFile;
 use crate::error::Result;
@@ -15,19 +15,14 @@ pub struct Session {
     pub output: Output,
     /// The name the client was called by: `wharf` or `docker`.
     pub program: String,
-    config_directory: Option<PathBuf>,
+    config_directory: PathBuf,
     config: Option<ConfigFile>,
 }
 
 impl Session {
-    /// Returns a session; the configuration is read when first asked for, from the given directory or the usual one.
+    /// Returns a session; the configuration is read from its directory when first asked for.
     #[must_use]
-    pub fn new(
-        client: Client,
-        output: Output,
-        program: String,
-        config_directory: Option<PathBuf>,
-    ) -> Self {
+    pub fn new(client: Client, output: Output, program: String, config_directory: PathBuf) -> Self {
         Self {
             client,
             output,
@@ -40,12 +35,22 @@ impl Session {
     /// Returns docker's client configuration.
     pub fn config(&mut self) -> Result<&mut ConfigFile> {
         if self.config.is_none() {
-            self.config = Some(match &self.config_directory {
-                Some(directory) => ConfigFile::load_from(directory.join("config.json"))?,
-                None => ConfigFile::load()?,
-            });
+            let path = self.config_directory.join("config.json");
+            self.config = Some(ConfigFile::load_from(path)?);
         }
         Ok(self.config.as_mut().expect("it was loaded above"))
+    }
+
+    /// Returns the directory of the configuration.
+    #[must_use]
+    pub fn config_directory(&self) -> &Path {
+        &self.config_directory
+    }
+
+    /// Returns the name of the context in force.
+    #[must_use]
+    pub fn context(&self) -> &str {
+        &self.client.host().context
     }
 
     /// Returns the key sequence that detaches from a terminal: the flag's, or the configuration's.

@@ -6,7 +6,8 @@ use crate::events::Events;
 use crate::exec::Execs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use wharf_network::Network;
+use tokio::runtime::RuntimeFlavor;
+use wharf_network::Networks;
 use wharf_safefs::trusted;
 use wharf_store::Store;
 
@@ -17,15 +18,23 @@ pub struct EngineOptions {
     pub root: PathBuf,
     /// State that is gone with the boot, such as `/run/wharf`.
     pub run_dir: PathBuf,
+    /// Bytes that builds may keep in caches; None for a share of the disk.
+    pub cache_limit_bytes: Option<u64>,
     /// Program that is started as `… shim`; None means this program itself.
     pub shim_exe: Option<PathBuf>,
+    /// What the administrator sets.
+    pub settings: crate::settings::Settings,
 }
 
 /// Serves the use cases of one data root; always shared as an `Arc`.
 pub struct Engine {
     pub(crate) options: EngineOptions,
+    pub(crate) settings: crate::settings::Current,
     pub(crate) store: Store,
-    pub(crate) network: Arc<Network>,
+    /// The network room: devices, addresses, rules, names.
+    pub(crate) network: Arc<Networks>,
+    /// What users know of networks.
+    pub(crate) networks: crate::network::NetworkRegistry,
     pub(crate) containers: Registry,
     pub(crate) execs: Execs,
     pub(crate) events: Events,
@@ -33,9 +42,9 @@ pub struct Engine {
     /// Name of this engine's kernel objects: `wharf`, or `wharf-<8 hex>` for a root of one's own.
     pub(crate) instance: String,
     pub(crate) id: String,
-    pub(crate) opened_at_ns: i64,
     /// Prunes that are being pruned: docker allows one prune of a kind at a time.
     pub(crate) pruning: crate::prune::PruneGuards,
+    pub(crate) volume_mounts: Arc<crate::volume_mounts::VolumeMounts>,
 }
 
 /// Data root of an engine that nobody told otherwise.
@@ -48,28 +57,36 @@ impl Engine {
     /// Fails when the root is in use, of a newer version, or cannot be written; when the bridge or
     /// the firewall table cannot be made.
     pub async fn open(options: EngineOptions) -> Result<Arc<Self>> {
+        options.settings.check()?;
         let opened = blocking({
             let options = options.clone();
             move || open_rooms(&options)
         })
         .await?;
-        let registry = wharf_registry::Client::new(wharf_registry::ClientOptions::default())
-            .map_err(|e| {
+        let registry =
+            wharf_registry::Client::new(options.settings.registry_options()).map_err(|e| {
                 EngineError::wrap(ErrorKind::Internal, "cannot make a registry client", e)
             })?;
         let engine = Arc::new(Self {
+            settings: crate::settings::Current::new(options.settings.clone()),
             options,
             store: opened.store,
-            network: Arc::new(opened.network),
+            network: Arc::new(opened.networks.room),
+            networks: opened.networks.registry,
             containers: Registry::default(),
             execs: Execs::default(),
             events: Events::new(),
             registry,
             instance: opened.instance,
             id: opened.id,
-            opened_at_ns: crate::clock::now_ns(),
             pruning: crate::prune::PruneGuards::default(),
+            volume_mounts: Arc::default(),
         });
+        for failure in opened.networks.failures {
+            engine
+                .events
+                .emit("daemon", "error", &engine.id, [("message", failure)]);
+        }
         engine.restore(opened.containers).await;
         Ok(engine)
     }
@@ -93,8 +110,15 @@ impl Engine {
         }
         let network = Arc::clone(&self.network);
         // What is left is adopted at the next start.
+        let group = format!("/{}", self.instance);
         let _left =
             blocking(move || network.destroy().map_err(crate::network::network_error)).await;
+        let _left = blocking(move || {
+            wharf_runtime::remove_cgroup(&group).map_err(crate::container::runtime_error(
+                "cannot remove the control group",
+            ))
+        })
+        .await;
     }
 
     /// Returns a directory for files that a request needs for a moment; emptied at the next start.
@@ -118,6 +142,18 @@ impl Engine {
     }
 }
 
+/// Runs short work that may wait for the disk, on this thread but without holding up the tasks that
+/// share it.
+pub(crate) fn in_place<T>(work: impl FnOnce() -> T) -> T {
+    let shares_thread = tokio::runtime::Handle::try_current()
+        .is_ok_and(|runtime| runtime.runtime_flavor() == RuntimeFlavor::MultiThread);
+    if shares_thread {
+        tokio::task::block_in_place(work)
+    } else {
+        work()
+    }
+}
+
 /// Runs blocking work on a blocking thread.
 pub(crate) async fn blocking<T, F>(work: F) -> Result<T>
 where
@@ -133,7 +169,7 @@ where
 
 struct Opened {
     store: Store,
-    network: Network,
+    networks: crate::network::OpenNetworks,
     instance: String,
     id: String,
     containers: Vec<crate::model::container::Container>,
@@ -173,10 +209,10 @@ fn open_rooms(options: &EngineOptions) -> Result<Opened> {
         &format!("/{instance}"),
         &live,
     );
-    let network = crate::network::open(&store, &options.root, &containers)?;
+    let networks = crate::network::open(&store, &options.root, &id, &containers)?;
     Ok(Opened {
         store,
-        network,
+        networks,
         instance,
         id,
         containers,

@@ -82,7 +82,8 @@ impl Events {
         self.sender.receiver_count()
     }
 
-    fn publish(
+    /// Records and spreads an event of now with any attributes.
+    pub(crate) fn publish(
         &self,
         kind: &str,
         action: &str,

@@ -16,6 +16,8 @@ use tokio::io::AsyncWriteExt;
 const REMEMBERED: Duration = Duration::from_secs(5 * 60);
 /// How long the end of an exec's output waits for its exit code.
 const SETTLE: Duration = Duration::from_secs(2);
+/// What ends a process for certain.
+const SIGKILL: i32 = 9;
 /// Bytes that may wait between a client and an exec.
 const PIPE_BYTES: usize = 64 * 1024;
 
@@ -52,6 +54,26 @@ impl Execs {
     fn find(&self, id: &str) -> Result<ExecState> {
         self.with(|execs| execs.get(id).cloned())
             .ok_or_else(|| EngineError::not_found(format!("No such exec instance: {id}")))
+    }
+
+    /// Marks an exec as started and returns it.
+    fn claim(&self, id: &str) -> Result<ExecDetails> {
+        self.with(|execs| {
+            let exec = execs
+                .get_mut(id)
+                .ok_or_else(|| EngineError::not_found(format!("No such exec instance: {id}")))?;
+            if exec.details.exit_code.is_some() {
+                return Err(EngineError::conflict(format!(
+                    "exec command {id} has already run"
+                )));
+            }
+            if std::mem::replace(&mut exec.started, true) {
+                return Err(EngineError::conflict(format!(
+                    "exec command {id} is already running"
+                )));
+            }
+            Ok(exec.details.clone())
+        })
     }
 
     fn update(&self, id: &str, change: impl FnOnce(&mut ExecState)) {
@@ -98,21 +120,7 @@ impl Engine {
     pub async fn create_exec(&self, container: &str, request: CreateExec) -> Result<String> {
         let entry = self.containers.find(container)?;
         let snapshot = entry.snapshot();
-        match snapshot.state.status {
-            Status::Running => {}
-            Status::Paused => {
-                return Err(EngineError::conflict(format!(
-                    "container {} is paused, unpause the container before exec",
-                    snapshot.id
-                )));
-            }
-            _ => {
-                return Err(EngineError::conflict(format!(
-                    "container {} is not running",
-                    snapshot.id
-                )));
-            }
-        }
+        refuse_unless_running(&snapshot)?;
         if request.command.is_empty() {
             return Err(EngineError::invalid("No exec command specified"));
         }
@@ -135,148 +143,33 @@ impl Engine {
         Ok(id)
     }
 
-    /// Starts a prepared process; None when detached.
+    /// Takes a prepared process for being started; nobody else can start it from here on.
     ///
-    /// A program that cannot be started is told through the stream, as docker does, and by the exit
-    /// code 126 or 127.
+    /// `tty` says whether the client reads the output raw: it is what the start call says, whatever
+    /// the process itself runs on (spec engine-api §2.1).
     ///
     /// # Errors
-    /// Docker's conflict texts when it runs or has run; no such exec.
-    pub async fn start_exec(
+    /// Docker's conflict texts when it runs, has run, or its container does not run; no such exec.
+    pub fn claim_exec(
         self: &Arc<Self>,
         id: &str,
-        detach: bool,
-        tty: Option<bool>,
-        console_size: Option<(u16, u16)>,
-    ) -> Result<Option<AttachedStream>> {
-        let exec = self.execs.find(id)?;
-        if exec.details.running {
-            return Err(EngineError::conflict(format!(
-                "exec command {id} is already running"
-            )));
-        }
-        if exec.started {
-            return Err(EngineError::conflict(format!(
-                "exec command {id} has already run"
-            )));
-        }
-        let entry = self.containers.find(&exec.details.container_id)?;
-        let shim = entry.running_shim()?;
-        let container = entry.snapshot();
-        let request = &exec.details.request;
-        let tty = tty.unwrap_or(request.tty) || request.tty;
-        let keys = if tty && request.attach_stdin {
-            Some(detach_keys::parse(request.detach_keys.as_deref())?)
-        } else {
-            None
-        };
-        let attach_request = (!detach).then_some(wharf_runtime::AttachRequest {
-            stdin: request.attach_stdin,
-            stdout: request.attach_stdout,
-            stderr: request.attach_stderr,
-        });
-        let started = self
-            .run_exec(
-                &shim,
-                &container,
-                &exec.details,
-                tty,
-                console_size,
-                attach_request,
-            )
-            .await;
-        self.events.container(
-            &container,
-            &format!("exec_start: {}", request.command.join(" ")),
-            [("execID", id.to_owned())],
-        );
-        match started {
-            Ok((pid, stream)) => {
-                self.execs.update(id, |exec| {
-                    exec.started = true;
-                    exec.details.running = true;
-                    exec.details.pid = pid;
-                });
-                let ended = self.follow_exec(id, &container, &shim);
-                let Some(stream) = stream else {
-                    return Ok(None);
-                };
-                let (ours, theirs) = tokio::io::duplex(PIPE_BYTES);
-                let (engine, id) = (Arc::clone(self), id.to_owned());
-                tokio::spawn(async move {
-                    let settled = async {
-                        let _either_way = tokio::time::timeout(SETTLE, ended).await;
-                    };
-                    if attach::pump_until(ours, stream, keys, settled).await {
-                        engine
-                            .events
-                            .container(&container, "exec_detach", [("execID", id)]);
-                    }
-                });
-                Ok(Some(AttachedStream {
-                    io: Box::new(theirs),
-                    tty,
-                }))
-            }
-            Err(error) => {
-                let code = match start::exit_code_of_start_error(error.message()) {
-                    127 => 127,
-                    _ => 126,
-                };
-                self.execs.update(id, |exec| exec.started = true);
-                self.execs.ended(id, code);
-                if detach {
-                    return Err(error);
-                }
-                let (mut ours, theirs) = tokio::io::duplex(PIPE_BYTES);
-                let text = format!("{}\r\n", error.message());
-                tokio::spawn(async move {
-                    let frame = if tty {
-                        text.into_bytes()
-                    } else {
-                        stdout_frame(text.as_bytes())
-                    };
-                    let _client_gone = ours.write_all(&frame).await;
-                });
-                Ok(Some(AttachedStream {
-                    io: Box::new(theirs),
-                    tty,
-                }))
-            }
-        }
-    }
-
-    async fn run_exec(
-        self: &Arc<Self>,
-        shim: &wharf_runtime::Shim,
-        container: &Arc<Container>,
-        details: &ExecDetails,
         tty: bool,
         console_size: Option<(u16, u16)>,
-        attach: Option<wharf_runtime::AttachRequest>,
-    ) -> Result<(u32, Option<tokio::net::UnixStream>)> {
-        let process = {
-            let (container, request) = (Arc::clone(container), details.request.clone());
-            self.with_store(move |engine| spec::exec_process(engine, &container, &request, tty))
-                .await?
-        };
-        let stdio = wharf_runtime::Stdio {
+    ) -> Result<ClaimedExec> {
+        let found = self.execs.find(id)?;
+        let entry = self.containers.find(&found.details.container_id)?;
+        let container = entry.snapshot();
+        refuse_unless_running(&container)?;
+        let shim = entry.running_shim()?;
+        let details = self.execs.claim(id)?;
+        Ok(ClaimedExec {
+            engine: Arc::clone(self),
+            container,
+            shim,
+            details,
             tty,
-            open_stdin: details.request.attach_stdin,
-            stdin_once: true,
-            console_size: console_size.or(details.request.console_size),
-        };
-        let request = wharf_runtime::ExecRequest {
-            id: details.id.clone(),
-            process,
-            stdio,
-            attach,
-        };
-        let (started, stream) = shim
-            .exec(request)
-            .await
-            .map_err(runtime_error("exec failed"))?;
-        Ok((started.pid, stream))
+            console_size,
+        })
     }
 
     /// Waits in the background for an exec to end; the returned future ends with it.
@@ -335,6 +228,183 @@ impl Engine {
     /// No such exec.
     pub fn exec(&self, id: &str) -> Result<ExecDetails> {
         Ok(self.execs.find(id)?.details)
+    }
+}
+
+/// A prepared process that is about to be started by the one who claimed it.
+pub struct ClaimedExec {
+    engine: Arc<Engine>,
+    container: Arc<Container>,
+    shim: wharf_runtime::Shim,
+    details: ExecDetails,
+    tty: bool,
+    console_size: Option<(u16, u16)>,
+}
+
+impl ClaimedExec {
+    /// Starts the process with nobody attached.
+    ///
+    /// # Errors
+    /// A program that cannot be started, which also gives the exit code 126 or 127.
+    pub async fn detached(self) -> Result<()> {
+        self.run(None).await?;
+        // It is followed whether anybody waits or not.
+        drop(self.follow());
+        Ok(())
+    }
+
+    /// Starts the process with the caller attached.
+    ///
+    /// A program that cannot be started is told through the stream, as docker does, and by the exit
+    /// code 126 or 127.
+    pub async fn attached(self) -> AttachedStream {
+        let tty = self.tty;
+        let (ours, theirs) = tokio::io::duplex(PIPE_BYTES);
+        self.attach_to(ours).await;
+        AttachedStream {
+            io: Box::new(theirs),
+            tty,
+        }
+    }
+
+    async fn attach_to(self, mut ours: tokio::io::DuplexStream) {
+        let request = &self.details.request;
+        let attach = wharf_runtime::AttachRequest {
+            stdin: request.attach_stdin,
+            stdout: request.attach_stdout,
+            stderr: request.attach_stderr,
+        };
+        match self.run(Some(attach)).await {
+            Ok((_, Some(stream))) => {
+                let ended = self.follow();
+                tokio::spawn(async move {
+                    let settled = async {
+                        let _either_way = tokio::time::timeout(SETTLE, ended).await;
+                    };
+                    if attach::pump_until(ours, stream, self.detach_keys(), settled).await {
+                        let id = [("execID", self.details.id)];
+                        let events = &self.engine.events;
+                        events.container(&self.container, "exec_detach", id);
+                    }
+                });
+            }
+            Ok((_, None)) => drop(self.follow()),
+            Err(error) => {
+                let text = format!("{}\r\n", error.message());
+                tokio::spawn(async move {
+                    let frame = if self.tty {
+                        text.into_bytes()
+                    } else {
+                        stdout_frame(text.as_bytes())
+                    };
+                    let _client_gone = ours.write_all(&frame).await;
+                });
+            }
+        }
+    }
+
+    /// Sends the process SIGKILL; one that has ended is left alone.
+    pub(crate) fn killer(&self) -> impl Future<Output = ()> + Send + use<> {
+        let (shim, id) = (self.shim.clone(), self.details.id.clone());
+        async move {
+            let _already_ended = shim.signal_exec(&id, SIGKILL).await;
+        }
+    }
+
+    fn detach_keys(&self) -> Option<Vec<u8>> {
+        let request = &self.details.request;
+        // Keys that cannot be read were refused when the exec was made.
+        (request.tty && request.attach_stdin)
+            .then(|| detach_keys::parse(request.detach_keys.as_deref()).ok())
+            .flatten()
+    }
+
+    async fn run(
+        &self,
+        attach: Option<wharf_runtime::AttachRequest>,
+    ) -> Result<(u32, Option<tokio::net::UnixStream>)> {
+        let (id, request) = (&self.details.id, &self.details.request);
+        self.engine.events.container(
+            &self.container,
+            &format!("exec_start: {}", request.command.join(" ")),
+            [("execID", id.clone())],
+        );
+        let started = self.spawn(attach).await;
+        match &started {
+            Ok((pid, _)) => self.engine.execs.update(id, |exec| {
+                exec.details.running = true;
+                exec.details.pid = *pid;
+            }),
+            Err(error) => {
+                let code = match start::exit_code_of_start_error(error.message()) {
+                    127 => 127,
+                    _ => 126,
+                };
+                self.engine.execs.ended(id, code);
+            }
+        }
+        started
+    }
+
+    async fn spawn(
+        &self,
+        attach: Option<wharf_runtime::AttachRequest>,
+    ) -> Result<(u32, Option<tokio::net::UnixStream>)> {
+        let details = &self.details;
+        let tty = details.request.tty;
+        let process = {
+            let (container, request) = (Arc::clone(&self.container), details.request.clone());
+            self.engine
+                .with_store(move |engine| spec::exec_process(engine, &container, &request, tty))
+                .await?
+        };
+        let stdio = wharf_runtime::Stdio {
+            tty,
+            open_stdin: details.request.attach_stdin,
+            stdin_once: true,
+            console_size: self.console_size.or(details.request.console_size),
+        };
+        let request = wharf_runtime::ExecRequest {
+            id: details.id.clone(),
+            process,
+            stdio,
+            attach,
+            framed: Some(!self.tty),
+        };
+        let (started, stream) = self.shim.exec(request).await.map_err(exec_error)?;
+        Ok((started.pid, stream))
+    }
+
+    fn follow(&self) -> impl Future<Output = ()> + Send + use<> {
+        self.engine
+            .follow_exec(&self.details.id, &self.container, &self.shim)
+    }
+}
+
+/// Keeps the text of a process that could not be started: clients read its exit status from it.
+fn exec_error(error: wharf_runtime::RuntimeError) -> EngineError {
+    let text = error.to_string();
+    if text.starts_with("OCI runtime exec failed") {
+        return EngineError::internal(text);
+    }
+    runtime_error("exec failed")(error)
+}
+
+/// Refuses an exec in a container that is not up.
+fn refuse_unless_running(container: &Container) -> Result<()> {
+    let id = &container.id;
+    match container.state.status {
+        Status::Running => Ok(()),
+        Status::Paused => Err(EngineError::conflict(format!(
+            "Container {} is paused, unpause the container before exec",
+            container.name.trim_start_matches('/')
+        ))),
+        Status::Restarting => Err(EngineError::conflict(format!(
+            "container {id} is restarting, wait until the container is running"
+        ))),
+        _ => Err(EngineError::conflict(format!(
+            "container {id} is not running"
+        ))),
     }
 }
 

@@ -35,7 +35,7 @@ pub(crate) fn flag(filters: &Filters, key: &str) -> Result<Option<bool>> {
         "0" | "false" | "f" => Some(false),
         _ => None,
     };
-    let invalid = || EngineError::invalid(format!("invalid filter '{key}={values:?}'"));
+    let invalid = || EngineError::invalid(format!("invalid filter '{key}=[{}]'", values.join(" ")));
     values.first().and_then(parse).ok_or_else(invalid).map(Some)
 }
 

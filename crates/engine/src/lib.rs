@@ -4,7 +4,7 @@
 //! of [`model`]. Reads are answered from snapshots in memory and never wait for a container, a disk
 //! or a network (DESIGN invariant 6); everything that can block runs on blocking threads.
 
-#![cfg_attr(test, allow(clippy::unwrap_used))]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::disallowed_methods))]
 
 mod build;
 mod byte_stream;
@@ -22,17 +22,24 @@ mod identity;
 mod image;
 pub mod log_tag;
 pub mod model;
+pub mod mount_syntax;
 mod name_pattern;
 mod network;
 mod prune;
+mod remote;
 mod restore;
+mod settings;
 mod system;
 pub mod values;
+mod volume_mounts;
 mod volumes;
 
 pub use build::FailedStepView;
 pub use byte_stream::ByteStream;
 pub use container::archive::ArchivePut;
+pub use container::log_options::DRIVERS as LOG_DRIVERS;
 pub use engine::{DEFAULT_ROOT, Engine, EngineOptions, instance_name};
 pub use error::{EngineError, ErrorKind, Result};
+pub use exec::ClaimedExec;
+pub use settings::{DEFAULT_LOG_DRIVER, Settings};
 pub use wharf_build::{BuildRecord, CacheMount, FailedStep, Secret, SolveEvent, StepRecord};

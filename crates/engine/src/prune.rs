@@ -10,6 +10,7 @@ pub(crate) struct PruneGuards {
     images: AtomicBool,
     volumes: AtomicBool,
     cache: AtomicBool,
+    networks: AtomicBool,
 }
 
 /// Ends a prune when dropped.
@@ -32,6 +33,10 @@ impl PruneGuards {
 
     pub(crate) fn volumes(&self) -> Result<PruneGuard<'_>> {
         take(&self.volumes)
+    }
+
+    pub(crate) fn networks(&self) -> Result<PruneGuard<'_>> {
+        take(&self.networks)
     }
 
     pub(crate) fn cache(&self) -> Result<PruneGuard<'_>> {

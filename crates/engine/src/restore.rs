@@ -2,7 +2,7 @@
 
 use crate::clock::now_ns;
 use crate::container::create::store_error;
-use crate::engine::Engine;
+use crate::engine::{Engine, in_place};
 use crate::error::{EngineError, ErrorKind, Result};
 use crate::model::container::{Container, Status};
 use std::sync::Arc;
@@ -40,8 +40,7 @@ impl Engine {
     /// Stores a container's state.
     pub(crate) fn persist(&self, container: &Container) -> Result<()> {
         let document = to_document(container)?;
-        self.store
-            .update_container(&container.id, &document)
+        in_place(|| self.store.update_container(&container.id, &document))
             .map_err(store_error("cannot store the container"))
     }
 
@@ -71,6 +70,14 @@ impl Engine {
                 _ => {}
             }
         }
+        if let Err(error) = self.restore_volume_mounts() {
+            self.events.emit(
+                "daemon",
+                "error",
+                &self.id,
+                [("message", error.message().to_owned())],
+            );
+        }
         for entry in self.containers.all() {
             let container = entry.snapshot();
             if !container.is_running() && self.starts_with_engine(&container) {
@@ -89,6 +96,7 @@ impl Engine {
         match Shim::connect(&self.state_dir(&container.id)).await {
             Ok(shim) => {
                 entry.set_shim(Some(shim.clone()));
+                self.adopt_networks(entry);
                 self.monitor(entry, shim);
             }
             Err(_no_shim_left) => {
@@ -123,7 +131,11 @@ impl Engine {
             "always" => container.state.started_at_ns != 0,
             "unless-stopped" => container.state.started_at_ns != 0 && !container.manually_stopped,
             "on-failure" => {
-                container.state.exit_code == LOST_EXIT_CODE && !container.manually_stopped
+                let most = container.host_config.restart_policy.maximum_retry_count;
+                container.state.started_at_ns != 0
+                    && container.state.exit_code != 0
+                    && !container.manually_stopped
+                    && (most == 0 || container.restart_count < most)
             }
             _ => false,
         }

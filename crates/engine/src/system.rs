@@ -2,11 +2,13 @@
 
 use crate::container::create::store_error;
 use crate::engine::Engine;
-use crate::error::Result;
+use crate::error::{EngineError, ErrorKind, Result};
 use crate::filters;
 use crate::model::container::Status;
 use crate::model::request::{Filters, ListContainers, ListImages};
-use crate::model::view::{BuildCacheRecord, DiskUsage, Event, Pruned, SupportedLimits, SystemInfo};
+use crate::model::view::{
+    BuildCacheRecord, DiskUsage, Event, Pruned, SupportedLimits, SystemInfo, UsageKinds,
+};
 use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
@@ -69,53 +71,89 @@ impl Engine {
         self.events.subscribe(since_ns)
     }
 
-    /// Measures what everything takes on disk.
+    /// Measures what the wanted kinds of objects take on disk; nothing else is looked at. Layers are
+    /// known by their records; only volumes and containers' own files are counted by walking them.
     ///
     /// # Errors
     /// A disk that cannot be read.
-    pub async fn disk_usage(self: &Arc<Self>) -> Result<DiskUsage> {
+    pub async fn disk_usage(self: &Arc<Self>, wanted: UsageKinds) -> Result<DiskUsage> {
         let everything = ListImages {
             all: true,
             shared_size: true,
             ..ListImages::default()
         };
         self.with_store(move |engine| {
-            let usage = engine
-                .store
-                .disk_usage()
-                .map_err(store_error("cannot measure the disk"))?;
-            let containers = engine.list_containers(&ListContainers {
-                all: true,
-                size: true,
-                ..ListContainers::default()
-            })?;
-            let mut volumes = engine.list_volumes(&Filters::new())?;
-            for volume in &mut volumes {
+            let mut found = DiskUsage::default();
+            if wanted.images {
+                let usage = engine.store.disk_usage();
+                let usage = usage.map_err(store_error("cannot measure the disk"))?;
+                found.layers_bytes = usage.layers_bytes;
+                found.images = engine.list_images_blocking(&everything)?;
+            }
+            if wanted.containers {
+                found.containers = engine.list_containers(&ListContainers {
+                    all: true,
+                    ..ListContainers::default()
+                })?;
+                for summary in &mut found.containers {
+                    summary.size_bytes = Some(engine.sizes(&summary.container)?);
+                }
+            }
+            if wanted.volumes {
+                found.volumes = engine.list_volumes(&Filters::new())?;
+            }
+            for volume in &mut found.volumes {
                 volume.usage = Some((
                     engine.measure_volume(&volume.name)?,
                     engine.volume_users(&volume.name, None).len(),
                 ));
             }
-            Ok(DiskUsage {
-                layers_bytes: usage.layers_bytes,
-                images: engine.list_images_blocking(&everything)?,
-                containers,
-                volumes,
-                build_cache: engine.cache_records()?,
-            })
+            if wanted.build_cache {
+                found.build_cache = engine.kept_by_builds()?;
+            }
+            Ok(found)
         })
         .await
     }
 
-    fn cache_records(&self) -> Result<Vec<BuildCacheRecord>> {
+    /// Returns what builds keep, as users see it: steps and cache mounts.
+    fn kept_by_builds(&self) -> Result<Vec<BuildCacheRecord>> {
+        let mut kept = self.cache_records(false)?;
+        let mounts = wharf_build::cache_mounts(&self.store).map_err(cache_error)?;
+        for (mount, disk_bytes) in mounts {
+            kept.push(BuildCacheRecord {
+                kind: "exec.cachemount",
+                id: mount.name,
+                shared: false,
+                description: format!("cache mount {}", mount.id),
+                size_bytes: disk_bytes,
+                created_at_s: mount.created_unix_ns / 1_000_000_000,
+                last_used_at_s: mount.last_used_unix_ns / 1_000_000_000,
+                usage_count: mount.use_count,
+            });
+        }
+        Ok(kept)
+    }
+
+    /// Returns the records of the build cache; those of configs take no space of their own and are told only on demand.
+    fn cache_records(&self, with_configs: bool) -> Result<Vec<BuildCacheRecord>> {
         let held = self.layers_of_images()?;
         let records = self
             .store
             .caches()
             .map_err(store_error("cannot read the build cache"))?;
+        let is_told = |record: &wharf_store::CacheRecord| {
+            let kind = record
+                .explain
+                .get("kind")
+                .and_then(serde_json::Value::as_str);
+            with_configs || !matches!(kind, Some("config" | "times"))
+        };
         Ok(records
             .into_iter()
+            .filter(is_told)
             .map(|record| BuildCacheRecord {
+                kind: "regular",
                 id: record.key.hex(),
                 shared: record.diff_ids.last().is_none_or(|top| held.contains(top)),
                 description: record.description,
@@ -138,7 +176,8 @@ impl Engine {
             .collect())
     }
 
-    /// Removes build cache records: those whose layers no image has, or with `all` every one.
+    /// Removes build cache records: those whose layers no image has, or with `all` every one; with a limit only the
+    /// longest unused, until what is left takes at most that many bytes.
     ///
     /// # Errors
     /// Unknown filters, or another prune under way.
@@ -146,15 +185,35 @@ impl Engine {
         self: &Arc<Self>,
         all: bool,
         request: &Filters,
+        limit_bytes: Option<u64>,
     ) -> Result<Pruned<String>> {
-        filters::allow(request, &["until", "id"])?;
+        filters::allow(request, &["until", "id", "label", "label!"])?;
+        if filters::values(request, "until").len() > 1 {
+            return Err(EngineError::invalid("filters expect only one value"));
+        }
+        // Records have no labels: none has one that is asked for, and none one that is not.
+        let matches_labels = filters::values(request, "label").is_empty();
         let _guard = self.pruning.cache()?;
         let until = filters::until_ns(request)?;
         let ids = filters::values(request, "id").to_vec();
         let pruned = self
             .with_store(move |engine| {
-                let chosen = engine.cache_records()?.into_iter().filter(|record| {
-                    (all || !record.shared)
+                if let Some(limit_bytes) = limit_bytes.filter(|_| matches_labels) {
+                    let pruned =
+                        wharf_build::collect(&engine.store, limit_bytes).map_err(cache_error)?;
+                    return Ok(Pruned {
+                        removed: pruned.keys.iter().map(Digest::hex).collect(),
+                        reclaimed_bytes: pruned.freed_bytes,
+                    });
+                }
+                let told: HashSet<String> = engine
+                    .cache_records(false)?
+                    .into_iter()
+                    .map(|record| record.id)
+                    .collect();
+                let chosen = engine.cache_records(true)?.into_iter().filter(|record| {
+                    matches_labels
+                        && (all || !record.shared)
                         && until.is_none_or(|until| {
                             record.last_used_at_s.saturating_mul(1_000_000_000) < until
                         })
@@ -163,12 +222,14 @@ impl Engine {
                 let keys: Vec<Digest> = chosen
                     .filter_map(|record| format!("sha256:{}", record.id).parse().ok())
                     .collect();
-                let reclaimed_bytes = engine
-                    .store
-                    .delete_cache(&keys)
-                    .map_err(store_error("cannot remove build cache records"))?;
+                let reclaimed_bytes =
+                    wharf_build::remove(&engine.store, &keys).map_err(cache_error)?;
                 Ok(Pruned {
-                    removed: keys.iter().map(Digest::hex).collect(),
+                    removed: keys
+                        .iter()
+                        .map(Digest::hex)
+                        .filter(|key| told.contains(key))
+                        .collect(),
                     reclaimed_bytes,
                 })
             })
@@ -209,6 +270,10 @@ impl Engine {
             .map_err(crate::image::pull::registry_error)?;
         Ok("Login Succeeded".to_owned())
     }
+}
+
+fn cache_error(error: wharf_build::BuildError) -> EngineError {
+    EngineError::wrap(ErrorKind::Internal, "cannot change the build cache", error)
 }
 
 fn read_text(path: &str) -> String {

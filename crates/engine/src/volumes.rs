@@ -3,11 +3,13 @@
 use crate::container::create::{fs_error, store_error};
 use crate::container::mounts::{check_driver, check_volume_name};
 use crate::engine::Engine;
-use crate::error::{EngineError, Result};
+use crate::error::{EngineError, ErrorKind, Result};
 use crate::filters::{self, values};
 use crate::identity;
+use crate::model::container::{Container, MountPoint};
 use crate::model::request::Filters;
 use crate::model::view::{Pruned, VolumeView};
+use crate::volume_mounts::{self, VolumeUse};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use wharf_safefs::trusted;
@@ -28,7 +30,10 @@ impl Engine {
         options: BTreeMap<String, String>,
         labels: BTreeMap<String, String>,
     ) -> Result<VolumeView> {
-        check_driver(driver)?;
+        check_driver(driver).map_err(|error| {
+            let name = name.unwrap_or_default();
+            EngineError::not_found(format!("create {name}: {}", error.message()))
+        })?;
         let name = name.filter(|name| !name.is_empty()).map(str::to_owned);
         self.with_store(move |engine| {
             let anonymous = name.is_none();
@@ -57,11 +62,7 @@ impl Engine {
         {
             return self.view(&volume);
         }
-        if let Some(option) = options.keys().next() {
-            return Err(EngineError::invalid(format!(
-                "create {name}: volume driver options ({option}) are not supported yet: mount the directory with -v or --mount type=bind"
-            )));
-        }
+        volume_mounts::check_options(name, &options)?;
         if anonymous {
             labels.insert(ANONYMOUS_LABEL.to_owned(), String::new());
         }
@@ -168,6 +169,9 @@ impl Engine {
             )));
         }
         let freed = self.measure_volume(name)?;
+        // Never deletes what is only mounted there.
+        wharf_runtime::unmount_volume(&self.volume_path(name)?)
+            .map_err(crate::container::runtime_error("cannot unmount the volume"))?;
         self.store
             .delete_volume(name)
             .map_err(store_error("cannot remove the volume"))?;
@@ -219,7 +223,11 @@ impl Engine {
         Ok(pruned)
     }
 
+    /// Returns the bytes a volume takes here; what is mounted there takes none.
     pub(crate) fn measure_volume(&self, name: &str) -> Result<u64> {
+        if volume_mounts::needs_mount(&self.volume(name)?.options) {
+            return Ok(0);
+        }
         let usage = trusted::disk_usage(self.volume_path(name)?)
             .map_err(fs_error("cannot measure the volume"))?;
         Ok(usage.disk_bytes)
@@ -239,6 +247,111 @@ impl Engine {
             .filter(|container| uses(container))
             .map(|container| container.id.clone())
             .collect()
+    }
+
+    /// Keeps a volume mounted for as long as what is returned lives; None for one that is a directory.
+    pub(crate) fn use_volume(&self, name: &str) -> Result<Option<VolumeUse>> {
+        let options = self.volume(name)?.options;
+        if !volume_mounts::needs_mount(&options) {
+            return Ok(None);
+        }
+        let path = self.volume_path(name)?;
+        self.volume_mounts
+            .hold_for_a_while(name, &path, &options)
+            .map(Some)
+    }
+
+    /// Makes ready what a starting container mounts: host directories, volumes.
+    pub(crate) fn hold_mounts(&self, container: &Container) -> Result<()> {
+        for mount in &container.mounts {
+            match mount.kind.as_str() {
+                "volume" => self.hold_volume(container, mount)?,
+                "bind" if mount.create_source => make_source(&mount.source)?,
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn hold_volume(&self, container: &Container, mount: &MountPoint) -> Result<()> {
+        let volume = self.volume(&mount.name)?;
+        if volume_mounts::needs_mount(&volume.options) {
+            let path = self.volume_path(&mount.name)?;
+            self.volume_mounts
+                .hold(&mount.name, &container.id, &path, &volume.options)?;
+        }
+        self.events.emit(
+            "volume",
+            "mount",
+            &mount.name,
+            [
+                ("driver", volume.driver),
+                ("container", container.id.clone()),
+                ("destination", mount.destination.clone()),
+                ("read/write", mount.read_write.to_string()),
+                ("propagation", mount.propagation.clone()),
+            ],
+        );
+        Ok(())
+    }
+
+    /// Lets go of the volumes of a container that ended.
+    pub(crate) fn release_mounts(&self, container: &Container) {
+        for mount in container.mounts.iter().filter(|m| m.kind == "volume") {
+            let Ok(volume) = self.volume(&mount.name) else {
+                continue;
+            };
+            if volume_mounts::needs_mount(&volume.options)
+                && let Ok(path) = self.volume_path(&mount.name)
+            {
+                let released = self
+                    .volume_mounts
+                    .release(&mount.name, &container.id, &path);
+                if let Err(error) = released {
+                    self.events.emit(
+                        "daemon",
+                        "error",
+                        &self.id,
+                        [("message", error.message().to_owned())],
+                    );
+                }
+            }
+            self.events.emit(
+                "volume",
+                "unmount",
+                &mount.name,
+                [
+                    ("driver", volume.driver),
+                    ("container", container.id.clone()),
+                ],
+            );
+        }
+    }
+
+    /// Finds out again who uses which mounted volume; what nobody uses is unmounted.
+    pub(crate) fn restore_volume_mounts(&self) -> Result<()> {
+        let volumes = self
+            .store
+            .volumes()
+            .map_err(store_error("cannot read volumes"))?;
+        for volume in volumes {
+            if !volume_mounts::needs_mount(&volume.options) {
+                continue;
+            }
+            let mut used = false;
+            for container in self.containers.snapshots() {
+                let uses = container.mounts.iter().any(|m| m.name == volume.name);
+                if container.is_running() && uses {
+                    self.volume_mounts.adopt(&volume.name, &container.id);
+                    used = true;
+                }
+            }
+            if !used {
+                wharf_runtime::unmount_volume(&self.volume_path(&volume.name)?)
+                    .map_err(crate::container::runtime_error("cannot unmount a volume"))?;
+            }
+        }
+        Ok(())
     }
 
     fn volume_path(&self, name: &str) -> Result<std::path::PathBuf> {
@@ -261,4 +374,18 @@ impl Engine {
             usage: None,
         })
     }
+}
+
+/// Makes the host directory of a bind, if nothing is there.
+fn make_source(source: &str) -> Result<()> {
+    if trusted::exists(source).unwrap_or(false) {
+        return Ok(());
+    }
+    trusted::create_dir_all(source, 0o755).map_err(|error| {
+        EngineError::wrap(
+            ErrorKind::Internal,
+            format!("error while creating mount source path '{source}'"),
+            error,
+        )
+    })
 }

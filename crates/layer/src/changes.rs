@@ -1,7 +1,7 @@
 //! What an upper directory changes against the layers below it, as `docker diff` tells it
 //! (spec image-store §5.5).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use wharf_safefs::{Metadata, Root, Timestamp};
@@ -34,7 +34,18 @@ pub struct Change {
 ///
 /// A file is the same if mode, owner, device, size, time (with one side's whole seconds counting as
 /// equal) and `security.capability` are; of a directory size and time do not count.
-pub fn changes(upper: &Root, lowers: &[Root]) -> Result<Vec<Change>, LayerError> {
+///
+/// `exclude` names paths (from the top, with or without the first slash) that are passed over with all
+/// below them.
+pub fn changes(
+    upper: &Root,
+    lowers: &[Root],
+    exclude: &[PathBuf],
+) -> Result<Vec<Change>, LayerError> {
+    let exclude: HashSet<PathBuf> = exclude
+        .iter()
+        .map(|path| Path::new("/").join(path))
+        .collect();
     let mut found = BTreeMap::new();
     let top = Below::top(lowers)?;
     if is_marked_opaque(upper, "")? {
@@ -45,6 +56,9 @@ pub fn changes(upper: &Root, lowers: &[Root]) -> Result<Vec<Change>, LayerError>
         let (directory, entries) = upper.open_and_list(&path)?;
         for entry in entries {
             let full = path.join(&entry.name);
+            if exclude.contains(&full) {
+                continue;
+            }
             let lower = below.child(&entry.name)?;
             let metadata = directory.lstat(&entry.name)?;
             if metadata.is_whiteout() {

@@ -431,7 +431,7 @@ fn sparse_files_are_expanded() {
     let scene = Scene::new();
     let python = std::process::Command::new("tar").arg("--version").output();
     if python.is_err() {
-        eprintln!("skipped: needs GNU tar");
+        eprintln!("SKIP: needs GNU tar");
         return;
     }
     let source = scene.path("source");

@@ -1,5 +1,5 @@
 //! A directory written as a tar and unpacked again is the same directory, and the same tar.
-#![allow(clippy::unwrap_used, clippy::print_stderr)]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, clippy::print_stderr)]
 
 mod common;
 

@@ -30,7 +30,7 @@ fn overlay(scene: &Scene, lowers: &[&str], upper: &str) -> Option<Root> {
     fsconfig_set_string(&context, "upperdir", scene.path(upper)).ok()?;
     fsconfig_set_string(&context, "workdir", scene.path("work")).ok()?;
     if fsconfig_create(&context).is_err() {
-        eprintln!("skipped: this file system holds no overlay");
+        eprintln!("SKIP: this file system holds no overlay");
         return None;
     }
     let mount = fsmount(
@@ -98,7 +98,7 @@ fn an_upper_directory_becomes_a_layer() {
     let upper = Root::open(scene.path("upper")).unwrap();
     let lowers = [lower];
 
-    let lines: Vec<String> = changes(&upper, &lowers)
+    let lines: Vec<String> = changes(&upper, &lowers, &[])
         .unwrap()
         .iter()
         .map(|change| format!("{:?} {}", change.kind, change.path.display()))

@@ -1,72 +1,131 @@
-//! The bridge device: made or taken over, with its address and settings.
+//! Bridge devices: made or taken over, with their addresses and settings.
 
 use std::collections::HashSet;
 use std::io;
+use std::net::IpAddr;
 
 use crate::error::NetworkError;
 use crate::netlink::{Link, Netlink};
-use crate::subnet::Ipv4Subnet;
-use crate::subnet_choice::{self, ChoiceLock};
+use crate::subnet::Subnet;
 use crate::sysctl;
 
-/// Largest packet on the bridge and its ports (spec runtime §8.1).
+/// Largest packet on a bridge and its ports unless the user says otherwise (spec runtime §8.1).
 pub(crate) const MTU_BYTES: u32 = 1500;
 /// Start of the name of every host end of a container.
 pub(crate) const VETH_PREFIX: &str = "veth";
 /// Longest device name (`IFNAMSIZ` less the final zero byte).
 const MAX_DEVICE_NAME_BYTES: usize = 15;
-/// Tries to find a subnet while another program takes the ones found.
-const MAX_CHOICES: usize = 8;
 
-/// The bridge of one daemon.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Bridge {
-    /// The kernel's number of the device.
-    pub(crate) index: u32,
-    /// Its subnet; its address is the first one.
-    pub(crate) subnet: Ipv4Subnet,
+/// How a bridge has to be.
+#[derive(Debug, Clone)]
+pub(crate) struct BridgePlan {
+    /// The device's name.
+    pub(crate) device: String,
+    /// Note on the device that says whose it is; other devices are used but never removed.
+    pub(crate) alias: String,
+    /// Largest packet in bytes.
+    pub(crate) mtu_bytes: u32,
+    /// Lets the host speak IPv6 on it.
+    pub(crate) ipv6: bool,
+    /// Keeps containers apart, so that the host has to answer for them (RFC 3069).
+    pub(crate) answers_for_neighbours: bool,
 }
 
-/// Makes the bridge, or takes over one that an earlier daemon left.
-///
-/// Without a `requested` subnet a bridge found keeps its own, a new one gets the first free pool.
+/// Makes the bridge, or takes over one that is there; `true` tells that it was made.
 ///
 /// # Errors
-/// [`NetworkError::NotABridge`], [`NetworkError::SubnetInUse`], [`NetworkError::NoFreeSubnet`],
-/// [`NetworkError::Netlink`], [`NetworkError::Sysctl`].
+/// [`NetworkError::NotABridge`], [`NetworkError::Netlink`], [`NetworkError::Sysctl`].
 pub(crate) fn ensure(
     netlink: &mut Netlink,
-    name: &str,
-    requested: Option<Ipv4Subnet>,
-) -> Result<Bridge, NetworkError> {
-    let (link, created) = ensure_device(netlink, name)?;
-    let ensured = ensure_settings(name)
-        .and_then(|()| ensure_address(netlink, &link, requested))
-        .and_then(|subnet| {
-            netlink
-                .set_up(link.index)
-                .map_err(NetworkError::netlink(format!("set up bridge {name}")))?;
-            Ok(Bridge {
-                index: link.index,
-                subnet,
-            })
-        });
-    if ensured.is_err() && created {
-        // The first error is the one to report.
-        let _ = netlink.delete_link(name);
+    plan: &BridgePlan,
+) -> Result<(Link, bool), NetworkError> {
+    let name = &plan.device;
+    let (link, created) = ensure_device(netlink, plan)?;
+    let ensured = ensure_settings(plan).and_then(|()| {
+        netlink
+            .set_up(link.index)
+            .map_err(NetworkError::netlink(format!("set up bridge {name}")))
+    });
+    if let Err(error) = ensured {
+        if created {
+            // The first error is the one to report.
+            let _ = netlink.delete_link(name);
+        }
+        return Err(error);
     }
-    ensured
+    Ok((link, created))
 }
 
-/// Removes host ends on the bridge that no live endpoint has, and puts those of live endpoints
-/// back on a bridge that had to be made anew.
+/// Gives a bridge exactly these addresses. A bridge of somebody else keeps what it has beside them.
+///
+/// # Errors
+/// [`NetworkError::Netlink`].
+pub(crate) fn ensure_addresses(
+    netlink: &mut Netlink,
+    link: &Link,
+    own: bool,
+    wanted: &[(IpAddr, Subnet)],
+) -> Result<(), NetworkError> {
+    for ipv6 in [false, true] {
+        let present = addresses_of(netlink, link, ipv6)?;
+        let is_wanted = |address: IpAddr, prefix_length: u8| {
+            wanted
+                .iter()
+                .any(|(want, subnet)| *want == address && subnet.prefix_length() == prefix_length)
+        };
+        for &(address, prefix_length) in &present {
+            if own && !is_wanted(address, prefix_length) {
+                netlink
+                    .delete_address(link.index, address, prefix_length)
+                    .map_err(NetworkError::netlink(format!(
+                        "remove address {address} from bridge {}",
+                        link.name
+                    )))?;
+            }
+        }
+        for (address, subnet) in wanted.iter().filter(|(want, _)| want.is_ipv6() == ipv6) {
+            if !present.contains(&(*address, subnet.prefix_length())) {
+                netlink
+                    .add_address(link.index, *address, subnet.prefix_length())
+                    .map_err(NetworkError::netlink(format!(
+                        "give address {address} to bridge {}",
+                        link.name
+                    )))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Returns the addresses of a device but for those it gave itself (IPv6 link-local).
+///
+/// # Errors
+/// [`NetworkError::Netlink`].
+pub(crate) fn addresses_of(
+    netlink: &mut Netlink,
+    link: &Link,
+    ipv6: bool,
+) -> Result<Vec<(IpAddr, u8)>, NetworkError> {
+    let all = netlink
+        .addresses(ipv6)
+        .map_err(NetworkError::netlink("list addresses"))?;
+    Ok(all
+        .into_iter()
+        .filter(|(index, ..)| *index == link.index)
+        .map(|(_, address, prefix_length)| (address, prefix_length))
+        .filter(|(address, _)| !matches!(address, IpAddr::V6(own) if own.is_unicast_link_local()))
+        .collect())
+}
+
+/// Removes host ends on bridges of `indexes` that no live endpoint has, and puts those of live
+/// endpoints back on a bridge that had to be made anew: `live` gives the bridge of a host end.
 ///
 /// # Errors
 /// [`NetworkError::Netlink`].
 pub(crate) fn sweep(
     netlink: &mut Netlink,
-    bridge: Bridge,
-    live: &HashSet<&str>,
+    indexes: &HashSet<u32>,
+    live: impl Fn(&str) -> Option<u32>,
 ) -> Result<(), NetworkError> {
     let links = netlink
         .links()
@@ -75,21 +134,27 @@ pub(crate) fn sweep(
         .iter()
         .filter(|link| link.name.starts_with(VETH_PREFIX))
     {
-        let on_bridge = link.controller == Some(bridge.index);
-        if on_bridge && !live.contains(link.name.as_str()) {
-            netlink
-                .delete_link(&link.name)
-                .map_err(NetworkError::netlink(format!(
-                    "remove left-over device {}",
-                    link.name
-                )))?;
-        } else if link.controller.is_none() && live.contains(link.name.as_str()) {
-            netlink
-                .set_controller(link.index, bridge.index)
-                .map_err(NetworkError::netlink(format!(
-                    "put device {} back on its bridge",
-                    link.name
-                )))?;
+        let on_ours = link
+            .controller
+            .is_some_and(|index| indexes.contains(&index));
+        match live(&link.name) {
+            None if on_ours => {
+                netlink
+                    .delete_link(&link.name)
+                    .map_err(NetworkError::netlink(format!(
+                        "remove left-over device {}",
+                        link.name
+                    )))?;
+            }
+            Some(bridge) if link.controller.is_none() => {
+                netlink
+                    .set_controller(link.index, bridge)
+                    .map_err(NetworkError::netlink(format!(
+                        "put device {} back on its bridge",
+                        link.name
+                    )))?;
+            }
+            _ => {}
         }
     }
     Ok(())
@@ -102,7 +167,7 @@ pub(crate) fn sweep(
 pub(crate) fn validate_name(name: &str) -> Result<(), NetworkError> {
     let invalid = |reason| {
         Err(NetworkError::InvalidName {
-            kind: "bridge",
+            kind: "device",
             name: name.to_owned(),
             reason,
         })
@@ -123,7 +188,34 @@ pub(crate) fn validate_name(name: &str) -> Result<(), NetworkError> {
     Ok(())
 }
 
-fn ensure_device(netlink: &mut Netlink, name: &str) -> Result<(Link, bool), NetworkError> {
+/// Lets the host pass IPv6 on, without losing what routers told it: a host that passes packets on
+/// listens to routers only where it is told to (kernel doc ip-sysctl, `accept_ra`).
+///
+/// # Errors
+/// [`NetworkError::Sysctl`], [`NetworkError::Netlink`].
+pub(crate) fn ensure_ipv6_forwarding(netlink: &mut Netlink) -> Result<(), NetworkError> {
+    const FORWARDING: &str = "net/ipv6/conf/all/forwarding";
+    let forwards = sysctl::read_text(&format!("/proc/sys/{FORWARDING}"))
+        .is_ok_and(|text| text.trim_end() == "1");
+    if forwards {
+        return Ok(());
+    }
+    let links = netlink
+        .links()
+        .map_err(NetworkError::netlink("list devices"))?;
+    for link in links {
+        let setting = format!("net/ipv6/conf/{}/accept_ra", link.name);
+        let listens = sysctl::read_text(&format!("/proc/sys/{setting}"))
+            .is_ok_and(|text| text.trim_end() == "1");
+        if listens && !link.name.starts_with(VETH_PREFIX) {
+            sysctl::ensure_if_present(&setting, "2")?;
+        }
+    }
+    sysctl::ensure(FORWARDING, "1")
+}
+
+fn ensure_device(netlink: &mut Netlink, plan: &BridgePlan) -> Result<(Link, bool), NetworkError> {
+    let name = &plan.device;
     let look_up = |netlink: &mut Netlink| {
         netlink
             .link_by_name(name)
@@ -145,104 +237,47 @@ fn ensure_device(netlink: &mut Netlink, name: &str) -> Result<(Link, bool), Netw
         };
     }
     let create = NetworkError::netlink(format!("create bridge {name}"));
-    if let Err(source) = netlink.create_bridge(name, random_mac()?, MTU_BYTES) {
+    if let Err(source) = netlink.create_bridge(name, random_mac()?, plan.mtu_bytes) {
         return Err(create(source));
     }
     match look_up(netlink)? {
-        Some(link) => Ok((link, true)),
+        Some(mut link) => {
+            // The kernel takes no alias with a new device.
+            netlink
+                .set_alias(link.index, &plan.alias)
+                .map_err(NetworkError::netlink(format!("mark bridge {name}")))?;
+            link.alias.clone_from(&plan.alias);
+            Ok((link, true))
+        }
         None => Err(create(io::Error::from(io::ErrorKind::NotFound))),
     }
 }
 
 /// Turns on what reaching containers through 127.0.0.1 needs, and off what containers could use
 /// against the host: IPv6 router advertisements (CVE-2020-13401).
-fn ensure_settings(name: &str) -> Result<(), NetworkError> {
+fn ensure_settings(plan: &BridgePlan) -> Result<(), NetworkError> {
+    let name = &plan.device;
     sysctl::ensure(&format!("net/ipv4/conf/{name}/route_localnet"), "1")?;
+    if plan.answers_for_neighbours {
+        // Packets between two containers come in and leave by the same device: that is meant.
+        sysctl::ensure(&format!("net/ipv4/conf/{name}/proxy_arp_pvlan"), "1")?;
+        sysctl::ensure(&format!("net/ipv4/conf/{name}/send_redirects"), "0")?;
+        sysctl::ensure(&format!("net/ipv4/neigh/{name}/proxy_delay"), "0")?;
+    }
+    if plan.ipv6 {
+        sysctl::ensure(&format!("net/ipv6/conf/{name}/accept_ra"), "0")?;
+        // Nobody else has its addresses: they can be used at once.
+        sysctl::ensure(&format!("net/ipv6/conf/{name}/accept_dad"), "0")?;
+        return sysctl::ensure(&format!("net/ipv6/conf/{name}/disable_ipv6"), "0");
+    }
     sysctl::ensure_if_present(&format!("net/ipv6/conf/{name}/disable_ipv6"), "1")
 }
 
-fn ensure_address(
-    netlink: &mut Netlink,
-    link: &Link,
-    requested: Option<Ipv4Subnet>,
-) -> Result<Ipv4Subnet, NetworkError> {
-    let present = addresses_of(netlink, link)?;
-    let owned = present.iter().copied().find(|&(address, prefix_length)| {
-        let subnet = Ipv4Subnet::containing(address, prefix_length);
-        address == subnet.gateway()
-            && requested.map_or_else(|| is_usable(subnet), |requested| requested == subnet)
-    });
-    for &(address, prefix_length) in present.iter().filter(|&&other| Some(other) != owned) {
-        netlink
-            .delete_address(link.index, address, prefix_length)
-            .map_err(NetworkError::netlink(format!(
-                "remove address {address} from bridge {}",
-                link.name
-            )))?;
-    }
-    if let Some((address, prefix_length)) = owned {
-        return Ok(Ipv4Subnet::containing(address, prefix_length));
-    }
-    let _lock = ChoiceLock::acquire();
-    for _ in 0..MAX_CHOICES {
-        if let Some(subnet) = claim_subnet(netlink, link, requested)? {
-            return Ok(subnet);
-        }
-    }
-    Err(NetworkError::NoFreeSubnet)
-}
-
-/// Tries one subnet; `None` if another program took it between the look and the claim.
-fn claim_subnet(
-    netlink: &mut Netlink,
-    link: &Link,
-    requested: Option<Ipv4Subnet>,
-) -> Result<Option<Ipv4Subnet>, NetworkError> {
-    let subnet = match requested {
-        Some(subnet) => match subnet_choice::conflict(netlink, link.index, subnet)? {
-            Some(other) => return Err(NetworkError::SubnetInUse { subnet, other }),
-            None => subnet,
-        },
-        None => subnet_choice::first_free(netlink, link.index)?,
-    };
-    let gateway = subnet.gateway();
-    netlink
-        .add_address(link.index, gateway, subnet)
-        .map_err(NetworkError::netlink(format!(
-            "give address {gateway} to bridge {}",
-            link.name
-        )))?;
-    if subnet_choice::conflict(netlink, link.index, subnet)?.is_none() {
-        return Ok(Some(subnet));
-    }
-    netlink
-        .delete_address(link.index, gateway, subnet.prefix_length())
-        .map_err(NetworkError::netlink(format!(
-            "take address {gateway} from bridge {}",
-            link.name
-        )))?;
-    Ok(None)
-}
-
-fn addresses_of(
-    netlink: &mut Netlink,
-    link: &Link,
-) -> Result<Vec<(std::net::Ipv4Addr, u8)>, NetworkError> {
-    let all = netlink
-        .addresses()
-        .map_err(NetworkError::netlink("list addresses"))?;
-    Ok(all
-        .into_iter()
-        .filter(|(index, ..)| *index == link.index)
-        .map(|(_, address, prefix_length)| (address, prefix_length))
-        .collect())
-}
-
-fn is_usable(subnet: Ipv4Subnet) -> bool {
-    subnet.to_string().parse::<Ipv4Subnet>().is_ok()
-}
-
-fn random_mac() -> Result<[u8; 6], NetworkError> {
+/// Returns a random hardware address of a single device, locally administered.
+///
+/// # Errors
+/// [`NetworkError::Netlink`] when the kernel has no random bytes.
+pub(crate) fn random_mac() -> Result<[u8; 6], NetworkError> {
     let mut mac = [0x02, 0x42, 0, 0, 0, 0];
     let (_, tail) = mac.split_at_mut(2);
     getrandom::fill(tail).map_err(|error| NetworkError::Netlink {
@@ -257,7 +292,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bridge_names_are_checked() {
+    fn device_names_are_checked() {
         for good in [
             "wharf0",
             "wh0a1b2c3d",

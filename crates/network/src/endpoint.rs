@@ -1,163 +1,190 @@
-//! What a caller asks of the network for one container, and what it gets.
+//! What a caller asks of a network for one container, and what it gets.
 
-use std::fmt;
-use std::net::Ipv4Addr;
-use std::ops::RangeInclusive;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::NetworkError;
 
-/// Most published ports of one container; a whole port range of one protocol fits.
-pub const MAX_PORTS_PER_ENDPOINT: usize = 65_536;
-
-/// Length of a container or endpoint identifier in hexadecimal digits.
+/// Most names and links of one endpoint.
+pub const MAX_NAMES_PER_ENDPOINT: usize = 1024;
+/// Most link-local addresses and settings of one endpoint.
+pub const MAX_EXTRAS_PER_ENDPOINT: usize = 64;
+/// Length of a container, network or endpoint identifier in hexadecimal digits.
 const IDENTIFIER_LENGTH: usize = 64;
+/// Longest device name (`IFNAMSIZ` less the final zero byte).
+const MAX_DEVICE_NAME_BYTES: usize = 15;
 
-/// A transport protocol that can be published.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Protocol {
-    /// TCP.
-    Tcp,
-    /// UDP.
-    Udp,
-}
-
-impl Protocol {
-    /// Returns the IP protocol number (IANA assigned protocol numbers).
-    pub(crate) fn number(self) -> u8 {
-        match self {
-            Protocol::Tcp => 6,
-            Protocol::Udp => 17,
-        }
-    }
-}
-
-impl fmt::Display for Protocol {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(match self {
-            Protocol::Tcp => "tcp",
-            Protocol::Udp => "udp",
-        })
-    }
-}
-
-/// The host ports that a request is content with.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum HostPorts {
-    /// Any port of the kernel's ephemeral range (`net.ipv4.ip_local_port_range`).
-    Ephemeral,
-    /// The first free port of a range; a single port is a range of one.
-    Range(RangeInclusive<u16>),
-}
-
-/// A published port as asked for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PortRequest {
-    /// Port inside the container, 1 to 65535.
-    pub container_port: u16,
-    /// Protocol of both ports.
-    pub protocol: Protocol,
-    /// Host address to publish at; `None` and `0.0.0.0` mean every address.
-    pub host_ip: Option<Ipv4Addr>,
-    /// Host ports to choose from.
-    pub host_ports: HostPorts,
-}
-
-/// A published port as given.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PublishedPort {
-    /// Port inside the container.
-    pub container_port: u16,
-    /// Protocol of both ports.
-    pub protocol: Protocol,
-    /// Host address; `0.0.0.0` is every address.
-    pub host_ip: Ipv4Addr,
-    /// Host port.
-    pub host_port: u16,
-}
-
-/// What one container asks of the bridge.
-#[derive(Debug, Clone)]
+/// What one container asks of a network.
+#[derive(Debug, Clone, Default)]
 pub struct EndpointRequest {
+    /// The network's identifier.
+    pub network_id: String,
     /// The container's identifier, 64 hexadecimal digits.
     pub container_id: String,
-    /// The address to use; `None` takes the next free one.
-    pub address: Option<Ipv4Addr>,
+    /// The IPv4 address to use; `None` takes the next free one.
+    pub ipv4: Option<Ipv4Addr>,
+    /// The IPv6 address to use; `None` takes the next free one.
+    pub ipv6: Option<Ipv6Addr>,
+    /// Further addresses, link-local ones.
+    pub link_local: Vec<IpAddr>,
     /// The hardware address to use; `None` derives it from the address (`02:42` and its four bytes).
     pub mac: Option<[u8; 6]>,
-    /// Ports to publish, at most [`MAX_PORTS_PER_ENDPOINT`].
-    pub ports: Vec<PortRequest>,
+    /// Name of the interface in the container; empty takes the first free `eth<number>`.
+    pub interface: String,
+    /// Settings of the interface: paths below `/proc/sys` with `IFNAME` for its name, and values.
+    pub sysctls: Vec<(String, String)>,
+    /// Which network becomes the default gateway: the highest wins.
+    pub gateway_priority: i64,
+    /// Names of the container on this network, its own first; none on networks without names.
+    pub names: Vec<String>,
+    /// Private names of this container: alias to the name of another container.
+    pub links: BTreeMap<String, String>,
 }
 
-/// One container's place on the bridge. The caller keeps it across restarts of the daemon.
+/// An address with the length of its subnet's prefix.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InterfaceAddress<A> {
+    /// The address.
+    pub address: A,
+    /// Prefix length of the subnet.
+    pub prefix_length: u8,
+}
+
+/// One container's place on one network. The caller keeps it across restarts of the daemon.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Endpoint {
     /// The endpoint's own identifier, 64 hexadecimal digits.
     pub endpoint_id: String,
+    /// The network's identifier.
+    pub network_id: String,
     /// The container's identifier.
     pub container_id: String,
-    /// The container's address on `eth0`.
-    pub address: Ipv4Addr,
-    /// Prefix length of the bridge's subnet.
-    pub prefix_length: u8,
-    /// The bridge's address, the container's default route.
-    pub gateway: Ipv4Addr,
-    /// Hardware address of `eth0`, such as `02:42:ac:11:00:02`.
+    /// The container's IPv4 address.
+    pub ipv4: Option<InterfaceAddress<Ipv4Addr>>,
+    /// The container's IPv6 address.
+    pub ipv6: Option<InterfaceAddress<Ipv6Addr>>,
+    /// The IPv4 gateway; `None` on networks that lead nowhere.
+    pub gateway_ipv4: Option<Ipv4Addr>,
+    /// The IPv6 gateway; `None` on networks that lead nowhere.
+    pub gateway_ipv6: Option<Ipv6Addr>,
+    /// Hardware address of the interface, such as `02:42:ac:11:00:02`.
     pub mac: String,
-    /// The host's end of the veth pair: `veth` and seven hexadecimal digits.
+    /// Name of the interface in the container.
+    pub interface: String,
+    /// The host's end of the veth pair: `veth` and seven hexadecimal digits; empty when the
+    /// interface has no other end.
     pub host_interface: String,
-    /// Published ports in the order they were asked for.
-    pub ports: Vec<PublishedPort>,
+    /// Which network becomes the default gateway: the highest wins.
+    #[serde(default)]
+    pub gateway_priority: i64,
+    /// Names of the container on this network.
+    #[serde(default)]
+    pub names: Vec<String>,
+    /// Private names of this container.
+    #[serde(default)]
+    pub links: BTreeMap<String, String>,
+}
+
+impl Endpoint {
+    /// Returns the address of a family.
+    pub fn address(&self, ipv6: bool) -> Option<IpAddr> {
+        if ipv6 {
+            self.ipv6.map(|own| IpAddr::V6(own.address))
+        } else {
+            self.ipv4.map(|own| IpAddr::V4(own.address))
+        }
+    }
+
+    /// Returns the gateway of a family.
+    pub fn gateway(&self, ipv6: bool) -> Option<IpAddr> {
+        if ipv6 {
+            self.gateway_ipv6.map(IpAddr::V6)
+        } else {
+            self.gateway_ipv4.map(IpAddr::V4)
+        }
+    }
+
+    /// Returns the addresses of both families.
+    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+        [self.address(false), self.address(true)]
+            .into_iter()
+            .flatten()
+    }
 }
 
 impl EndpointRequest {
     /// Checks what can be checked without the kernel.
     ///
     /// # Errors
-    /// [`NetworkError::InvalidRequest`] for a malformed identifier, too many ports, port 0, an
-    /// empty range or a hardware address of a group.
+    /// [`NetworkError::InvalidRequest`] for a malformed identifier, a hardware address of a group,
+    /// an interface name or setting that cannot be, or too many of anything.
     pub(crate) fn validate(&self) -> Result<(), NetworkError> {
         let invalid = |reason: String| Err(NetworkError::InvalidRequest { reason });
-        if self.container_id.len() != IDENTIFIER_LENGTH
-            || !self
-                .container_id
-                .bytes()
-                .all(|byte| byte.is_ascii_hexdigit())
-        {
+        if !is_identifier(&self.container_id) {
             return invalid(format!(
                 "container id {:?} is not 64 hexadecimal digits",
                 self.container_id
             ));
         }
-        if self.ports.len() > MAX_PORTS_PER_ENDPOINT {
+        if let Some(mac) = self.mac
+            && (mac[0] & 1 != 0 || mac == [0; 6])
+        {
             return invalid(format!(
-                "{} published ports, at most {MAX_PORTS_PER_ENDPOINT} are possible",
-                self.ports.len()
-            ));
-        }
-        for port in &self.ports {
-            if port.container_port == 0 {
-                return invalid("container port 0 cannot be published".to_owned());
-            }
-            if let HostPorts::Range(range) = &port.host_ports
-                && (range.is_empty() || *range.start() == 0)
-            {
-                return invalid(format!(
-                    "invalid host port range {}-{}",
-                    range.start(),
-                    range.end()
-                ));
-            }
-        }
-        match self.mac {
-            Some(mac) if mac[0] & 1 != 0 || mac == [0; 6] => invalid(format!(
                 "hardware address {} is not one of a single device",
                 mac_text(mac)
-            )),
-            _ => Ok(()),
+            ));
         }
+        if self.names.len() + self.links.len() > MAX_NAMES_PER_ENDPOINT {
+            return invalid(format!(
+                "{} names and links, at most {MAX_NAMES_PER_ENDPOINT} are possible",
+                self.names.len() + self.links.len()
+            ));
+        }
+        if self.link_local.len().max(self.sysctls.len()) > MAX_EXTRAS_PER_ENDPOINT {
+            return invalid(format!(
+                "more than {MAX_EXTRAS_PER_ENDPOINT} link-local addresses or settings"
+            ));
+        }
+        if !self.interface.is_empty() && !is_interface_name(&self.interface) {
+            return invalid(format!(
+                "interface name {:?} cannot be used",
+                self.interface
+            ));
+        }
+        if let Some((name, _)) = self.sysctls.iter().find(|(name, _)| !is_setting(name)) {
+            return invalid(format!("{name:?} is no setting of an interface"));
+        }
+        Ok(())
+    }
+}
+
+/// Tells whether a text is an identifier.
+pub(crate) fn is_identifier(text: &str) -> bool {
+    text.len() == IDENTIFIER_LENGTH && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+fn is_interface_name(name: &str) -> bool {
+    name.len() <= MAX_DEVICE_NAME_BYTES
+        && !["lo", "all", "default", ".", ".."].contains(&name)
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
+}
+
+/// Tells whether a path names a setting of the own interface: `net/ipv4/conf/IFNAME/log_martians`.
+fn is_setting(path: &str) -> bool {
+    let parts: Vec<&str> = path.split('/').collect();
+    let word = |part: &str| {
+        !part.is_empty()
+            && part
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+    };
+    match parts.as_slice() {
+        ["net", "ipv4" | "ipv6" | "mpls", kind, "IFNAME", name] => word(kind) && word(name),
+        _ => false,
     }
 }
 
@@ -170,7 +197,7 @@ pub(crate) fn mac_of_address(address: Ipv4Addr) -> [u8; 6] {
 }
 
 /// Returns a hardware address as colon-separated lower-case hexadecimal.
-pub(crate) fn mac_text(mac: [u8; 6]) -> String {
+pub fn mac_text(mac: [u8; 6]) -> String {
     let [a, b, c, d, e, f] = mac;
     format!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}")
 }
@@ -182,51 +209,69 @@ mod tests {
     fn request() -> EndpointRequest {
         EndpointRequest {
             container_id: "ab".repeat(32),
-            address: None,
-            mac: None,
-            ports: Vec::new(),
-        }
-    }
-
-    fn port(host_ports: HostPorts) -> PortRequest {
-        PortRequest {
-            container_port: 80,
-            protocol: Protocol::Tcp,
-            host_ip: None,
-            host_ports,
+            ..EndpointRequest::default()
         }
     }
 
     #[test]
     fn requests_are_checked() {
         assert!(request().validate().is_ok());
-        let bad: [fn(&mut EndpointRequest); 5] = [
-            |request| request.container_id = "x".into(),
-            |request| request.mac = Some([1, 0, 0, 0, 0, 1]),
-            |request| {
-                request.ports = vec![PortRequest {
-                    container_port: 0,
-                    ..port(HostPorts::Ephemeral)
-                }]
+        let setting = |path: &str| vec![(path.to_owned(), "1".to_owned())];
+        let good: [EndpointRequest; 2] = [
+            EndpointRequest {
+                sysctls: setting("net/ipv4/conf/IFNAME/log_martians"),
+                ..request()
             },
-            |request| request.ports = vec![port(HostPorts::Range(0..=0))],
-            #[allow(clippy::reversed_empty_ranges)]
-            |request| request.ports = vec![port(HostPorts::Range(90..=80))],
+            EndpointRequest {
+                interface: "lan0.5".into(),
+                ..request()
+            },
         ];
-        for (index, change) in bad.iter().enumerate() {
-            let mut request = request();
-            change(&mut request);
+        for request in good {
+            assert!(request.validate().is_ok());
+        }
+        let bad: [EndpointRequest; 7] = [
+            EndpointRequest {
+                container_id: "x".into(),
+                ..request()
+            },
+            EndpointRequest {
+                mac: Some([1, 0, 0, 0, 0, 1]),
+                ..request()
+            },
+            EndpointRequest {
+                interface: "sixteen-bytes-00".into(),
+                ..request()
+            },
+            EndpointRequest {
+                interface: "../x".into(),
+                ..request()
+            },
+            EndpointRequest {
+                sysctls: setting("net/ipv4/conf/../x"),
+                ..request()
+            },
+            EndpointRequest {
+                sysctls: setting("kernel/IFNAME/x"),
+                ..request()
+            },
+            EndpointRequest {
+                names: vec!["a".into(); MAX_NAMES_PER_ENDPOINT + 1],
+                ..request()
+            },
+        ];
+        for (index, request) in bad.iter().enumerate() {
             assert!(request.validate().is_err(), "case {index}");
         }
     }
 
     #[test]
-    fn port_count_has_a_limit() {
-        let mut request = request();
-        request.ports = vec![port(HostPorts::Ephemeral); MAX_PORTS_PER_ENDPOINT];
-        assert!(request.validate().is_ok());
-        request.ports.push(port(HostPorts::Ephemeral));
-        assert!(request.validate().is_err());
+    fn names_have_a_limit() {
+        let at_limit = EndpointRequest {
+            names: vec!["a".into(); MAX_NAMES_PER_ENDPOINT],
+            ..request()
+        };
+        assert!(at_limit.validate().is_ok());
     }
 
     #[test]

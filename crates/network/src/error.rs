@@ -1,10 +1,10 @@
 //! The one error type of this room.
 
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
-use crate::endpoint::Protocol;
-use crate::subnet::Ipv4Subnet;
+use crate::port::Protocol;
+use crate::subnet::Subnet;
 
 /// Everything that can go wrong between a daemon and the kernel's networking.
 ///
@@ -23,7 +23,7 @@ pub enum NetworkError {
         /// Which rule it breaks.
         reason: &'static str,
     },
-    /// A text that is not an IPv4 subnet.
+    /// A text that is not a subnet.
     #[error("invalid subnet {text:?}: {reason}; expected address/prefix such as 172.17.0.0/16")]
     InvalidSubnet {
         /// The refused text.
@@ -53,7 +53,7 @@ pub enum NetworkError {
         /// The setting's path below `/proc/sys`.
         name: String,
         /// The value asked for.
-        value: &'static str,
+        value: String,
         /// The kernel's answer.
         source: io::Error,
     },
@@ -70,7 +70,7 @@ pub enum NetworkError {
     NftMissing,
     /// `nft` could not be run or refused the rules.
     #[error(
-        "cannot install firewall rules in table ip {table}: {reason}; check that the kernel has nf_tables, nft_nat and nft_masq"
+        "cannot install firewall rules in table inet {table}: {reason}; check that the kernel has nf_tables, nft_nat and nft_masq"
     )]
     Ruleset {
         /// The table's name.
@@ -79,7 +79,7 @@ pub enum NetworkError {
         reason: String,
     },
     /// A change of published ports that the kernel refused.
-    #[error("cannot change the published ports in table ip {table}: {source}")]
+    #[error("cannot change the published ports in table inet {table}: {source}")]
     Elements {
         /// The table's name.
         table: String,
@@ -98,48 +98,48 @@ pub enum NetworkError {
     #[error("all predefined address pools have been fully subnetted")]
     NoFreeSubnet,
     /// A subnet asked for by name is in use by another device.
-    #[error("subnet {subnet} overlaps {other} in use on this machine; choose another subnet")]
+    #[error(
+        "invalid pool request: Pool overlaps with other one on this address space: {subnet} overlaps {other}, which this machine uses on another device; choose another subnet"
+    )]
     SubnetInUse {
         /// The subnet asked for.
-        subnet: Ipv4Subnet,
+        subnet: Subnet,
         /// The overlapping one.
-        other: Ipv4Subnet,
+        other: Subnet,
     },
     /// Every address of the subnet is taken.
-    #[error(
-        "no available IPv4 addresses in subnet {subnet}; remove containers or use a larger subnet"
-    )]
+    #[error("no available addresses in subnet {subnet}; remove containers or use a larger subnet")]
     AddressesExhausted {
         /// The bridge's subnet.
-        subnet: Ipv4Subnet,
+        subnet: Subnet,
     },
     /// An address asked for by name belongs to another endpoint.
-    #[error("address {address} is already in use")]
+    #[error("Address already in use")]
     AddressInUse {
         /// The address asked for.
-        address: Ipv4Addr,
+        address: IpAddr,
     },
     /// An address asked for by name cannot belong to a container here.
     #[error("address {address} is not a container address of subnet {subnet}")]
     AddressOutside {
         /// The address asked for.
-        address: Ipv4Addr,
+        address: IpAddr,
         /// The bridge's subnet.
-        subnet: Ipv4Subnet,
+        subnet: Subnet,
     },
     /// A port that this daemon has already given to another container.
-    #[error("Bind for {host_ip}:{host_port} failed: port is already allocated")]
+    #[error("Bind for {} failed: port is already allocated", std::net::SocketAddr::new(*host_ip, *host_port))]
     PortAllocated {
         /// The host address asked for.
-        host_ip: Ipv4Addr,
+        host_ip: IpAddr,
         /// The host port asked for.
         host_port: u16,
     },
     /// A port that the kernel refused, most often because another process has it.
-    #[error("failed to bind host port {host_ip}:{host_port}/{protocol}: {reason}")]
+    #[error("failed to bind host port {}/{protocol}: {reason}", std::net::SocketAddr::new(*host_ip, *host_port))]
     PortBind {
         /// The host address asked for.
-        host_ip: Ipv4Addr,
+        host_ip: IpAddr,
         /// The host port asked for.
         host_port: u16,
         /// The protocol asked for.
@@ -153,11 +153,84 @@ pub enum NetworkError {
     )]
     PortsExhausted {
         /// The host address asked for.
-        host_ip: Ipv4Addr,
+        host_ip: IpAddr,
         /// First port of the range.
         first: u16,
         /// Last port of the range.
         last: u16,
+    },
+    /// A network with this identifier is not open here.
+    #[error("network {id} is not set up")]
+    UnknownNetwork {
+        /// The identifier asked for.
+        id: String,
+    },
+    /// A network that containers are on cannot be removed.
+    #[error("network {name} has active endpoints")]
+    NetworkInUse {
+        /// The network's name.
+        name: String,
+    },
+    /// A subnet asked for overlaps one of another network of this daemon.
+    #[error("invalid pool request: Pool overlaps with other one on this address space")]
+    PoolOverlap {
+        /// The subnet asked for.
+        subnet: Subnet,
+        /// The subnet that is there.
+        other: Subnet,
+    },
+    /// Another network of this daemon has the same bridge.
+    #[error("conflicts with network {id} ({device}): networks have same bridge name")]
+    BridgeNameTaken {
+        /// The other network's identifier.
+        id: String,
+        /// The bridge's device name.
+        device: String,
+    },
+    /// A driver's option with a value that is none.
+    #[error("invalid value {value:?} of option {key}: {reason}")]
+    InvalidOption {
+        /// The option's name.
+        key: String,
+        /// The refused value.
+        value: String,
+        /// Which rule it breaks.
+        reason: &'static str,
+    },
+    /// A request for a network that cannot be.
+    #[error("{reason}")]
+    InvalidNetwork {
+        /// Which rule it breaks.
+        reason: String,
+    },
+    /// The host's device that a macvlan or ipvlan network lies on is not there.
+    #[error("parent interface {name} was not found on this host")]
+    NoParent {
+        /// The device's name.
+        name: String,
+    },
+    /// A container may only choose its address where the user chose the subnet.
+    #[error(
+        "user specified IP address is supported only when connecting to networks with user configured subnets"
+    )]
+    AddressNotChoosable,
+    /// A port asked for at an address whose family the container has no address of.
+    #[error(
+        "cannot publish port {container_port} at {host_ip}: the container has no address of that family; connect it to a network that has one (--ipv6)"
+    )]
+    NoAddressOfFamily {
+        /// The container's port.
+        container_port: u16,
+        /// The host address asked for.
+        host_ip: IpAddr,
+    },
+    /// The resolver inside a container could not be set up.
+    #[error("cannot set up the resolver at 127.0.0.11: cannot {action}: {source}")]
+    Resolver {
+        /// What was being done, in words.
+        action: &'static str,
+        /// The kernel's answer.
+        source: io::Error,
     },
     /// A request that makes no sense before the kernel is asked.
     #[error("invalid endpoint request: {reason}")]

@@ -1,4 +1,4 @@
-//! Bridges, addresses, firewall and published ports of one daemon.
+//! Networks, addresses, firewall, published ports and names of one daemon.
 //!
 //! Everything this room makes in the kernel carries the instance's name (bridge, veth prefix,
 //! nftables table), so that several daemons live side by side and a start can sweep what an
@@ -7,29 +7,38 @@
 //! All calls block; callers on an async runtime use a blocking thread.
 
 // A test that cannot go on may panic.
-#![cfg_attr(test, allow(clippy::unwrap_used))]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::disallowed_methods))]
 
 mod address_pool;
 mod bridge;
+mod config;
 mod counters;
+mod dns;
 mod endpoint;
 mod error;
 pub mod files;
 mod firewall;
 mod namespace;
 mod netlink;
-mod network;
+mod networks;
+mod options;
+mod port;
 mod port_allocator;
 mod reaper;
+mod relay;
 mod subnet;
 mod subnet_choice;
 mod sysctl;
 
+pub use config::{Driver, NetworkConfig, NetworkRequest, Pool, PoolRequest};
 pub use counters::InterfaceCounters;
-pub use endpoint::{
-    Endpoint, EndpointRequest, HostPorts, MAX_PORTS_PER_ENDPOINT, PortRequest, Protocol,
-    PublishedPort,
-};
+pub use dns::{ResolverPorts, ResolverRequest, Upstream};
+pub use endpoint::{Endpoint, EndpointRequest, InterfaceAddress};
 pub use error::NetworkError;
-pub use network::{Network, NetworkOptions};
-pub use subnet::Ipv4Subnet;
+pub use firewall::AllowedLink;
+pub use networks::{
+    Explanation, LiveContainer, Networks, NetworksOptions, Verdict, local_ipv6_pools,
+};
+pub use port::{HostPorts, MAX_PORTS_PER_CONTAINER, PortRequest, Protocol, PublishedPort};
+pub use subnet::Subnet;
+pub use subnet_choice::AddressPoolBase;

@@ -5,7 +5,6 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
-use rustix::fs::{Mode, OFlags};
 use rustix::thread::{LinkNameSpaceType, UnshareFlags};
 
 use crate::error::NetworkError;
@@ -81,20 +80,14 @@ impl Drop for NamespacePool {
     }
 }
 
-/// Opens a netlink socket inside a namespace; the socket stays there.
+/// Puts the calling thread into a namespace; only for threads of [`on_own_thread`].
 ///
 /// # Errors
 /// [`NetworkError::Namespace`].
-pub(crate) fn netlink_inside(namespace: BorrowedFd<'_>) -> Result<Netlink, NetworkError> {
-    on_own_thread(|| {
-        enter(namespace).map_err(|source| NetworkError::Namespace {
-            action: "enter",
-            source,
-        })?;
-        Netlink::open().map_err(|source| NetworkError::Namespace {
-            action: "enter",
-            source,
-        })
+pub(crate) fn enter_namespace(namespace: BorrowedFd<'_>) -> Result<(), NetworkError> {
+    enter(namespace).map_err(|source| NetworkError::Namespace {
+        action: "enter",
+        source,
     })
 }
 
@@ -174,11 +167,7 @@ fn create() -> Result<OwnedFd, NetworkError> {
 const LOOPBACK_INDEX: u32 = 1;
 
 fn current() -> io::Result<OwnedFd> {
-    Ok(rustix::fs::open(
-        "/proc/thread-self/ns/net",
-        OFlags::RDONLY | OFlags::CLOEXEC,
-        Mode::empty(),
-    )?)
+    Ok(wharf_safefs::trusted::open("/proc/thread-self/ns/net")?.into())
 }
 
 fn enter(namespace: BorrowedFd<'_>) -> io::Result<()> {

@@ -2,21 +2,21 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::ops::RangeInclusive;
 use std::os::fd::OwnedFd;
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 
-use crate::endpoint::{HostPorts, PortRequest, Protocol, PublishedPort};
 use crate::error::NetworkError;
+use crate::port::{HostPorts, Protocol, PublishedPort};
 use crate::sysctl::read_text;
 
 /// Ephemeral ports when the kernel does not say (its own default).
 const DEFAULT_EPHEMERAL_PORTS: RangeInclusive<u16> = 32768..=60999;
 
-/// The host ports of one daemon. Each is held by a bound socket that never serves anybody:
-/// packets are led to the container before they get to it (spec runtime §8.3).
+/// The host ports of one daemon. Each is held by a bound socket: packets are led to the
+/// container before they get to it (spec runtime §8.3), but for those that [`crate::relay`] takes.
 #[derive(Debug, Default)]
 pub(crate) struct PortAllocator {
     held: HashMap<(Protocol, u16), Vec<Holder>>,
@@ -25,8 +25,9 @@ pub(crate) struct PortAllocator {
 
 #[derive(Debug)]
 struct Holder {
-    host_ip: Ipv4Addr,
-    /// `None` for a port of a live container that another process got hold of while no daemon ran.
+    host_ip: IpAddr,
+    /// `None` for a port of a live container that another process got hold of while no daemon ran,
+    /// and where the kernel has no sockets of the protocol.
     socket: Option<OwnedFd>,
 }
 
@@ -48,30 +49,30 @@ enum Refusal {
 }
 
 impl PortAllocator {
-    /// Takes a host port for a request: the only one, the first free of a range, or the next
-    /// ephemeral one.
+    /// Takes one host port at all of `host_ips`: the only one, the first free of a range, or the
+    /// next ephemeral one.
     ///
     /// # Errors
     /// [`NetworkError::PortAllocated`] and [`NetworkError::PortBind`] for a single port,
     /// [`NetworkError::PortsExhausted`] for several.
-    pub(crate) fn reserve(&mut self, request: &PortRequest) -> Result<PublishedPort, NetworkError> {
-        let host_ip = request.host_ip.unwrap_or(Ipv4Addr::UNSPECIFIED);
-        let protocol = request.protocol;
-        let host_port = match &request.host_ports {
-            HostPorts::Range(range) => self.first_free(protocol, host_ip, range.clone(), range)?,
-            HostPorts::Ephemeral => self.ephemeral(protocol, host_ip)?,
-        };
-        Ok(PublishedPort {
-            container_port: request.container_port,
-            protocol,
-            host_ip,
-            host_port,
-        })
+    pub(crate) fn reserve(
+        &mut self,
+        protocol: Protocol,
+        host_ips: &[IpAddr],
+        host_ports: &HostPorts,
+    ) -> Result<u16, NetworkError> {
+        match host_ports {
+            HostPorts::Range(range) => self.first_free(protocol, host_ips, range.clone(), range),
+            HostPorts::Ephemeral => self.ephemeral(protocol, host_ips),
+        }
     }
 
     /// Takes the port of a container that has run on while no daemon did. A port that cannot be
     /// bound is remembered all the same: its container has it.
     pub(crate) fn adopt(&mut self, port: &PublishedPort) {
+        if port.host_port == 0 {
+            return;
+        }
         let socket = bind(port.protocol, port.host_ip, port.host_port).ok();
         let holder = Holder {
             host_ip: port.host_ip,
@@ -85,12 +86,25 @@ impl PortAllocator {
 
     /// Gives a port back.
     pub(crate) fn release(&mut self, port: &PublishedPort) {
-        let key = (port.protocol, port.host_port);
+        self.release_at(port.protocol, port.host_ip, port.host_port);
+    }
+
+    /// Returns another descriptor of the socket that holds a port, to accept connections at.
+    pub(crate) fn listener(&self, port: &PublishedPort) -> Option<TcpListener> {
+        let holders = self.held.get(&(port.protocol, port.host_port))?;
+        let holder = holders
+            .iter()
+            .find(|holder| holder.host_ip == port.host_ip)?;
+        let socket = holder.socket.as_ref()?.try_clone().ok()?;
+        let listener = TcpListener::from(socket);
+        listener.set_nonblocking(true).ok()?;
+        Some(listener)
+    }
+
+    fn release_at(&mut self, protocol: Protocol, host_ip: IpAddr, host_port: u16) {
+        let key = (protocol, host_port);
         if let Some(holders) = self.held.get_mut(&key) {
-            if let Some(index) = holders
-                .iter()
-                .position(|holder| holder.host_ip == port.host_ip)
-            {
+            if let Some(index) = holders.iter().position(|holder| holder.host_ip == host_ip) {
                 holders.swap_remove(index);
             }
             if holders.is_empty() {
@@ -99,7 +113,7 @@ impl PortAllocator {
         }
     }
 
-    fn ephemeral(&mut self, protocol: Protocol, host_ip: Ipv4Addr) -> Result<u16, NetworkError> {
+    fn ephemeral(&mut self, protocol: Protocol, host_ips: &[IpAddr]) -> Result<u16, NetworkError> {
         let range = ephemeral_range();
         let (first, last) = (*range.start(), *range.end());
         let start = if (first..last).contains(&self.last_ephemeral) {
@@ -111,7 +125,7 @@ impl PortAllocator {
         let candidates = (start..=last)
             .chain(first..start)
             .filter(|port| !reserved.iter().any(|range| range.contains(port)));
-        let port = self.first_free(protocol, host_ip, candidates, &range)?;
+        let port = self.first_free(protocol, host_ips, candidates, &range)?;
         self.last_ephemeral = port;
         Ok(port)
     }
@@ -119,18 +133,18 @@ impl PortAllocator {
     fn first_free(
         &mut self,
         protocol: Protocol,
-        host_ip: Ipv4Addr,
+        host_ips: &[IpAddr],
         candidates: impl Iterator<Item = u16>,
         range: &RangeInclusive<u16>,
     ) -> Result<u16, NetworkError> {
         let single = range.start() == range.end();
         for host_port in candidates {
-            match self.try_port(protocol, host_ip, host_port) {
+            match self.try_addresses(protocol, host_ips, host_port) {
                 Ok(()) => return Ok(host_port),
-                Err(Refusal::Allocated) if single => {
+                Err((host_ip, Refusal::Allocated)) if single => {
                     return Err(NetworkError::PortAllocated { host_ip, host_port });
                 }
-                Err(Refusal::Bind(error)) if single || !is_in_use(&error) => {
+                Err((host_ip, Refusal::Bind(error))) if single || !is_in_use(&error) => {
                     let reason = bind_reason(&error);
                     return Err(NetworkError::PortBind {
                         host_ip,
@@ -143,16 +157,37 @@ impl PortAllocator {
             }
         }
         Err(NetworkError::PortsExhausted {
-            host_ip,
+            host_ip: host_ips
+                .first()
+                .copied()
+                .unwrap_or(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED)),
             first: *range.start(),
             last: *range.end(),
         })
     }
 
+    /// Takes a port at all addresses or at none.
+    fn try_addresses(
+        &mut self,
+        protocol: Protocol,
+        host_ips: &[IpAddr],
+        host_port: u16,
+    ) -> Result<(), (IpAddr, Refusal)> {
+        for (index, host_ip) in host_ips.iter().enumerate() {
+            if let Err(refusal) = self.try_port(protocol, *host_ip, host_port) {
+                for taken in host_ips.iter().take(index) {
+                    self.release_at(protocol, *taken, host_port);
+                }
+                return Err((*host_ip, refusal));
+            }
+        }
+        Ok(())
+    }
+
     fn try_port(
         &mut self,
         protocol: Protocol,
-        host_ip: Ipv4Addr,
+        host_ip: IpAddr,
         host_port: u16,
     ) -> Result<(), Refusal> {
         let holders = self
@@ -161,20 +196,32 @@ impl PortAllocator {
             .map(Vec::as_slice)
             .unwrap_or_default();
         let overlaps = |holder: &Holder| {
-            host_ip.is_unspecified() || holder.host_ip.is_unspecified() || holder.host_ip == host_ip
+            holder.host_ip.is_ipv6() == host_ip.is_ipv6()
+                && (host_ip.is_unspecified()
+                    || holder.host_ip.is_unspecified()
+                    || holder.host_ip == host_ip)
         };
         if holders.iter().any(overlaps) {
             return Err(Refusal::Allocated);
         }
-        let socket = bind(protocol, host_ip, host_port).map_err(Refusal::Bind)?;
-        let holder = Holder {
-            host_ip,
-            socket: Some(socket),
+        let socket = match bind(protocol, host_ip, host_port) {
+            Ok(socket) => Some(socket),
+            // Nobody can take a port of a protocol that the kernel has no sockets of.
+            Err(error)
+                if protocol == Protocol::Sctp
+                    && matches!(
+                        error.raw_os_error(),
+                        Some(libc::EPROTONOSUPPORT | libc::ESOCKTNOSUPPORT)
+                    ) =>
+            {
+                None
+            }
+            Err(error) => return Err(Refusal::Bind(error)),
         };
         self.held
             .entry((protocol, host_port))
             .or_default()
-            .push(holder);
+            .push(Holder { host_ip, socket });
         Ok(())
     }
 }
@@ -183,18 +230,29 @@ impl PortAllocator {
 ///
 /// TCP must listen: a socket that is only bound does not keep off one that sets `SO_REUSEADDR`,
 /// and `SO_REUSEADDR` is needed here to get past connections in TIME_WAIT (socket(7), tcp(7)).
-fn bind(protocol: Protocol, host_ip: Ipv4Addr, host_port: u16) -> io::Result<OwnedFd> {
-    let kind = match protocol {
-        Protocol::Tcp => SocketType::STREAM,
-        Protocol::Udp => SocketType::DGRAM,
+fn bind(protocol: Protocol, host_ip: IpAddr, host_port: u16) -> io::Result<OwnedFd> {
+    let family = if host_ip.is_ipv6() {
+        AddressFamily::INET6
+    } else {
+        AddressFamily::INET
     };
-    let socket = rustix::net::socket_with(AddressFamily::INET, kind, SocketFlags::CLOEXEC, None)?;
-    let address = SocketAddrV4::new(host_ip, host_port);
+    let (kind, number) = match protocol {
+        Protocol::Tcp => (SocketType::STREAM, None),
+        Protocol::Udp => (SocketType::DGRAM, None),
+        Protocol::Sctp => (SocketType::STREAM, Some(rustix::net::ipproto::SCTP)),
+    };
+    let socket = rustix::net::socket_with(family, kind, SocketFlags::CLOEXEC, number)?;
+    if host_ip.is_ipv6() {
+        // IPv4 has a socket of its own.
+        sockopt::set_ipv6_v6only(&socket, true)?;
+    }
+    let address = SocketAddr::new(host_ip, host_port);
     match protocol {
-        Protocol::Tcp => {
+        Protocol::Tcp | Protocol::Sctp => {
             sockopt::set_socket_reuseaddr(&socket, true)?;
             rustix::net::bind(&socket, &address)?;
-            rustix::net::listen(&socket, 1)?;
+            // The daemon takes connections only at IPv6 addresses.
+            rustix::net::listen(&socket, if host_ip.is_ipv6() { 128 } else { 1 })?;
         }
         Protocol::Udp => {
             rustix::net::bind(&socket, &address)?;
@@ -262,7 +320,7 @@ mod tests {
 
     #[test]
     fn error_texts_are_those_clients_know() {
-        let host_ip = Ipv4Addr::UNSPECIFIED;
+        let host_ip = IpAddr::from([0, 0, 0, 0]);
         let known = NetworkError::PortAllocated {
             host_ip,
             host_port: 8080,
@@ -282,5 +340,10 @@ mod tests {
             foreign.to_string(),
             "failed to bind host port 0.0.0.0:8080/tcp: address already in use"
         );
+        let ipv6 = NetworkError::PortAllocated {
+            host_ip: "::".parse().unwrap(),
+            host_port: 8080,
+        };
+        assert!(ipv6.to_string().starts_with("Bind for [::]:8080 failed"));
     }
 }

@@ -1,14 +1,14 @@
 //! Choosing a subnet that nothing on this machine uses.
 
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener};
 use std::time::{Duration, Instant};
 
 use crate::error::NetworkError;
 use crate::netlink::{Netlink, subnets_in_use};
-use crate::subnet::Ipv4Subnet;
+use crate::subnet::Subnet;
 use crate::sysctl::read_text;
 
 /// Name of the abstract socket that only one choosing daemon can have at a time. Such names belong
@@ -47,20 +47,64 @@ impl ChoiceLock {
     }
 }
 
-/// Returns the first predefined pool that overlaps no route, address or DNS server of this
-/// machine; what belongs to device `own_index` does not count (spec runtime §8.1).
+/// Subnets that are given out where nobody chose one: every part of `base` of length `size`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AddressPoolBase {
+    /// The whole.
+    pub base: Subnet,
+    /// Prefix length of a part.
+    pub size: u8,
+}
+
+/// Parts of one base that are looked at; a longer list holds nothing but waste.
+const MAX_PARTS: u128 = 1 << 16;
+
+impl AddressPoolBase {
+    /// Returns docker's bases in docker's order: 172.17/16 to 172.31/16, then 192.168/16 in /20s
+    /// (spec runtime §8.1).
+    pub fn docker() -> Vec<AddressPoolBase> {
+        let base = |network: [u8; 4], prefix_length, size| AddressPoolBase {
+            base: Subnet::containing(IpAddr::from(network), prefix_length),
+            size,
+        };
+        vec![
+            base([172, 17, 0, 0], 16, 16),
+            base([172, 18, 0, 0], 16, 16),
+            base([172, 19, 0, 0], 16, 16),
+            base([172, 20, 0, 0], 14, 16),
+            base([172, 24, 0, 0], 14, 16),
+            base([172, 28, 0, 0], 14, 16),
+            base([192, 168, 0, 0], 16, 20),
+        ]
+    }
+
+    fn parts(self) -> impl Iterator<Item = Subnet> {
+        (0..MAX_PARTS).map_while(move |index| self.base.part(self.size, index))
+    }
+}
+
+/// Returns the first part of `bases` of a family that overlaps none of `taken` and no route,
+/// address or DNS server of this machine; what belongs to device `own_index` does not count
+/// (spec runtime §8.1).
 ///
 /// # Errors
 /// [`NetworkError::NoFreeSubnet`] or [`NetworkError::Netlink`].
 pub(crate) fn first_free(
     netlink: &mut Netlink,
+    bases: &[AddressPoolBase],
+    ipv6: bool,
     own_index: u32,
-) -> Result<Ipv4Subnet, NetworkError> {
-    let mut used = used_elsewhere(netlink, own_index)?;
+    taken: &[Subnet],
+) -> Result<Subnet, NetworkError> {
+    let mut used = used_elsewhere(netlink, ipv6, own_index)?;
     used.extend(dns_servers(
         &read_text("/etc/resolv.conf").unwrap_or_default(),
     ));
-    predefined_pools()
+    used.extend_from_slice(taken);
+    bases
+        .iter()
+        .filter(|base| base.base.is_ipv6() == ipv6)
+        .flat_map(|base| base.parts())
         .find(|pool| !used.iter().any(|subnet| subnet.overlaps(pool)))
         .ok_or(NetworkError::NoFreeSubnet)
 }
@@ -72,15 +116,19 @@ pub(crate) fn first_free(
 pub(crate) fn conflict(
     netlink: &mut Netlink,
     own_index: u32,
-    subnet: Ipv4Subnet,
-) -> Result<Option<Ipv4Subnet>, NetworkError> {
-    Ok(used_elsewhere(netlink, own_index)?
+    subnet: Subnet,
+) -> Result<Option<Subnet>, NetworkError> {
+    Ok(used_elsewhere(netlink, subnet.is_ipv6(), own_index)?
         .into_iter()
         .find(|used| used.overlaps(&subnet)))
 }
 
-fn used_elsewhere(netlink: &mut Netlink, own_index: u32) -> Result<Vec<Ipv4Subnet>, NetworkError> {
-    let uses = subnets_in_use(netlink).map_err(NetworkError::netlink("list routes"))?;
+fn used_elsewhere(
+    netlink: &mut Netlink,
+    ipv6: bool,
+    own_index: u32,
+) -> Result<Vec<Subnet>, NetworkError> {
+    let uses = subnets_in_use(netlink, ipv6).map_err(NetworkError::netlink("list routes"))?;
     Ok(uses
         .into_iter()
         .filter(|used| used.device_index != own_index)
@@ -88,21 +136,12 @@ fn used_elsewhere(netlink: &mut Netlink, own_index: u32) -> Result<Vec<Ipv4Subne
         .collect())
 }
 
-/// The pools in docker's order: 172.17/16 to 172.31/16, then 192.168/16 in /20s.
-fn predefined_pools() -> impl Iterator<Item = Ipv4Subnet> {
-    let wide = (17..=31).map(|second| Ipv4Subnet::containing(Ipv4Addr::new(172, second, 0, 0), 16));
-    let narrow = (0..=240)
-        .step_by(16)
-        .map(|third| Ipv4Subnet::containing(Ipv4Addr::new(192, 168, third, 0), 20));
-    wide.chain(narrow)
-}
-
-fn dns_servers(resolv_conf: &str) -> Vec<Ipv4Subnet> {
+fn dns_servers(resolv_conf: &str) -> Vec<Subnet> {
     resolv_conf
         .lines()
         .filter_map(|line| line.trim().strip_prefix("nameserver"))
-        .filter_map(|server| server.trim().parse().ok())
-        .map(|address| Ipv4Subnet::containing(address, 32))
+        .filter_map(|server| server.trim().parse::<IpAddr>().ok())
+        .map(|address| Subnet::containing(address, if address.is_ipv6() { 128 } else { 32 }))
         .collect()
 }
 
@@ -112,7 +151,11 @@ mod tests {
 
     #[test]
     fn pools_come_in_dockers_order() {
-        let pools: Vec<String> = predefined_pools().map(|pool| pool.to_string()).collect();
+        let pools: Vec<String> = AddressPoolBase::docker()
+            .into_iter()
+            .flat_map(AddressPoolBase::parts)
+            .map(|pool| pool.to_string())
+            .collect();
         assert_eq!(pools.len(), 15 + 16);
         assert_eq!(pools[0], "172.17.0.0/16");
         assert_eq!(pools[14], "172.31.0.0/16");
@@ -124,9 +167,7 @@ mod tests {
     fn dns_servers_are_found() {
         let servers =
             dns_servers("search x\nnameserver 172.17.0.53\nnameserver ::1\n#nameserver 1.1.1.1\n");
-        assert_eq!(
-            servers,
-            [Ipv4Subnet::containing(Ipv4Addr::new(172, 17, 0, 53), 32)]
-        );
+        let shown: Vec<String> = servers.iter().map(ToString::to_string).collect();
+        assert_eq!(shown, ["172.17.0.53/32", "::1/128"]);
     }
 }

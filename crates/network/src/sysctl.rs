@@ -1,8 +1,9 @@
 //! Kernel settings below `/proc/sys`, as the calling thread's network namespace sees them.
 
+use std::fs::OpenOptions;
 use std::io;
 
-use rustix::fs::{Mode, OFlags};
+use wharf_safefs::trusted;
 
 use crate::error::NetworkError;
 
@@ -14,11 +15,11 @@ const MAX_PROC_FILE_BYTES: usize = 1 << 20;
 ///
 /// # Errors
 /// [`NetworkError::Sysctl`].
-pub(crate) fn ensure(name: &str, value: &'static str) -> Result<(), NetworkError> {
+pub(crate) fn ensure(name: &str, value: &str) -> Result<(), NetworkError> {
     let path = format!("/proc/sys/{name}");
     let wrap = |source| NetworkError::Sysctl {
         name: name.to_owned(),
-        value,
+        value: value.to_owned(),
         source,
     };
     if read_text(&path).map_err(wrap)?.trim_end() == value {
@@ -31,7 +32,7 @@ pub(crate) fn ensure(name: &str, value: &'static str) -> Result<(), NetworkError
 ///
 /// # Errors
 /// [`NetworkError::Sysctl`].
-pub(crate) fn ensure_if_present(name: &str, value: &'static str) -> Result<(), NetworkError> {
+pub(crate) fn ensure_if_present(name: &str, value: &str) -> Result<(), NetworkError> {
     match ensure(name, value) {
         Err(NetworkError::Sysctl { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
             Ok(())
@@ -42,7 +43,7 @@ pub(crate) fn ensure_if_present(name: &str, value: &'static str) -> Result<(), N
 
 /// Reads a proc file as text, at most [`MAX_PROC_FILE_BYTES`].
 pub(crate) fn read_text(path: &str) -> io::Result<String> {
-    let file = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    let file = trusted::open(path)?;
     let mut text = Vec::new();
     let mut chunk = [0_u8; 4096];
     loop {
@@ -56,7 +57,7 @@ pub(crate) fn read_text(path: &str) -> io::Result<String> {
 }
 
 fn write(path: &str, value: &str) -> io::Result<()> {
-    let file = rustix::fs::open(path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
+    let file = trusted::open_with(path, OpenOptions::new().write(true))?;
     rustix::io::write(&file, value.as_bytes())?;
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! Names, addresses and ports over the life of a daemon, with the real kernel.
 
 // A test that cannot go on may panic; a skipped one says so.
-#![allow(clippy::unwrap_used, clippy::print_stdout)]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, clippy::print_stdout)]
 
 mod support;
 
@@ -11,9 +11,9 @@ use std::os::fd::AsFd;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use support::*;
+use support::{network as network_request, *};
 use wharf_network::{
-    Endpoint, HostPorts, Network, NetworkError, NetworkOptions, PortRequest, Protocol,
+    Endpoint, EndpointRequest, HostPorts, NetworkError, Networks, PortRequest, Protocol,
 };
 
 fn ranged(range: std::ops::RangeInclusive<u16>) -> PortRequest {
@@ -30,7 +30,7 @@ fn ephemeral(protocol: Protocol) -> PortRequest {
     }
 }
 
-fn refusal(network: &Network, ports: Vec<PortRequest>) -> String {
+fn refusal(network: &Host, ports: Vec<PortRequest>) -> String {
     Container::try_start(network, ports)
         .err()
         .map(|error| error.to_string())
@@ -38,13 +38,18 @@ fn refusal(network: &Network, ports: Vec<PortRequest>) -> String {
 }
 
 fn host_port(container: &Container) -> u16 {
-    container.endpoint.ports[0].host_port
+    container.ports[0].host_port
 }
 
 /// Everything of the daemon that can be left behind: ports of its bridge and map elements.
 fn leftovers() -> String {
-    let table = run("nft", &["list", "table", "ip", "wharf_0a1b2c3d"]);
-    let elements = table.lines().filter(|line| line.contains("elements"));
+    let table = run("nft", &["list", "table", "inet", "wharf_0a1b2c3d"]);
+    // Sets of networks are there while the daemon is.
+    let elements = table
+        .split("\n\t}")
+        .filter(|set| set.contains("map published_") || set.contains("set routed"))
+        .flat_map(str::lines)
+        .filter(|line| line.contains("elements"));
     let links = run("ip", &["-br", "link", "show", "master", "wh0a1b2c3d"]);
     let names = links.lines().filter_map(|line| line.split('@').next());
     names.chain(elements).collect::<Vec<_>>().join("\n")
@@ -63,10 +68,10 @@ fn assert_leftovers(expected: &str) {
 fn a_bridge_is_made_with_forwarding_and_the_first_pool() {
     on_private_host(|| {
         run("sh", &["-c", "echo 0 > /proc/sys/net/ipv4/ip_forward"]);
-        let network = open(&[]);
+        let network = open();
         assert_eq!(network.subnet().to_string(), "172.17.0.0/16");
         assert_eq!(network.gateway(), Ipv4Addr::new(172, 17, 0, 1));
-        assert_eq!(network.bridge(), "wh0a1b2c3d");
+        assert_eq!(network.device(DEFAULT_ID).as_deref(), Some("wh0a1b2c3d"));
         assert_eq!(run("cat", &["/proc/sys/net/ipv4/ip_forward"]), "1\n");
         let shown = run("ip", &["addr", "show", "wh0a1b2c3d"]);
         assert!(
@@ -83,14 +88,13 @@ fn a_bridge_is_made_with_forwarding_and_the_first_pool() {
 #[test]
 fn an_endpoint_is_described_and_configured() {
     on_private_host(|| {
-        let network = open(&[]);
+        let network = open();
         let container = Container::start(&network, vec![]);
         let endpoint = &container.endpoint;
-        assert_eq!(endpoint.address, Ipv4Addr::new(172, 17, 0, 2));
-        assert_eq!(
-            (endpoint.prefix_length, endpoint.gateway),
-            (16, network.gateway())
-        );
+        assert_eq!(container.address(), Ipv4Addr::new(172, 17, 0, 2));
+        assert_eq!(endpoint.ipv4.unwrap().prefix_length, 16);
+        assert_eq!(endpoint.gateway_ipv4, Some(network.gateway()));
+        assert_eq!(endpoint.ipv6, None);
         assert_eq!(endpoint.mac, "02:42:ac:11:00:02");
         assert_eq!(endpoint.endpoint_id.len(), 64);
         assert!(endpoint.host_interface.starts_with("veth") && endpoint.host_interface.len() == 11);
@@ -110,36 +114,37 @@ fn an_endpoint_is_described_and_configured() {
             assert!(!shown.contains("fe80"), "{shown}");
             assert!(run("ip", &["route"]).contains("default via 172.17.0.1 dev eth0"));
         });
-        let wanted = wharf_network::EndpointRequest {
-            address: Some(Ipv4Addr::new(172, 17, 9, 9)),
+        let wanted = EndpointRequest {
             mac: Some([2, 1, 2, 3, 4, 5]),
-            ..request(vec![])
+            ..request(&network.config)
         };
-        let namespace = network.new_namespace().unwrap();
-        let endpoint = network.attach(namespace.as_fd(), &wanted).unwrap();
-        assert_eq!(
-            (endpoint.address, endpoint.mac.as_str()),
-            (Ipv4Addr::new(172, 17, 9, 9), "02:01:02:03:04:05")
+        let chosen = Container::join(&network, &wanted, vec![]).unwrap();
+        assert_eq!(chosen.endpoint.mac, "02:01:02:03:04:05");
+        let wanted = EndpointRequest {
+            ipv4: Some(Ipv4Addr::new(172, 17, 9, 9)),
+            ..request(&network.config)
+        };
+        let refused = Container::join(&network, &wanted, vec![]).err().unwrap();
+        assert!(
+            matches!(refused, NetworkError::AddressNotChoosable),
+            "{refused}"
         );
-        let again = network.attach(network.new_namespace().unwrap().as_fd(), &wanted);
-        assert!(matches!(again, Err(NetworkError::AddressInUse { .. })));
     });
 }
 
 #[test]
 fn a_second_eth0_is_refused_and_leaves_nothing() {
     on_private_host(|| {
-        let network = open(&[]);
+        let network = open();
         let container = Container::start(&network, vec![]);
         let before = leftovers();
-        let ports = vec![port(80, Protocol::Tcp, 8080)];
-        let refused = network.attach(container.namespace.as_fd(), &request(ports.clone()));
+        // Another container's, so that the same name is chosen.
+        let refused = network.attach(container.namespace.as_fd(), &request(&network.config));
         assert!(
             matches!(refused, Err(NetworkError::Netlink { .. })),
             "{refused:?}"
         );
         assert_leftovers(&before);
-        Container::start(&network, ports);
     });
 }
 
@@ -155,18 +160,23 @@ fn used_subnets_are_skipped() {
             &["route", "add", "blackhole", "172.20.3.0/24", "table", "77"],
         );
         run("ip", &["route", "add", "0.0.0.0/1", "dev", "used0"]);
-        let network = open(&[]);
+        let network = open();
         assert_eq!(network.subnet().to_string(), "172.21.0.0/16");
-        let taken = NetworkOptions {
-            bridge: "wharf1".into(),
-            table: "wharf1".into(),
-            subnet: Some("172.21.9.0/24".parse().unwrap()),
-        };
-        assert!(matches!(
-            Network::open(taken, &[]),
-            Err(NetworkError::SubnetInUse { .. })
-        ));
-        assert!(!run("ip", &["-o", "link"]).contains("wharf1"));
+        let mut taken = network_request("taken");
+        taken.pools = vec![pool("172.18.9.0/24")];
+        let refused = network.create(taken).unwrap_err();
+        assert!(
+            matches!(refused, NetworkError::SubnetInUse { .. }),
+            "{refused}"
+        );
+        let mut taken = network_request("taken");
+        taken.pools = vec![pool("172.21.9.0/24")];
+        let refused = network.create(taken).unwrap_err();
+        assert_eq!(
+            refused.to_string(),
+            "invalid pool request: Pool overlaps with other one on this address space"
+        );
+        assert!(!run("ip", &["-o", "link"]).contains("br-"));
     });
 }
 
@@ -174,19 +184,14 @@ fn used_subnets_are_skipped() {
 fn daemons_that_start_at_once_get_different_subnets() {
     on_private_host(|| {
         let host = current_namespace();
-        let networks: Vec<Network> = std::thread::scope(|scope| {
+        let networks: Vec<Host> = std::thread::scope(|scope| {
             let starts: Vec<_> = (0..6)
                 .map(|number| {
                     let host = host.as_fd();
                     scope.spawn(move || {
                         enter(host);
                         let name = format!("wharf{number}");
-                        let options = NetworkOptions {
-                            bridge: name.clone(),
-                            table: name,
-                            subnet: None,
-                        };
-                        Network::open(options, &[]).unwrap()
+                        open_as(&name, &name)
                     })
                 })
                 .collect();
@@ -206,7 +211,7 @@ fn daemons_that_start_at_once_get_different_subnets() {
 #[test]
 fn a_port_conflict_names_its_kind() {
     on_private_host(|| {
-        let network = open(&[]);
+        let network = open();
         let _holder = Container::start(&network, vec![port(80, Protocol::Tcp, 8080)]);
         let foreign_tcp = TcpListener::bind("0.0.0.0:8081").unwrap();
         let _foreign_udp = UdpSocket::bind("127.0.0.1:8082").unwrap();
@@ -276,7 +281,7 @@ fn ranges_and_ephemeral_ports_take_what_is_free() {
                 "echo 40001 > /proc/sys/net/ipv4/ip_local_reserved_ports",
             ],
         );
-        let network = open(&[]);
+        let network = open();
         let _foreign = TcpListener::bind("0.0.0.0:9001").unwrap();
         assert_eq!(
             host_port(&Container::start(&network, vec![ranged(9000..=9002)])),
@@ -298,7 +303,7 @@ fn ranges_and_ephemeral_ports_take_what_is_free() {
             host_port(&Container::start(&network, vec![ephemeral(Protocol::Tcp)])),
             40002
         );
-        network.detach(&first.endpoint).unwrap();
+        first.stop(&network);
         assert_eq!(
             host_port(&Container::start(&network, vec![ephemeral(Protocol::Tcp)])),
             40003
@@ -316,25 +321,25 @@ fn ranges_and_ephemeral_ports_take_what_is_free() {
 #[test]
 fn detaching_leaves_nothing_and_can_be_repeated() {
     on_private_host(|| {
-        let network = open(&[]);
+        let network = open();
         let clean = leftovers();
         let at_loopback = PortRequest {
-            host_ip: Some(Ipv4Addr::LOCALHOST),
+            host_ip: Some(Ipv4Addr::LOCALHOST.into()),
             ..port(80, Protocol::Udp, 8081)
         };
         let container =
             Container::start(&network, vec![port(80, Protocol::Tcp, 8080), at_loopback]);
         assert_ne!(leftovers(), clean);
-        network.detach(&container.endpoint).unwrap();
+        container.stop(&network);
         assert_leftovers(&clean);
         let successor = Container::start(&network, vec![port(80, Protocol::Tcp, 8080)]);
         assert_eq!(
-            successor.endpoint.address,
+            successor.address(),
             Ipv4Addr::new(172, 17, 0, 3),
             "not immediately reused"
         );
         let attached = leftovers();
-        network.detach(&container.endpoint).unwrap();
+        container.stop(&network);
         assert_eq!(
             leftovers(),
             attached,
@@ -344,9 +349,11 @@ fn detaching_leaves_nothing_and_can_be_repeated() {
         let Container {
             namespace,
             endpoint,
+            ..
         } = successor;
         drop(namespace);
-        network.detach(&endpoint).unwrap();
+        network.withdraw(&endpoint.container_id).unwrap();
+        network.detach(&endpoint);
         assert_leftovers(&clean);
         assert!(
             TcpListener::bind("0.0.0.0:8080").is_ok(),
@@ -358,12 +365,13 @@ fn detaching_leaves_nothing_and_can_be_repeated() {
 #[test]
 fn a_namespace_can_be_attached_again_at_once() {
     on_private_host(|| {
-        let network = open(&[]);
+        let network = open();
         let namespace = network.new_namespace().unwrap();
-        let first = network.attach(namespace.as_fd(), &request(vec![])).unwrap();
-        network.detach(&first).unwrap();
-        let second = network.attach(namespace.as_fd(), &request(vec![])).unwrap();
-        assert_ne!(first.address, second.address);
+        let wanted = request(&network.config);
+        let first = network.attach(namespace.as_fd(), &wanted).unwrap();
+        network.detach(&first);
+        let second = network.attach(namespace.as_fd(), &wanted).unwrap();
+        assert_ne!(first.ipv4, second.ipv4);
     });
 }
 
@@ -373,7 +381,7 @@ fn a_start_after_a_crash_keeps_the_living_and_sweeps_the_rest() {
         let host = current_namespace();
         run("ip", &["link", "add", "used0", "type", "bridge"]);
         run("ip", &["addr", "add", "172.17.5.1/24", "dev", "used0"]);
-        let network = open(&[]);
+        let network = open();
         let subnet = network.subnet();
         let living = Container::start(
             &network,
@@ -381,10 +389,11 @@ fn a_start_after_a_crash_keeps_the_living_and_sweeps_the_rest() {
         );
         let dead = Container::start(&network, vec![port(80, Protocol::Tcp, 8081)]);
         let _server = Server::start(living.namespace.as_fd(), 80, "living");
+        let config = network.config.clone();
         drop(network);
         run("ip", &["addr", "del", "172.17.5.1/24", "dev", "used0"]);
 
-        let network = open(std::slice::from_ref(&living.endpoint));
+        let network = open_again(vec![config], &[&living]);
         assert_eq!(network.subnet(), subnet, "a bridge keeps its subnet");
         let left = leftovers();
         assert!(left.contains(&living.endpoint.host_interface), "{left}");
@@ -399,8 +408,8 @@ fn a_start_after_a_crash_keeps_the_living_and_sweeps_the_rest() {
             "Bind for 0.0.0.0:8080 failed: port is already allocated"
         );
         let next = Container::start(&network, vec![port(80, Protocol::Tcp, 8081)]);
-        assert_ne!(next.endpoint.address, living.endpoint.address);
-        network.detach(&living.endpoint).unwrap();
+        assert_ne!(next.address(), living.address());
+        living.stop(&network);
         Container::start(&network, vec![port(80, Protocol::Tcp, 8080)]);
     });
 }
@@ -408,12 +417,13 @@ fn a_start_after_a_crash_keeps_the_living_and_sweeps_the_rest() {
 #[test]
 fn a_live_port_that_another_process_took_is_no_failure() {
     on_private_host(|| {
-        let network = open(&[]);
+        let network = open();
         let living = Container::start(&network, vec![port(80, Protocol::Tcp, 8080)]);
+        let config = network.config.clone();
         drop(network);
         let _foreign = TcpListener::bind("0.0.0.0:8080").unwrap();
-        let network = open(std::slice::from_ref(&living.endpoint));
-        network.detach(&living.endpoint).unwrap();
+        let network = open_again(vec![config], &[&living]);
+        living.stop(&network);
     });
 }
 
@@ -421,7 +431,9 @@ fn a_live_port_that_another_process_took_is_no_failure() {
 fn a_device_of_another_kind_is_not_taken_over() {
     on_private_host(|| {
         run("ip", &["link", "add", "wh0a1b2c3d", "type", "ifb"]);
-        let refused = Network::open(options(), &[]);
+        let (networks, _) =
+            Networks::open(options("wh0a1b2c3d", "wharf_0a1b2c3d"), vec![], &[]).unwrap();
+        let refused = networks.create(default_request());
         assert!(matches!(refused, Err(NetworkError::NotABridge { .. })));
         assert!(run("ip", &["-o", "link"]).contains("wh0a1b2c3d"));
     });
@@ -431,7 +443,7 @@ fn a_device_of_another_kind_is_not_taken_over() {
 fn containers_started_at_once_get_different_addresses() {
     on_private_host(|| {
         let host = current_namespace();
-        let network = open(&[]);
+        let network = open();
         let containers: Vec<Container> = std::thread::scope(|scope| {
             let starts: Vec<_> = (0..8)
                 .map(|_| {
@@ -449,12 +461,11 @@ fn containers_started_at_once_get_different_addresses() {
                 .flat_map(|start| start.join().unwrap())
                 .collect()
         });
-        let addresses: HashSet<Ipv4Addr> =
-            containers.iter().map(|one| one.endpoint.address).collect();
+        let addresses: HashSet<Ipv4Addr> = containers.iter().map(Container::address).collect();
         let ports: HashSet<u16> = containers.iter().map(host_port).collect();
         assert_eq!((addresses.len(), ports.len()), (24, 24));
         for container in &containers {
-            network.detach(&container.endpoint).unwrap();
+            container.stop(&network);
         }
         assert_leftovers("");
     });
@@ -464,7 +475,7 @@ fn containers_started_at_once_get_different_addresses() {
 fn more_ports_than_one_batch_are_published_and_withdrawn() {
     on_private_host(|| {
         let host = current_namespace();
-        let network = open(&[]);
+        let network = open();
         let ports = (20000..21100)
             .map(|number| port(80, Protocol::Udp, number))
             .collect();
@@ -476,7 +487,7 @@ fn more_ports_than_one_batch_are_published_and_withdrawn() {
             udp_ask(&client, target, std::time::Duration::from_secs(5)).unwrap()
         });
         assert!(answer.starts_with("many "));
-        network.detach(&container.endpoint).unwrap();
+        container.stop(&network);
         assert_leftovers("");
     });
 }
@@ -485,14 +496,14 @@ fn more_ports_than_one_batch_are_published_and_withdrawn() {
 fn counters_are_those_of_the_containers_interfaces() {
     on_private_host(|| {
         let host = current_namespace();
-        let network = open(&[]);
+        let network = open();
         let container = Container::start(&network, vec![]);
         let _server = Server::start(container.namespace.as_fd(), 80, "web");
-        ask(host.as_fd(), container.endpoint.address, 80);
+        ask(host.as_fd(), container.address(), 80);
         let mut child = inside(container.namespace.as_fd(), || {
             Command::new("sleep").arg("60").spawn().unwrap()
         });
-        let counters = Network::counters(child.id()).unwrap();
+        let counters = Networks::counters(child.id()).unwrap();
         child.kill().unwrap();
         child.wait().unwrap();
         assert_eq!(counters.len(), 1);
@@ -507,7 +518,7 @@ fn counters_are_those_of_the_containers_interfaces() {
 fn measure_the_steps_of_a_start() {
     on_private_host(|| {
         const ROUNDS: usize = 100;
-        let network = open(&[]);
+        let network = open();
         let mut columns: Vec<(&str, Vec<f64>)> = [
             "new_namespace",
             "attach",
@@ -527,14 +538,18 @@ fn measure_the_steps_of_a_start() {
                 let namespace = network.new_namespace().unwrap();
                 time(0, start);
                 let start = Instant::now();
-                let endpoint = network.attach(namespace.as_fd(), &request(ports)).unwrap();
+                let endpoint = network
+                    .attach(namespace.as_fd(), &request(&network.config))
+                    .unwrap();
+                network.publish(&endpoint.container_id, &ports).unwrap();
                 time(column, start);
                 let start = Instant::now();
                 let gateway = std::net::SocketAddr::from((network.gateway(), 1));
                 inside(namespace.as_fd(), || std::net::TcpStream::connect(gateway)).unwrap_err();
                 time(5, start);
                 let start = Instant::now();
-                network.detach(&endpoint).unwrap();
+                network.withdraw(&endpoint.container_id).unwrap();
+                network.detach(&endpoint);
                 time(column + 1, start);
             }
         }

@@ -75,8 +75,7 @@ impl Client {
         descriptor: &Descriptor,
         credentials: &Credentials,
     ) -> Result<BlobStream, RegistryError> {
-        let endpoint = self.inner.endpoints.of(repository).await?;
-        let mut download = Download {
+        let new = |endpoint, credentials: &Credentials| Download {
             client: self.clone(),
             credentials: credentials.clone(),
             digest: descriptor.digest,
@@ -88,14 +87,16 @@ impl Client {
             position: 0,
             failures: 0,
         };
+        for endpoint in self.inner().endpoints.mirrors_of(repository) {
+            let mut download = new(endpoint, &Credentials::default());
+            if download.open().await.is_ok() {
+                return Ok(download.into_stream());
+            }
+        }
+        let endpoint = self.inner().endpoints.of(repository).await?;
+        let mut download = new(endpoint, credentials);
         download.open().await?;
-        let chunks = try_unfold(download, |mut download| async move {
-            let chunk = download.next().await.map_err(io::Error::other)?;
-            Ok(chunk.map(|chunk| (chunk, download)))
-        });
-        Ok(BlobStream {
-            reader: StreamReader::new(chunks.boxed()),
-        })
+        Ok(download.into_stream())
     }
 
     /// Tells whether a repository has a blob.
@@ -108,7 +109,7 @@ impl Client {
         digest: &Digest,
         credentials: &Credentials,
     ) -> Result<bool, RegistryError> {
-        let endpoint = self.inner.endpoints.of(repository).await?;
+        let endpoint = self.inner().endpoints.of(repository).await?;
         let url = endpoint.url(&format!("blobs/{digest}"))?;
         // Asked before uploads mostly: the wider scope saves a second token.
         let scopes = Scopes::push(&endpoint.path);
@@ -148,6 +149,17 @@ struct Download {
 }
 
 impl Download {
+    /// Reads the chunks of an opened download to their end.
+    fn into_stream(self) -> BlobStream {
+        let chunks = try_unfold(self, |mut download| async move {
+            let chunk = download.next().await.map_err(io::Error::other)?;
+            Ok(chunk.map(|chunk| (chunk, download)))
+        });
+        BlobStream {
+            reader: StreamReader::new(chunks.boxed()),
+        }
+    }
+
     /// Returns the next bytes, or `None` after the last when all is well.
     async fn next(&mut self) -> Result<Option<Bytes>, RegistryError> {
         loop {
@@ -206,7 +218,7 @@ impl Download {
         if self.failures > MAX_RESUMES_WITHOUT_PROGRESS {
             return Err(error);
         }
-        tokio::time::sleep(backoff(&self.client.inner.options, self.failures)).await;
+        tokio::time::sleep(backoff(&self.client.inner().options, self.failures)).await;
         Ok(())
     }
 

@@ -18,7 +18,7 @@ impl Client {
         repository: &Reference,
         credentials: &Credentials,
     ) -> Result<(), RegistryError> {
-        let endpoint = self.inner.endpoints.of(repository).await?;
+        let endpoint = self.inner().endpoints.of(repository).await?;
         let mut url = endpoint.url("tags/list")?;
         url.set_path("/v2/");
         let call = Call::new(Method::GET, &endpoint, url, Scopes::default(), credentials);

@@ -12,6 +12,8 @@ use wharf_image::{DEFAULT_DOMAIN, Reference};
 
 /// Host that serves the API of `docker.io`.
 const DEFAULT_DOMAIN_API: &str = "registry-1.docker.io";
+/// Host that searches `docker.io`.
+const DEFAULT_DOMAIN_SEARCH: &str = "index.docker.io";
 /// How long an insecure registry may take to show whether it speaks TLS.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -44,6 +46,7 @@ impl Endpoint {
 pub(crate) struct Endpoints {
     options: ClientOptions,
     insecure: InsecureHosts,
+    mirrors: Vec<Url>,
     checked: OnceLock<reqwest::Client>,
     unchecked: OnceLock<reqwest::Client>,
     loopback: OnceLock<reqwest::Client>,
@@ -53,10 +56,17 @@ pub(crate) struct Endpoints {
 
 impl Endpoints {
     pub(crate) fn new(options: ClientOptions) -> Result<Self, RegistryError> {
-        let insecure = InsecureHosts::parse(&options.insecure_registries).map_err(|entry| {
-            RegistryError::Setup {
-                detail: format!("insecure registry {entry:?} is not a host, host:port or network"),
-            }
+        let mirrors = parse_mirrors(&options.mirrors)?;
+        let mut insecure = options.insecure_registries.clone();
+        // Who names a mirror with http:// wants it so.
+        insecure.extend(
+            mirrors
+                .iter()
+                .filter(|mirror| mirror.scheme() == "http")
+                .map(host_of),
+        );
+        let insecure = InsecureHosts::parse(&insecure).map_err(|entry| RegistryError::Setup {
+            detail: format!("insecure registry {entry:?} is not a host, host:port or network"),
         })?;
         // Fails only when a provider is installed already, which serves as well.
         let _ = rustls::crypto::ring::default_provider().install_default();
@@ -64,6 +74,7 @@ impl Endpoints {
         Ok(Self {
             options,
             insecure,
+            mirrors,
             checked: new(),
             unchecked: new(),
             loopback: new(),
@@ -98,6 +109,48 @@ impl Endpoints {
             path: reference.path().to_owned(),
             base,
         })
+    }
+
+    /// Finds the API root of a registry's first version, which only searches still use.
+    pub(crate) async fn first_version(&self, domain: &str) -> Result<Endpoint, RegistryError> {
+        let host = if domain == DEFAULT_DOMAIN {
+            DEFAULT_DOMAIN_SEARCH
+        } else {
+            domain
+        };
+        let scheme = if self.insecure.contains(domain) {
+            self.probe(host).await?
+        } else {
+            "https"
+        };
+        let base =
+            Url::parse(&format!("{scheme}://{host}/v1/")).map_err(|_| RegistryError::Address {
+                reference: domain.to_owned(),
+                domain: domain.to_owned(),
+            })?;
+        Ok(Endpoint {
+            registry: domain.to_owned(),
+            path: String::new(),
+            base,
+        })
+    }
+
+    /// Returns where else a reference of docker.io may be read, in the order to try.
+    pub(crate) fn mirrors_of(&self, reference: &Reference) -> Vec<Endpoint> {
+        if reference.domain() != DEFAULT_DOMAIN {
+            return Vec::new();
+        }
+        let repository = format!("v2/{}/", reference.path());
+        self.mirrors
+            .iter()
+            .filter_map(|mirror| {
+                Some(Endpoint {
+                    registry: host_of(mirror),
+                    path: reference.path().to_owned(),
+                    base: mirror.join(&repository).ok()?,
+                })
+            })
+            .collect()
     }
 
     /// Returns the HTTP client for an address.
@@ -187,6 +240,33 @@ impl Endpoints {
             .map(drop)
             .map_err(|error| connect_error(host, error))
     }
+}
+
+/// Parses mirrors as docker does: a URL of http or https with nothing behind its path; the path ends
+/// with a slash afterwards.
+fn parse_mirrors(mirrors: &[String]) -> Result<Vec<Url>, RegistryError> {
+    let parse = |text: &String| {
+        let mut url = Url::parse(text).ok()?;
+        let is_plain = matches!(url.scheme(), "http" | "https")
+            && url.query().is_none()
+            && url.fragment().is_none()
+            && url.username().is_empty()
+            && url.host_str().is_some();
+        if !url.path().ends_with('/') {
+            url.set_path(&format!("{}/", url.path()));
+        }
+        is_plain.then_some(url)
+    };
+    mirrors
+        .iter()
+        .map(|text| {
+            parse(text).ok_or_else(|| RegistryError::Setup {
+                detail: format!(
+                    "invalid mirror: {text:?} is not a URL such as https://mirror.example"
+                ),
+            })
+        })
+        .collect()
 }
 
 /// Returns host and, when it is not the scheme's default, port of an address.

@@ -34,7 +34,7 @@ impl Client {
         if from.domain() != repository.domain() {
             return Ok(false);
         }
-        let endpoint = self.inner.endpoints.of(repository).await?;
+        let endpoint = self.inner().endpoints.of(repository).await?;
         let mut url = endpoint.url("blobs/uploads/")?;
         url.query_pairs_mut()
             .append_pair("mount", &digest.to_string())
@@ -70,7 +70,7 @@ impl Client {
         size: Option<u64>,
         credentials: &Credentials,
     ) -> Result<Descriptor, RegistryError> {
-        let endpoint = self.inner.endpoints.of(repository).await?;
+        let endpoint = self.inner().endpoints.of(repository).await?;
         let announced = Announced { digest, size };
         let (source, report) = UploadSource::new(body, announced, &endpoint.registry);
         let mut session = self.start_upload(&endpoint, credentials).await?;
@@ -110,7 +110,7 @@ impl Client {
         bytes: Bytes,
         credentials: &Credentials,
     ) -> Result<Digest, RegistryError> {
-        let endpoint = self.inner.endpoints.of(reference).await?;
+        let endpoint = self.inner().endpoints.of(reference).await?;
         let registry = endpoint.registry.clone();
         let digest = Digest::of(&bytes);
         let what = || format!("manifest {}", reference.familiar());

@@ -61,10 +61,29 @@ impl Client {
         platform: &Platform,
         credentials: &Credentials,
     ) -> Result<Resolved, RegistryError> {
-        let endpoint = self.inner.endpoints.of(reference).await?;
+        // A mirror is only asked for what anybody may read, and its failure is no failure.
+        for endpoint in self.inner().endpoints.mirrors_of(reference) {
+            let anonymous = Credentials::default();
+            let found = self.resolve_at(&endpoint, reference, platform, &anonymous);
+            if let Ok(resolved) = found.await {
+                return Ok(resolved);
+            }
+        }
+        let endpoint = self.inner().endpoints.of(reference).await?;
+        self.resolve_at(&endpoint, reference, platform, credentials)
+            .await
+    }
+
+    async fn resolve_at(
+        &self,
+        endpoint: &Endpoint,
+        reference: &Reference,
+        platform: &Platform,
+        credentials: &Credentials,
+    ) -> Result<Resolved, RegistryError> {
         let search = Search {
             client: self,
-            endpoint: &endpoint,
+            endpoint,
             reference,
             platform,
             credentials,
@@ -86,10 +105,54 @@ impl Client {
             }
         }
         Err(RegistryError::Protocol {
-            registry: endpoint.registry,
+            registry: endpoint.registry.clone(),
             expected: format!("at most {MAX_INDEX_DEPTH} indexes in each other"),
             found: "more".to_owned(),
         })
+    }
+
+    /// Tells what a reference names now, and for which platforms there is an image: none when a lone
+    /// manifest's config cannot be read.
+    ///
+    /// # Errors
+    /// Those of [`Client::resolve`] but for a missing platform.
+    pub async fn describe(
+        &self,
+        reference: &Reference,
+        credentials: &Credentials,
+    ) -> Result<(Descriptor, Vec<DescriptorPlatform>), RegistryError> {
+        let endpoint = self.inner().endpoints.of(reference).await?;
+        let platform = Platform::host();
+        let search = Search {
+            client: self,
+            endpoint: &endpoint,
+            reference,
+            platform: &platform,
+            credentials,
+        };
+        let top = search.top().await?;
+        let platforms = match search.parse(&top)? {
+            Document::Index(index) => index
+                .manifests
+                .into_iter()
+                .filter_map(|entry| entry.platform)
+                .filter(|platform| !is_unknown(platform))
+                .collect(),
+            Document::Manifest(manifest) => {
+                let config = search.config(&manifest).await?;
+                let config = ImageConfig::parse(&config).ok();
+                config
+                    .into_iter()
+                    .map(|config| DescriptorPlatform {
+                        os: config.os,
+                        architecture: config.architecture,
+                        variant: config.variant,
+                        ..DescriptorPlatform::default()
+                    })
+                    .collect()
+            }
+        };
+        Ok((top.0, platforms))
     }
 
     /// Asks which manifest or index a reference names now, without fetching it.
@@ -101,7 +164,7 @@ impl Client {
         reference: &Reference,
         credentials: &Credentials,
     ) -> Result<Descriptor, RegistryError> {
-        let endpoint = self.inner.endpoints.of(reference).await?;
+        let endpoint = self.inner().endpoints.of(reference).await?;
         let platform = Platform::host();
         let search = Search {
             client: self,

@@ -33,7 +33,7 @@ impl Client {
         repository: &Reference,
         credentials: &Credentials,
     ) -> Result<Vec<String>, RegistryError> {
-        let endpoint = self.inner.endpoints.of(repository).await?;
+        let endpoint = self.inner().endpoints.of(repository).await?;
         let mut url = endpoint.url(&format!("tags/list?n={TAGS_PER_PAGE}"))?;
         let mut tags = Vec::new();
         for _ in 0..MAX_PAGES {

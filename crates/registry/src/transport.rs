@@ -76,7 +76,8 @@ impl Client {
     /// following redirects of reads, and waiting out overload and lost connections. A registry that
     /// cannot be connected to at all is reported at once.
     pub(crate) async fn send(&self, call: &Call) -> Result<Response, RegistryError> {
-        let options = &self.inner.options;
+        let inner = self.inner();
+        let options = &inner.options;
         let mut attempt = 1;
         loop {
             let outcome = self.send_authorized(call).await;
@@ -104,7 +105,8 @@ impl Client {
 
     /// Makes a request; when challenged, once more with an answer.
     async fn send_authorized(&self, call: &Call) -> Result<Response, RegistryError> {
-        let (endpoints, authorizer) = (&self.inner.endpoints, &self.inner.authorizer);
+        let inner = self.inner();
+        let (endpoints, authorizer) = (&inner.endpoints, &inner.authorizer);
         if !call.sends_credentials {
             return self.send_following(call, None).await;
         }
@@ -128,10 +130,11 @@ impl Client {
         call: &Call,
         authorization: Option<&str>,
     ) -> Result<Response, RegistryError> {
+        let inner = self.inner();
         let registry = call.wish.registry.as_str();
         let mut url = call.url.clone();
         for _ in 0..=MAX_REDIRECTS {
-            let client = self.inner.endpoints.client(registry, &url)?;
+            let client = inner.endpoints.client(registry, &url)?;
             let mut request = client
                 .request(call.method.clone(), url.clone())
                 .headers(call.headers.clone());
@@ -166,14 +169,15 @@ impl Client {
         body: reqwest::Body,
     ) -> Result<Response, RegistryError> {
         let registry = call.wish.registry.as_str();
-        let endpoints = &self.inner.endpoints;
+        let inner = self.inner();
+        let endpoints = &inner.endpoints;
         let client = endpoints.client(registry, &call.url)?;
         let mut request = client
             .request(call.method.clone(), call.url.clone())
             .headers(call.headers.clone())
             .body(body);
         if call.sends_credentials
-            && let Some(value) = self.inner.authorizer.header(endpoints, &call.wish).await?
+            && let Some(value) = inner.authorizer.header(endpoints, &call.wish).await?
         {
             request = request.header(AUTHORIZATION, secret_value(registry, &value)?);
         }

@@ -1,5 +1,10 @@
 //! What a faulty or hostile registry may do, and what the client makes of it.
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a test prepares its files itself"
+)]
+
 mod support;
 
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -1,5 +1,10 @@
 //! Pushes to a real registry and pulls back.
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a test prepares its files itself"
+)]
+
 mod support;
 
 use std::io::Cursor;

@@ -83,7 +83,18 @@ pub enum RuntimeError {
     },
 }
 
+/// The words around what a spec is refused for, as clients know them.
+const REFUSED_FRAME: &str = "failed to create task for container: failed to create shim task: \
+     OCI runtime create failed: runc create failed: ";
+
 impl RuntimeError {
+    /// Makes the error of a container that cannot be made, in the frame clients know.
+    pub(crate) fn refused(text: impl std::fmt::Display) -> Self {
+        Self::Start {
+            message: format!("{REFUSED_FRAME}{text}"),
+        }
+    }
+
     pub(crate) fn io(action: impl Into<String>, source: impl Into<io::Error>) -> Self {
         Self::Io {
             action: action.into(),

@@ -23,6 +23,39 @@ pub struct HostInfo {
     pub memory_bytes: u64,
     /// Whether swap can be limited.
     pub swap_limit: bool,
+    /// Which other limits this host can set.
+    pub limits: SupportedLimits,
+    /// Processors that control groups may use, as a kernel list such as `0-1`.
+    pub cpu_list: String,
+    /// Memory nodes that control groups may use, as a kernel list.
+    pub memory_node_list: String,
+}
+
+/// Which limits a host's kernel and control groups can set.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SupportedLimits {
+    /// A soft memory limit.
+    pub memory_reservation: bool,
+    /// How willingly memory is swapped out.
+    pub memory_swappiness: bool,
+    /// No killing for lack of memory.
+    pub oom_kill_disable: bool,
+    /// Relative weight of CPU time.
+    pub cpu_shares: bool,
+    /// CPU time per period.
+    pub cpu_quota: bool,
+    /// Real-time CPU time.
+    pub cpu_realtime: bool,
+    /// Sets of processors and memory nodes.
+    pub cpuset: bool,
+    /// Number of processes.
+    pub pids: bool,
+    /// Relative weight of block I/O.
+    pub blkio_weight: bool,
+    /// The same for single devices.
+    pub blkio_weight_device: bool,
+    /// Rates of block I/O of single devices.
+    pub blkio_throttle: bool,
 }
 
 /// Looks at the host.
@@ -38,7 +71,70 @@ pub fn host() -> HostInfo {
         cpus: std::thread::available_parallelism().map_or(1, usize::from),
         memory_bytes: memory_bytes(),
         swap_limit,
+        limits: supported_limits(),
+        cpu_list: group_list("cpus"),
+        memory_node_list: group_list("mems"),
     }
+}
+
+fn supported_limits() -> SupportedLimits {
+    match layout() {
+        Err(_) => SupportedLimits::default(),
+        Ok(Layout::V1 { hierarchies }) => {
+            let has = |controller: &str, file: &str| {
+                hierarchies.iter().any(|hierarchy| {
+                    hierarchy.has(controller)
+                        && trusted::exists(hierarchy.mount.join(file)).unwrap_or(false)
+                })
+            };
+            SupportedLimits {
+                memory_reservation: has("memory", "memory.soft_limit_in_bytes"),
+                memory_swappiness: has("memory", "memory.swappiness"),
+                oom_kill_disable: has("memory", "memory.oom_control"),
+                cpu_shares: has("cpu", "cpu.shares"),
+                cpu_quota: has("cpu", "cpu.cfs_quota_us"),
+                cpu_realtime: has("cpu", "cpu.rt_period_us"),
+                cpuset: has("cpuset", "cpuset.cpus"),
+                pids: has("pids", "cgroup.procs"),
+                blkio_weight: has("blkio", "blkio.weight"),
+                blkio_weight_device: has("blkio", "blkio.weight_device"),
+                blkio_throttle: has("blkio", "blkio.throttle.read_bps_device"),
+            }
+        }
+        Ok(Layout::V2 { mount }) => {
+            let text = read_text(&mount.join("cgroup.controllers")).unwrap_or_default();
+            let has = |name: &str| text.split_whitespace().any(|known| known == name);
+            // The root group has no limits to look at; what a controller offers is fixed, but for the
+            // weights, which the I/O scheduler brings.
+            SupportedLimits {
+                memory_reservation: has("memory"),
+                memory_swappiness: false,
+                oom_kill_disable: false,
+                cpu_shares: has("cpu"),
+                cpu_quota: has("cpu"),
+                cpu_realtime: false,
+                cpuset: has("cpuset"),
+                pids: has("pids"),
+                blkio_weight: has("io"),
+                blkio_weight_device: has("io"),
+                blkio_throttle: has("io"),
+            }
+        }
+    }
+}
+
+/// Returns the processors (`cpus`) or memory nodes (`mems`) of the root group.
+fn group_list(what: &str) -> String {
+    let path = match layout() {
+        Err(_) => return String::new(),
+        Ok(Layout::V1 { hierarchies }) => hierarchies
+            .iter()
+            .find(|hierarchy| hierarchy.has("cpuset"))
+            .map(|hierarchy| hierarchy.mount.join(format!("cpuset.{what}"))),
+        Ok(Layout::V2 { mount }) => Some(mount.join(format!("cpuset.{what}.effective"))),
+    };
+    let text = path.and_then(|path| read_text(&path).ok());
+    text.unwrap_or_default().trim().to_owned()
 }
 
 fn groups() -> (u8, Vec<String>, bool) {

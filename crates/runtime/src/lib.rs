@@ -5,9 +5,13 @@
 //! attaches to it, executes more processes in it and waits for it. The shim survives the daemon:
 //! [`Shim::connect`] finds it again, and its exit status is kept when nobody is there.
 //!
-//! Nothing of a container is ever mounted in the host's mount namespace.
+//! Nothing of a container is ever mounted in the host's mount namespace; only what the driver options of a
+//! volume name is ([`mount_volume`]).
 
-#![cfg_attr(test, allow(clippy::unwrap_used, clippy::print_stderr))]
+#![cfg_attr(
+    test,
+    allow(clippy::unwrap_used, clippy::disallowed_methods, clippy::print_stderr)
+)]
 
 pub mod capabilities;
 mod cgroup;
@@ -29,6 +33,7 @@ mod state;
 mod sweep;
 mod sys;
 pub mod users;
+mod volume;
 mod warm;
 
 pub use cgroup::{BlockIoEntry, CpuStats, MemoryStats, PidsStats, Stats, ThrottlingStats};
@@ -36,14 +41,15 @@ pub use client::Shim;
 pub use detached::{mount_detached, open_root};
 pub use error::{Result, RuntimeError};
 pub use group::{peak_memory_bytes, remove_cgroup};
-pub use host::{HostInfo, host};
+pub use host::{HostInfo, SupportedLimits, host};
 pub use init::mount_plan::MAX_MOUNTS;
 pub use init::overlay::MAX_LOWER_DIRS;
 pub use launch::launch;
 pub use request::{
-    AttachRequest, ExecRequest, ExecStarted, ExitStatus, LaunchRequest, LogConfig, LogDriver,
-    RootMount, Started, Stdio,
+    AttachRequest, ExecRequest, ExecStarted, ExitStatus, LaunchRequest, LogAddress, LogConfig,
+    LogDriver, RemoteLog, RootMount, Started, Stdio, SyslogConfig, SyslogFormat,
 };
 pub use shim::{SHIM_ARGUMENT, shim_main};
 pub use sweep::sweep;
+pub use volume::{is_mount_point, mount_volume, unmount_volume};
 pub use warm::warm_cgroups;

@@ -77,6 +77,67 @@ pub struct LogConfig {
     /// Extra attributes of each entry, written under `attrs`.
     #[serde(default)]
     pub attributes: std::collections::BTreeMap<String, String>,
+    /// A log daemon that gets every line too.
+    #[serde(default)]
+    pub remote: Option<RemoteLog>,
+    /// How many bytes may wait for that daemon, the oldest being dropped; none means that the
+    /// container waits.
+    #[serde(default)]
+    pub max_buffer_bytes: Option<u64>,
+}
+
+/// A log daemon.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RemoteLog {
+    /// systemd's journal, with the fields that every entry carries.
+    Journald(std::collections::BTreeMap<String, String>),
+    /// A syslog daemon.
+    Syslog {
+        /// Where it listens.
+        address: LogAddress,
+        /// How messages look.
+        config: SyslogConfig,
+    },
+}
+
+/// Where a log daemon listens.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogAddress {
+    /// A unix socket, of datagrams or else a stream.
+    Unix(PathBuf),
+    /// A UDP port.
+    Udp(std::net::SocketAddr),
+    /// A TCP port.
+    Tcp(std::net::SocketAddr),
+}
+
+/// How syslog messages look.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SyslogConfig {
+    /// The facility's number (RFC 5424 §6.2.1).
+    pub facility: u8,
+    /// The form of a message.
+    pub format: SyslogFormat,
+    /// What names the container.
+    pub tag: String,
+    /// The host's name.
+    pub hostname: String,
+}
+
+/// The form of a syslog message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SyslogFormat {
+    /// As local daemons expect it: without a host name.
+    Unix,
+    /// RFC 3164.
+    Rfc3164,
+    /// RFC 5424 with whole seconds.
+    Rfc5424,
+    /// RFC 5424 with microseconds.
+    Rfc5424Micro,
 }
 
 /// A log's format.
@@ -85,6 +146,8 @@ pub struct LogConfig {
 pub enum LogDriver {
     /// One JSON object a line (spec runtime §7).
     JsonFile,
+    /// docker's local format: framed protocol buffers (spec runtime §7).
+    Local,
     /// Nothing is recorded.
     None,
 }
@@ -111,6 +174,9 @@ pub struct ExecRequest {
     pub stdio: Stdio,
     /// A client attached from the first byte on.
     pub attach: Option<AttachRequest>,
+    /// Whether that client gets frames (spec engine-api §2.1); none means unless on a terminal.
+    #[serde(default)]
+    pub framed: Option<bool>,
 }
 
 /// A container's process that was started.

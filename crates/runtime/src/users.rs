@@ -118,7 +118,7 @@ fn parse_id(text: &str) -> Result<Option<u32>> {
     match text.parse::<u32>() {
         Ok(id) if id <= MAX_ID => Ok(Some(id)),
         _ => Err(RuntimeError::User {
-            message: format!("uids and gids must be in range 0-{MAX_ID}, found {text}"),
+            message: format!("uids and gids must be in range 0-{MAX_ID}"),
         }),
     }
 }

@@ -63,7 +63,7 @@ mod tests {
         if unsafe { libc::geteuid() } == 0 {
             super::warm().unwrap();
         } else {
-            eprintln!("skipped: needs root");
+            eprintln!("SKIP: needs root");
         }
         super::warm_cgroups();
         assert_eq!(

@@ -1,6 +1,6 @@
 //! What engines have been broken with (paths, mounts, descriptors), each a container that tries.
 
-#![allow(clippy::unwrap_used, clippy::print_stderr)]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, clippy::print_stderr)]
 
 mod common;
 

@@ -1,6 +1,6 @@
 //! Figures, printed: `cargo test --release -p wharf-runtime --test speed -- --ignored --nocapture`.
 
-#![allow(clippy::unwrap_used, clippy::print_stderr)]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, clippy::print_stderr)]
 
 mod common;
 

@@ -1,6 +1,6 @@
 //! Attached clients, terminals, exec, input.
 
-#![allow(clippy::unwrap_used, clippy::print_stderr)]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, clippy::print_stderr)]
 
 mod common;
 

@@ -179,7 +179,7 @@ mod tests {
     #[test]
     fn a_thread_reads_only_what_the_caller_could() {
         if !rustix::process::geteuid().is_root() {
-            println!("skipped: taking on another user's rights needs root");
+            println!("SKIP: taking on another user's rights needs root");
             return;
         }
         let directory = tempfile::tempdir().unwrap();

@@ -9,7 +9,11 @@
 //!
 //! Paths that wharf itself chose go through [`trusted`].
 
-#![cfg_attr(test, allow(clippy::unwrap_used))]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "the room that has the file operations of all others"
+)]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::print_stdout))]
 
 mod caller;
 mod change;

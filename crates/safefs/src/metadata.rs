@@ -151,7 +151,10 @@ impl Metadata {
 }
 
 // The kernel's struct differs per architecture in width and sign; every cast widens or keeps bits.
-#[allow(clippy::unnecessary_cast)]
+#[allow(
+    clippy::unnecessary_cast,
+    reason = "the widths differ between machines"
+)]
 impl From<Stat> for Metadata {
     fn from(stat: Stat) -> Self {
         Self {

@@ -36,7 +36,7 @@ impl Scene {
 fn is_root_user() -> bool {
     let root = rustix::process::geteuid().is_root();
     if !root {
-        eprintln!("skipped: needs root");
+        eprintln!("SKIP: needs root");
     }
     root
 }

@@ -109,7 +109,8 @@ impl Store {
     /// An image that is there already gets the new documents beside its older ones.
     ///
     /// # Errors
-    /// [`StoreError::NotFound`] names a missing layer; [`StoreError::TooLarge`] a config past
+    /// [`StoreError::NotFound`] names a missing layer; a hard link to a file that no layer has is refused;
+    /// [`StoreError::TooLarge`] a config past
     /// [`MAX_CONFIG_BYTES`] or a manifest or index past [`MAX_MANIFEST_BYTES`].
     pub fn put_image(&self, image: &NewImage<'_>) -> Result<Image> {
         let config = parse_config(image.config)?;
@@ -124,6 +125,8 @@ impl Store {
             .read("look up an image's layers", |connection| {
                 find_chain(connection, diff_ids)
             })?;
+        // A stack that cannot be mounted is refused now, not when a container wants it.
+        self.layer_dirs(diff_ids)?;
         let size_bytes = layers.iter().map(|layer| layer.size_bytes).sum();
         let id = self.put_blob(image.config)?;
         if let Some(existing) = self.image(&id)?

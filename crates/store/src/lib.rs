@@ -3,7 +3,7 @@
 //! The only room that writes below the data root (design §3). Everything is published by rename and then
 //! by a row; an image is durable, with all it needs, before its row is; what nothing owns is swept.
 
-#![cfg_attr(test, allow(clippy::unwrap_used))]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::disallowed_methods))]
 
 mod blobs;
 mod build_area;

@@ -14,6 +14,41 @@ pub struct Difference {
 /// All differences.
 pub static DIFFERENCES: &[Difference] = &[
     Difference {
+        area: "api-status",
+        reason: "builds go without a BuildKit session, and the header Builder-Version says so",
+        ids: &[1, 2, 61, 62, 119, 123, 170, 174, 726, 763, 765, 767, 771],
+    },
+    Difference {
+        area: "api-status",
+        reason: "API versions above 1.51 are not spoken",
+        ids: &[132, 134, 152, 153, 154],
+    },
+    Difference {
+        area: "api-status",
+        reason: "two values of a filter that means one moment are refused; the recorded daemon takes one of them",
+        ids: &[655],
+    },
+    Difference {
+        area: "api-status",
+        reason: "a request that names no image and no source is the client's mistake (400)",
+        ids: &[697, 698],
+    },
+    Difference {
+        area: "api-status",
+        reason: "a new name that is empty is refused; the recorded daemon answers 200 and does nothing",
+        ids: &[707],
+    },
+    Difference {
+        area: "api-status",
+        reason: "a URL that cannot be fetched is the client's mistake (400)",
+        ids: &[722],
+    },
+    Difference {
+        area: "api-status",
+        reason: "there are no swarms and no plugins: what was wrong with the request besides is not looked at",
+        ids: &[742, 746, 747],
+    },
+    Difference {
         area: "layer-apply",
         reason: "an entry lies below a name that a lower layer has as a symlink: a layer is unpacked by itself, so that it \
                  has a directory there, which replaces the link and never leads through it",

@@ -6,6 +6,7 @@
 //! (`cargo xtask vectors DIR`).
 
 #![allow(
+    clippy::disallowed_methods,
     clippy::unwrap_used,
     clippy::print_stdout,
     clippy::print_stderr,
@@ -15,6 +16,8 @@
 pub mod areas;
 pub mod differences;
 mod document;
+#[cfg(feature = "api")]
+pub mod live;
 mod report;
 
 use std::path::{Path, PathBuf};

@@ -2,6 +2,7 @@
 
 use crate::call::Call;
 use crate::hijack::{self, MULTIPLEXED_STREAM, RAW_STREAM};
+use crate::query::Query;
 use crate::respond::{Answer, Failure};
 use crate::version::ApiVersion;
 use wharf_engine::model::request::AttachRequest;
@@ -23,8 +24,45 @@ pub(crate) fn content_type(version: &ApiVersion, tty: bool) -> &'static str {
 /// The engine listens before the answer goes out, so nothing of a container that is started next is
 /// lost.
 pub(crate) async fn attach(mut call: Call) -> Answer {
-    let query = &call.query;
-    let request = AttachRequest {
+    let request = attach_request(&call.query);
+    let upgrade = call.upgrade.take();
+    match call
+        .engine
+        .attach_container(call.container(), request)
+        .await
+    {
+        Ok(stream) => {
+            let content_type = content_type(&call.version, stream.tty);
+            let stream = std::future::ready(stream);
+            Ok(hijack::serve(stream, upgrade, content_type, call.peer).await)
+        }
+        Err(error) => Ok(hijack::refuse(&Failure::from(error))),
+    }
+}
+
+/// `GET /containers/{name}/attach/ws`
+pub(crate) async fn web_socket(mut call: Call) -> Answer {
+    let Some(key) = hijack::accept_key(&call.headers) else {
+        return Err(Failure::bad_request(
+            "this is for web sockets: the headers \"Upgrade: websocket\" and \"Sec-WebSocket-Key\" are missing",
+        ));
+    };
+    let Some(upgrade) = call.upgrade.take() else {
+        return Err(Failure::bad_request("the connection cannot be upgraded"));
+    };
+    let request = attach_request(&call.query);
+    let stream = call
+        .engine
+        .attach_container(call.container(), request)
+        .await?;
+    let protocol = call.headers.get("sec-websocket-protocol").cloned();
+    Ok(hijack::serve_web_socket(
+        stream, upgrade, &key, protocol, call.peer,
+    ))
+}
+
+fn attach_request(query: &Query) -> AttachRequest {
+    AttachRequest {
         logs: query.switch("logs", false),
         stream: query.switch("stream", false),
         stdin: query.switch("stdin", false),
@@ -34,29 +72,5 @@ pub(crate) async fn attach(mut call: Call) -> Answer {
             .get("detachKeys")
             .filter(|keys| !keys.is_empty())
             .map(str::to_owned),
-    };
-    let upgrade = call.upgrade.take();
-    if request.stdin && upgrade.is_none() {
-        return Ok(hijack::refuse(&Failure::bad_request(
-            "attaching to standard input needs the headers \"Connection: Upgrade\" and \"Upgrade: tcp\"",
-        )));
     }
-    match call
-        .engine
-        .attach_container(call.container(), request)
-        .await
-    {
-        Ok(stream) => {
-            let content_type = content_type(&call.version, stream.tty);
-            Ok(hijack::serve(stream, upgrade, content_type, call.peer))
-        }
-        Err(error) => Ok(hijack::refuse(&Failure::from(error))),
-    }
-}
-
-/// `GET /containers/{name}/attach/ws`
-pub(crate) async fn web_socket(_: Call) -> Answer {
-    Err(Failure::not_implemented(
-        "attaching over a web socket is not supported yet: use POST attach",
-    ))
 }

@@ -140,13 +140,13 @@ pub(super) fn build_request(call: &Call) -> Result<Build, Failure> {
         remove: query.switch("rm", true) || query.switch("forcerm", false),
         network_mode: query.text("networkmode").to_owned(),
         extra_hosts: extra_hosts(query),
-        shm_size_bytes: number(query, "shmsize")?,
+        shm_size_bytes: shm_size(query)?,
         resources: Resources {
-            memory_bytes: number(query, "memory")?,
-            memory_swap_bytes: number(query, "memswap")?,
-            cpu_shares: number(query, "cpushares")?,
-            cpu_period_us: number(query, "cpuperiod")?,
-            cpu_quota_us: number(query, "cpuquota")?,
+            memory_bytes: number(query, "memory"),
+            memory_swap_bytes: number(query, "memswap"),
+            cpu_shares: number(query, "cpushares"),
+            cpu_period_us: number(query, "cpuperiod"),
+            cpu_quota_us: number(query, "cpuquota"),
             cpuset_cpus: query.text("cpusetcpus").to_owned(),
             cpuset_mems: query.text("cpusetmems").to_owned(),
             cgroup_parent: query.text("cgroupparent").to_owned(),
@@ -191,15 +191,22 @@ fn extra_hosts(query: &Query) -> Vec<String> {
         .collect()
 }
 
-fn number(query: &Query, key: &str) -> Result<i64, Failure> {
-    match query.text(key) {
+/// Reads a size of `/dev/shm`; what is no number is docker's own mistake to tell (500).
+fn shm_size(query: &Query) -> Result<i64, Failure> {
+    match query.text("shmsize") {
         "" => Ok(0),
         text => text.parse().map_err(|_| {
-            Failure::bad_request(format!(
-                "strconv.ParseInt: parsing {text:?}: invalid syntax"
-            ))
+            Failure::new(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                format!("strconv.ParseInt: parsing {text:?}: invalid syntax"),
+            )
         }),
     }
+}
+
+/// Reads a limit; what is no number is none, as docker has it.
+fn number(query: &Query, key: &str) -> i64 {
+    query.text(key).parse().unwrap_or(0)
 }
 
 fn ulimits(query: &Query) -> Result<Vec<Ulimit>, Failure> {
@@ -227,31 +234,35 @@ fn ulimits(query: &Query) -> Result<Vec<Ulimit>, Failure> {
 
 /// `POST /build/prune`
 pub(crate) async fn prune(call: Call) -> Answer {
-    let limits = [
-        "keep-storage",
-        "reserved-space",
-        "max-used-space",
-        "min-free-space",
-    ];
-    if let Some(limit) = limits
-        .iter()
-        .find(|key| !matches!(call.query.text(key), "" | "0"))
-    {
-        return Err(Failure::not_implemented(format!(
-            "{limit} is not supported yet: use the filter until"
-        )));
-    }
+    let limit_bytes = space_limit(&call.query)?;
     let context = "failed to prune build cache";
     let filters = filters::from_query(&call.query).map_err(|failure| failure.context(context))?;
     let pruned = call
         .engine
-        .prune_build_cache(call.query.switch("all", false), &filters)
+        .prune_build_cache(call.query.switch("all", false), &filters, limit_bytes)
         .await
         .map_err(|error| Failure::from(error).context(context))?;
     respond::json(&json!({
         "CachesDeleted": crate::wire::none_if_empty(pruned.removed),
         "SpaceReclaimed": pruned.reclaimed_bytes,
     }))
+}
+
+/// Returns how many bytes the cache may keep; nothing where all that is chosen goes.
+fn space_limit(query: &Query) -> Result<Option<u64>, Failure> {
+    if !matches!(query.text("min-free-space"), "" | "0") {
+        return Err(Failure::not_implemented(
+            "min-free-space is not supported yet: use max-used-space",
+        ));
+    }
+    // Three names of one thing: the older, and the newer ones of what is kept at least and at most.
+    for key in ["max-used-space", "reserved-space", "keep-storage"] {
+        let limit = query.integer(key)?.unwrap_or(0);
+        if limit > 0 {
+            return Ok(u64::try_from(limit).ok());
+        }
+    }
+    Ok(None)
 }
 
 /// `POST /build/cancel`
@@ -302,7 +313,8 @@ mod tests {
                 .message()
                 .starts_with("error reading ulimit settings")
         );
-        assert!(number(&bad, "shmsize").is_err());
+        assert!(shm_size(&bad).is_err());
+        assert_eq!(number(&bad, "shmsize"), 0);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use crate::timestamp::now_ns;
 use crate::wire::container::ContainerInspect;
 use crate::wire::container_list::ContainerItem;
 use crate::wire::create::{self, Created};
+use crate::wire::create_compat;
 use bytes::Bytes;
 use http::StatusCode;
 use serde_json::{Value, json};
@@ -27,11 +28,10 @@ pub(crate) async fn list(call: Call) -> Answer {
             .integer("limit")?
             .and_then(|limit| usize::try_from(limit).ok())
             .unwrap_or(0),
-        size: query.switch("size", false),
         filters: filters::from_query(query)?,
     };
     let mut containers = call.engine.list_containers(&request)?;
-    if request.size {
+    if query.switch("size", false) {
         for summary in &mut containers {
             // One that is removed meanwhile is listed without its size.
             summary.size_bytes = call
@@ -53,15 +53,17 @@ pub(crate) async fn list(call: Call) -> Answer {
 pub(crate) async fn create(call: Call) -> Answer {
     let name = call.query.text("name").trim_start_matches('/').to_owned();
     let platform = super::platform_text(&call.query)?;
-    let engine = call.engine.clone();
+    let (engine, version) = (call.engine.clone(), call.version.clone());
+    let policy = call.peer.policy.get();
     let body: Value = call.json().await?;
     let name = Some(name).filter(|name| !name.is_empty());
-    let created = engine
-        .create_container(create::container(body, name, platform)?)
-        .await?;
+    let mut request = create::container(body, name, platform)?;
+    let warnings = create_compat::adapt(&mut request, &version)?;
+    policy.admit_container(&engine, &mut request)?;
+    let created = engine.create_container(request).await?;
     let answer = Created {
         id: created.id,
-        warnings: created.warnings,
+        warnings: created.warnings.into_iter().chain(warnings).collect(),
     };
     respond::json_with_status(StatusCode::CREATED, &answer)
 }
@@ -75,6 +77,13 @@ pub(crate) async fn inspect(call: Call) -> Answer {
         None
     };
     respond::json(&ContainerInspect::new(&container, sizes))
+}
+
+/// `GET /containers/{name}/spec`
+///
+/// The engine's own: the OCI runtime spec that the container is started with.
+pub(crate) async fn spec(call: Call) -> Answer {
+    respond::json(&call.engine.container_spec(call.container()).await?)
 }
 
 /// `GET /containers/{name}/top`

@@ -12,10 +12,12 @@ use wharf_engine::model::request::CreateExec;
 /// `POST /containers/{name}/exec`
 pub(crate) async fn create(call: Call) -> Answer {
     let (engine, container) = (call.engine.clone(), call.container().to_owned());
+    let policy = call.peer.policy.get();
     let request = CreateExec::from(call.json::<ExecBody>().await?);
     if request.command.is_empty() {
         return Err(respond::Failure::bad_request("No exec command specified"));
     }
+    policy.admit_exec(&request)?;
     let id = engine.create_exec(&container, request).await?;
     respond::json_with_status(StatusCode::CREATED, &json!({"Id": id}))
 }
@@ -34,15 +36,13 @@ pub(crate) async fn start(mut call: Call) -> Answer {
         .console_size
         .filter(|size| *size != [0, 0])
         .map(|[height, width]| (height, width));
-    // A start that does not ask for a terminal says nothing: the one of the create call counts.
-    let tty = body.tty.then_some(true);
-    match engine.start_exec(&id, body.detach, tty, size).await? {
-        None => Ok(respond::status(StatusCode::OK)),
-        Some(stream) => {
-            let content_type = content_type(&version, stream.tty);
-            Ok(hijack::serve(stream, upgrade, content_type, peer))
-        }
+    let exec = engine.claim_exec(&id, body.tty, size)?;
+    if body.detach {
+        exec.detached().await?;
+        return Ok(respond::status(StatusCode::OK));
     }
+    let content_type = content_type(&version, body.tty);
+    Ok(hijack::serve(exec.attached(), upgrade, content_type, peer).await)
 }
 
 /// `POST /exec/{name}/resize`

@@ -77,10 +77,3 @@ pub(crate) async fn prune(call: Call) -> Answer {
         .await?;
     respond::json(&ImagesPruned::from(pruned))
 }
-
-/// `GET /images/search`
-pub(crate) async fn search(_: Call) -> Answer {
-    Err(Failure::not_implemented(
-        "searching a registry is not supported yet",
-    ))
-}

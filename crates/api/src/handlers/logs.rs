@@ -11,7 +11,7 @@ use bytes::Bytes;
 use std::collections::BTreeMap;
 use tokio::sync::mpsc;
 use url::form_urlencoded::byte_serialize;
-use wharf_engine::model::container::Container;
+use wharf_engine::log_tag::{LogFacts, chosen_attributes};
 use wharf_engine::model::request::LogRequest;
 use wharf_engine::model::view::LogLine;
 
@@ -19,13 +19,18 @@ use wharf_engine::model::view::LogLine;
 pub(crate) async fn logs(call: Call) -> Answer {
     let request = log_request(&call.query)?;
     let container = call.engine.container(call.container())?;
-    let form = LineForm {
+    let details = if call.query.switch("details", false) {
+        let options = &container.host_config.log_config.options;
+        let chosen = chosen_attributes(options, &LogFacts::from(&*container))?;
+        Some(details_text(&chosen))
+    } else {
+        None
+    };
+    let mut form = LineForm {
         framed: !container.config.tty,
         timestamps: call.query.switch("timestamps", false),
-        details: call
-            .query
-            .switch("details", false)
-            .then(|| details_of(&container)),
+        details,
+        is_inside: [false; 2],
     };
     let mut lines = call
         .engine
@@ -85,16 +90,23 @@ struct LineForm {
     framed: bool,
     timestamps: bool,
     details: Option<String>,
+    /// Whether the last piece of standard output, of standard error, did not end its line: what
+    /// follows goes on in it.
+    is_inside: [bool; 2],
 }
 
 impl LineForm {
-    fn write(&self, line: &LogLine) -> Bytes {
+    fn write(&mut self, line: &LogLine) -> Bytes {
         let mut text = Vec::with_capacity(line.bytes.len() + 64);
-        if self.timestamps {
+        let ends = line.bytes.ends_with(b"\n");
+        let [stdout, stderr] = &mut self.is_inside;
+        let inside = if line.stderr { stderr } else { stdout };
+        let begins = !std::mem::replace(inside, !ends);
+        if self.timestamps && begins {
             text.extend_from_slice(rfc3339_fixed(line.time_ns).as_bytes());
             text.push(b' ');
         }
-        if let Some(details) = &self.details {
+        if let Some(details) = self.details.as_ref().filter(|_| begins) {
             text.extend_from_slice(details.as_bytes());
             text.push(b' ');
         }
@@ -114,33 +126,8 @@ impl LineForm {
     }
 }
 
-/// Returns the labels and variables that the options `labels` and `env` of the log name, as
-/// `key=value` in the order of the keys.
-fn details_of(container: &Container) -> String {
-    let options = &container.host_config.log_config.options;
-    let named = |key: &str| {
-        options
-            .get(key)
-            .map(String::as_str)
-            .unwrap_or_default()
-            .split(',')
-    };
-    let mut details = BTreeMap::new();
-    for label in named("labels") {
-        if let Some(value) = container.config.labels.get(label) {
-            details.insert(label, value.as_str());
-        }
-    }
-    for variable in named("env") {
-        let entries = container
-            .config
-            .env
-            .iter()
-            .filter_map(|entry| entry.split_once('='));
-        if let Some((_, value)) = entries.into_iter().find(|(key, _)| *key == variable) {
-            details.insert(variable, value);
-        }
-    }
+/// Writes details as `key=value` in the order of the keys.
+fn details_text(details: &BTreeMap<String, String>) -> String {
     let encode = |text: &str| byte_serialize(text.as_bytes()).collect::<String>();
     let pairs: Vec<String> = details
         .iter()
@@ -152,7 +139,6 @@ fn details_of(container: &Container) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use wharf_engine::model::host_config::LogConfig;
 
     fn line(stderr: bool) -> LogLine {
         LogLine {
@@ -164,17 +150,19 @@ mod tests {
 
     #[test]
     fn lines_are_framed_unless_on_a_terminal() {
-        let form = LineForm {
+        let mut form = LineForm {
             framed: true,
             timestamps: false,
             details: None,
+            is_inside: [false; 2],
         };
         assert_eq!(&form.write(&line(true))[..], b"\x02\0\0\0\0\0\0\x03hi\n");
         assert_eq!(form.write_error("x").first(), Some(&3));
-        let form = LineForm {
+        let mut form = LineForm {
             framed: false,
             timestamps: true,
             details: Some("a=b".into()),
+            is_inside: [false; 2],
         };
         assert_eq!(
             &form.write(&line(true))[..],
@@ -183,19 +171,11 @@ mod tests {
     }
 
     #[test]
-    fn details_are_what_the_log_options_name() {
-        let mut container = Container::default();
-        container.config.labels = [("l", "1 2"), ("other", "x")]
+    fn details_are_encoded() {
+        let details = [("E", "a=b"), ("l", "1 2")]
             .map(|(key, value)| (key.to_owned(), value.to_owned()))
             .into();
-        container.config.env = vec!["E=a=b".into(), "F=c".into()];
-        container.host_config.log_config = LogConfig {
-            driver: "json-file".into(),
-            options: [("labels", "l,none"), ("env", "E")]
-                .map(|(key, value)| (key.to_owned(), value.to_owned()))
-                .into(),
-        };
-        assert_eq!(details_of(&container), "E=a%3Db,l=1+2");
+        assert_eq!(details_text(&details), "E=a%3Db,l=1+2");
     }
 
     #[test]

@@ -11,6 +11,7 @@ pub(crate) mod image_transfer;
 pub(crate) mod logs;
 pub(crate) mod network;
 pub(crate) mod own_build;
+pub(crate) mod search;
 pub(crate) mod stats;
 pub(crate) mod system;
 pub(crate) mod volume;
@@ -25,7 +26,12 @@ fn platform_text(query: &Query) -> Result<Option<Platform>, Failure> {
         "" => Ok(None),
         text => Platform::parse(text)
             .map(Some)
-            .map_err(|error| Failure::bad_request(error.to_string())),
+            .map_err(|error| match text.split('/').count() {
+                1..=3 => Failure::bad_request(error.to_string()),
+                _ => Failure::bad_request(format!(
+                    "{text:?}: cannot parse platform specifier: invalid argument"
+                )),
+            }),
     }
 }
 

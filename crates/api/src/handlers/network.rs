@@ -1,15 +1,12 @@
-//! Networks: the built-in ones (spec engine-api §5.4).
+//! Networks (spec engine-api §5.4).
 
 use crate::call::Call;
 use crate::filters;
 use crate::respond::{self, Answer, Failure};
-use crate::wire::network::Network;
+use crate::wire::network::{Network, PortExplanation};
+use crate::wire::network_request::{ConnectBody, CreateBody, DisconnectBody};
 use http::StatusCode;
-use serde::Deserialize;
 use serde_json::json;
-
-/// Names of the networks that are always there.
-const BUILT_IN: [&str; 3] = ["bridge", "host", "none"];
 
 /// `GET /networks`
 pub(crate) async fn list(call: Call) -> Answer {
@@ -23,69 +20,99 @@ pub(crate) async fn list(call: Call) -> Answer {
     respond::json(&items)
 }
 
-/// `GET /networks/{name}`
+/// `GET /networks/{name}`: `verbose` adds nothing without a swarm.
 pub(crate) async fn inspect(call: Call) -> Answer {
     if call.name.is_empty() {
         return list(call).await;
     }
-    respond::json(&Network::new(&call.engine.network(&call.name)?, true))
-}
-
-/// Returns the answer to what only user-defined networks can do.
-fn not_supported() -> Failure {
-    Failure::not_implemented("user-defined networks are not supported yet")
+    let network = call.engine.network(&call.name)?;
+    let scope = call.query.text("scope");
+    if !scope.is_empty() && scope != "local" {
+        return Err(Failure::new(
+            StatusCode::NOT_FOUND,
+            format!("network {} not found", call.name),
+        ));
+    }
+    respond::json(&Network::new(&network, true))
 }
 
 /// `POST /networks/create`
 pub(crate) async fn create(call: Call) -> Answer {
-    #[derive(Debug, Default, Deserialize)]
-    #[serde(rename_all = "PascalCase", default)]
-    struct Body {
-        name: String,
+    let engine = call.engine.clone();
+    let policy = call.peer.policy.get();
+    let has_ipv4_switch = !call.version.is_before("1.48");
+    let body: CreateBody = call.json_or_default().await?;
+    let mut request = body.into_request()?;
+    policy.admit_network(&request.driver, &mut request.labels)?;
+    if !has_ipv4_switch {
+        request.ipv4 = None;
     }
-    let body: Body = call.json_or_default().await?;
-    match body.name.as_str() {
-        "" => Err(Failure::bad_request("invalid name: name is empty")),
-        name if BUILT_IN.contains(&name) || name == "default" => Err(Failure::new(
-            StatusCode::FORBIDDEN,
-            format!("operation is not permitted on predefined {name} network "),
-        )),
-        _ => Err(not_supported()),
-    }
+    let id = engine.create_network(request).await?;
+    respond::json_with_status(StatusCode::CREATED, &json!({"Id": id, "Warning": ""}))
 }
 
 /// `DELETE /networks/{name}`
 pub(crate) async fn remove(call: Call) -> Answer {
-    let network = call.engine.network(&call.name)?;
-    Err(Failure::new(
-        StatusCode::FORBIDDEN,
-        format!(
-            "{} is a pre-defined network and cannot be removed",
-            network.name
-        ),
-    ))
+    call.engine.remove_network(&call.name).await?;
+    respond::no_content()
 }
 
-/// `POST /networks/{name}/connect` and `/disconnect`
+/// `POST /networks/{name}/connect`
 pub(crate) async fn connect(call: Call) -> Answer {
-    #[derive(Debug, Default, Deserialize)]
-    #[serde(rename_all = "PascalCase", default)]
-    struct Body {
-        container: String,
-    }
     let (engine, network) = (call.engine.clone(), call.name.clone());
-    let body: Body = call.json_or_default().await?;
-    if body.container.is_empty() {
+    let policy = call.peer.policy.get();
+    let body: ConnectBody = call.json_or_default().await?;
+    check_container(&body.container)?;
+    policy.admit_named_container(&engine, &body.container)?;
+    engine
+        .connect_network(&network, &body.container, body.endpoint_config.into())
+        .await?;
+    Ok(respond::status(StatusCode::OK))
+}
+
+/// `POST /networks/{name}/disconnect`
+pub(crate) async fn disconnect(call: Call) -> Answer {
+    let (engine, network) = (call.engine.clone(), call.name.clone());
+    let policy = call.peer.policy.get();
+    let body: DisconnectBody = call.json_or_default().await?;
+    check_container(&body.container)?;
+    policy.admit_named_container(&engine, &body.container)?;
+    engine
+        .disconnect_network(&network, &body.container, body.force)
+        .await?;
+    Ok(respond::status(StatusCode::OK))
+}
+
+fn check_container(name: &str) -> Result<(), Failure> {
+    if name.is_empty() {
         return Err(Failure::bad_request("invalid name or ID supplied: \"\""));
     }
-    engine.network(&network)?;
-    engine.container(&body.container)?;
-    Err(not_supported())
+    Ok(())
 }
 
-/// `POST /networks/prune`: there is never anything to prune.
+/// `POST /networks/prune`
 pub(crate) async fn prune(call: Call) -> Answer {
     let filters = filters::from_query(&call.query)?;
-    filters::accept(&filters, &["until", "label", "label!"])?;
-    respond::json(&json!({"NetworksDeleted": null}))
+    let removed = call.engine.prune_networks(&filters).await?;
+    let removed = Some(removed).filter(|removed| !removed.is_empty());
+    respond::json(&json!({"NetworksDeleted": removed}))
+}
+
+/// `GET /wharf/ports/{name}`: where packets to a host port go.
+pub(crate) async fn explain(call: Call) -> Answer {
+    let port: u16 = call
+        .name
+        .parse()
+        .ok()
+        .filter(|port| *port != 0)
+        .ok_or_else(|| {
+            Failure::bad_request(format!(
+                "invalid port {:?}: expected a number from 1 to 65535",
+                call.name
+            ))
+        })?;
+    let protocol = Some(call.query.text("protocol")).filter(|text| !text.is_empty());
+    let explained = call.engine.explain_port(port, protocol).await?;
+    let explained: Vec<PortExplanation> = explained.into_iter().map(Into::into).collect();
+    respond::json(&explained)
 }

@@ -3,10 +3,11 @@
 use crate::call::Call;
 use crate::credentials;
 use crate::respond::{self, Answer, Body, Failure};
-use crate::wire::system::{self, AuthConfig, Usage, UsageParts};
+use crate::wire::system::{self, AuthConfig, Usage};
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode};
 use serde_json::json;
+use wharf_engine::model::view::UsageKinds;
 
 /// Answer to everything about swarms; clients look for this text.
 const NO_SWARM: &str = "This node is not a swarm manager. Use \"docker swarm init\" or \"docker \
@@ -40,7 +41,8 @@ pub(crate) async fn version(call: Call) -> Answer {
 
 /// `GET /info`
 pub(crate) async fn info(call: Call) -> Answer {
-    respond::json(&system::info(&call.engine.info(), &call.version))
+    let settings = call.engine.settings();
+    respond::json(&system::info(&call.engine.info(), &settings, &call.version))
 }
 
 /// `GET /system/df`
@@ -53,13 +55,13 @@ pub(crate) async fn disk_usage(call: Call) -> Answer {
         )));
     }
     let wants = |kind: &str| types.is_empty() || types.iter().any(|wanted| wanted == kind);
-    let parts = UsageParts {
+    let parts = UsageKinds {
         containers: wants("container"),
         images: wants("image"),
         volumes: wants("volume"),
         build_cache: wants("build-cache"),
     };
-    let usage = call.engine.disk_usage().await?;
+    let usage = call.engine.disk_usage(parts).await?;
     respond::json(&Usage::new(&usage, parts, &call.version))
 }
 
@@ -100,11 +102,36 @@ pub(crate) async fn no_plugins(_: Call) -> Answer {
     Err(Failure::not_implemented("plugins are not supported"))
 }
 
-/// `GET /distribution/{name}/json`
-pub(crate) async fn distribution(_: Call) -> Answer {
+/// `POST /swarm/init` and `/swarm/join`
+pub(crate) async fn no_new_swarm(_: Call) -> Answer {
     Err(Failure::not_implemented(
-        "asking a registry for an image's manifest is not supported yet: pull the image instead",
+        "swarms are not supported: wharf runs containers on one host",
     ))
+}
+
+/// `POST /swarm/leave`
+pub(crate) async fn no_swarm_to_leave(_: Call) -> Answer {
+    Err(Failure::new(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "This node is not part of a swarm",
+    ))
+}
+
+/// `GET /distribution/{name}/json`
+pub(crate) async fn distribution(call: Call) -> Answer {
+    let credentials = credentials::of_call(&call);
+    let (descriptor, platforms) = call
+        .engine
+        .describe_remote(&call.name, &credentials)
+        .await?;
+    respond::json(&json!({
+        "Descriptor": {
+            "mediaType": descriptor.media_type,
+            "digest": descriptor.digest.to_string(),
+            "size": descriptor.size,
+        },
+        "Platforms": platforms,
+    }))
 }
 
 /// `POST /session`

@@ -25,12 +25,14 @@ pub(crate) async fn list(call: Call) -> Answer {
 /// `POST /volumes/create`
 pub(crate) async fn create(call: Call) -> Answer {
     let engine = call.engine.clone();
-    let body: CreateVolume = call.json_or_default().await?;
+    let policy = call.peer.policy.get();
+    let mut body: CreateVolume = call.json_or_default().await?;
     if body.cluster_volume_spec.is_some() {
         return Err(Failure::not_implemented(
             "cluster volumes are not supported",
         ));
     }
+    policy.admit_volume(&body.driver_opts, &mut body.labels)?;
     let name = Some(body.name.as_str()).filter(|name| !name.is_empty());
     let driver = if body.driver.is_empty() {
         "local"

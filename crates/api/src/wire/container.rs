@@ -34,7 +34,7 @@ pub(crate) struct ContainerInspect {
     platform: String,
     mount_label: &'static str,
     process_label: &'static str,
-    app_armor_profile: &'static str,
+    app_armor_profile: String,
     #[serde(rename = "ExecIDs")]
     exec_ids: Option<Vec<String>>,
     host_config: Value,
@@ -122,7 +122,7 @@ struct ConfigView {
     #[serde(skip_serializing_if = "is_default")]
     mac_address: String,
     on_build: Option<Vec<String>>,
-    labels: BTreeMap<String, String>,
+    labels: Option<BTreeMap<String, String>>,
     #[serde(skip_serializing_if = "is_default")]
     stop_signal: String,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -153,7 +153,7 @@ struct NetworkSettings {
     endpoint_id: String,
     gateway: String,
     #[serde(rename = "GlobalIPv6Address")]
-    global_ipv6_address: &'static str,
+    global_ipv6_address: String,
     #[serde(rename = "GlobalIPv6PrefixLen")]
     global_ipv6_prefix_len: u8,
     #[serde(rename = "IPAddress")]
@@ -161,7 +161,7 @@ struct NetworkSettings {
     #[serde(rename = "IPPrefixLen")]
     ip_prefix_len: u8,
     #[serde(rename = "IPv6Gateway")]
-    ipv6_gateway: &'static str,
+    ipv6_gateway: String,
     mac_address: String,
     networks: BTreeMap<String, EndpointSettings>,
 }
@@ -204,7 +204,7 @@ impl ContainerInspect {
             platform: container.platform.clone(),
             mount_label: "",
             process_label: "",
-            app_armor_profile: "",
+            app_armor_profile: apparmor_profile(&container.host_config.security_opt),
             exec_ids: none_if_empty(container.exec_ids.clone()),
             host_config: host_config::to_value(&container.host_config),
             graph_driver: graph_driver(container),
@@ -215,6 +215,15 @@ impl ContainerInspect {
             network_settings: NetworkSettings::new(container),
         }
     }
+}
+
+/// Returns the profile that was asked for by name.
+fn apparmor_profile(options: &[String]) -> String {
+    let named = options.iter().rev().find_map(|option| {
+        let (key, name) = option.split_once(['=', ':'])?;
+        (key == "apparmor").then(|| name.to_owned())
+    });
+    named.unwrap_or_default()
 }
 
 fn graph_driver(container: &Container) -> GraphDriver {
@@ -292,13 +301,16 @@ impl ConfigView {
             healthcheck: config.healthcheck.clone(),
             args_escaped: config.args_escaped,
             image: config.image.clone(),
-            volumes: (!config.volumes.is_empty()).then(|| config.volumes.clone()),
+            // Without an image there was nothing to merge, and Go's empty values stay as they were.
+            volumes: (!config.volumes.is_empty() || config.image.is_empty())
+                .then(|| config.volumes.clone()),
             working_dir: config.working_dir.clone(),
             entrypoint: config.entrypoint.clone(),
             network_disabled: config.network_disabled,
             mac_address: config.mac_address.clone(),
             on_build: none_if_empty(config.on_build.clone()),
-            labels: config.labels.clone(),
+            labels: (!config.labels.is_empty() || !config.image.is_empty())
+                .then(|| config.labels.clone()),
             stop_signal: config.stop_signal.clone(),
             stop_timeout: config.stop_timeout,
             shell: config.shell.clone(),
@@ -338,11 +350,11 @@ impl NetworkSettings {
             secondary_ipv6_addresses: None,
             endpoint_id: default_bridge.endpoint_id,
             gateway: default_bridge.gateway,
-            global_ipv6_address: "",
-            global_ipv6_prefix_len: 0,
+            global_ipv6_address: default_bridge.ipv6_address,
+            global_ipv6_prefix_len: default_bridge.ipv6_prefix_length,
             ip_address: default_bridge.address,
             ip_prefix_len: default_bridge.prefix_length,
-            ipv6_gateway: "",
+            ipv6_gateway: default_bridge.ipv6_gateway,
             mac_address: default_bridge.mac_address,
             networks: endpoints(container),
         }
@@ -392,7 +404,7 @@ pub(super) mod tests {
             prefix_length: 16,
             gateway: "172.17.0.1".into(),
             mac_address: "02:42:ac:11:00:02".into(),
-            aliases: Vec::new(),
+            ..NetworkEndpoint::default()
         };
         Container {
             id: "c".repeat(64),

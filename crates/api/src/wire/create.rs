@@ -1,13 +1,14 @@
 //! Bodies of create, update and exec calls (spec engine-api §7.1, §7.5).
 
 use super::host_config::{self, RestartPolicy};
+use super::network_request::EndpointSettings;
 use super::resources::Resources;
 use crate::body::read_document;
 use crate::respond::Failure;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
-use wharf_engine::model::request::{CreateContainer, CreateExec, EndpointRequest};
+use wharf_engine::model::request::{CreateContainer, CreateExec};
 use wharf_image::{ContainerConfig, Platform};
 
 /// The keys of a create body beside those of the config, which lie at the same level.
@@ -16,35 +17,13 @@ use wharf_image::{ContainerConfig, Platform};
 struct CreateBody {
     host_config: Option<Value>,
     networking_config: NetworkingConfig,
+    mac_address: String,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 struct NetworkingConfig {
     endpoints_config: BTreeMap<String, Option<EndpointSettings>>,
-}
-
-/// What a client may set of an endpoint.
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
-struct EndpointSettings {
-    #[serde(rename = "IPAMConfig")]
-    ipam_config: IpamConfig,
-    links: Vec<String>,
-    aliases: Vec<String>,
-    mac_address: String,
-    driver_opts: BTreeMap<String, String>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct IpamConfig {
-    #[serde(rename = "IPv4Address")]
-    ipv4_address: String,
-    #[serde(rename = "IPv6Address")]
-    ipv6_address: String,
-    #[serde(rename = "LinkLocalIPs")]
-    link_local_addresses: Vec<String>,
 }
 
 /// Answers a create call; `Warnings` is never null.
@@ -70,6 +49,10 @@ pub(crate) fn container(
         ));
     }
     let config: ContainerConfig = read_document(body.clone())?;
+    config
+        .exposed_ports
+        .keys()
+        .try_for_each(|port| check_port(port))?;
     let rest: CreateBody = read_document(body)?;
     let host_config = rest
         .host_config
@@ -79,31 +62,20 @@ pub(crate) fn container(
         name,
         config,
         host_config: host_config::from_value(host_config)?,
+        read_only_top_only: false,
         networks: networks
-            .map(|(network, settings)| Ok((network, endpoint(settings.unwrap_or_default())?)))
-            .collect::<Result<_, Failure>>()?,
+            .map(|(network, settings)| (network, settings.unwrap_or_default().into()))
+            .collect(),
+        mac_address: rest.mac_address,
         platform,
     })
 }
 
-fn endpoint(settings: EndpointSettings) -> Result<EndpointRequest, Failure> {
-    if !settings.driver_opts.is_empty() {
-        return Err(Failure::not_implemented(
-            "DriverOpts of an endpoint are not supported yet",
-        ));
-    }
-    if !settings.ipam_config.link_local_addresses.is_empty() {
-        return Err(Failure::not_implemented(
-            "LinkLocalIPs of an endpoint are not supported yet",
-        ));
-    }
-    Ok(EndpointRequest {
-        ipv4_address: settings.ipam_config.ipv4_address,
-        ipv6_address: settings.ipam_config.ipv6_address,
-        aliases: settings.aliases,
-        links: settings.links,
-        mac_address: settings.mac_address,
-    })
+/// Checks a port such as `80/tcp`.
+pub(super) fn check_port(text: &str) -> Result<(), Failure> {
+    wharf_units::Port::parse(text)
+        .map(drop)
+        .map_err(|error| Failure::bad_request(format!("invalid JSON: {error}")))
 }
 
 /// Reads the body of an update call: limits, and the policy when it is given.

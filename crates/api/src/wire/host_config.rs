@@ -35,7 +35,6 @@ pub(crate) struct HostConfig {
     extra_hosts: Option<Vec<String>>,
     group_add: Option<Vec<String>>,
     ipc_mode: String,
-    /// Of no effect in docker either.
     cgroup: String,
     links: Option<Vec<String>>,
     oom_score_adj: i32,
@@ -125,23 +124,40 @@ pub(crate) fn to_value(host: &model::HostConfig) -> Value {
 /// Reads the `HostConfig` of a create request.
 ///
 /// # Errors
-/// 400 for a wrong shape, 501 for mounts that are not supported.
+/// 400 for a wrong shape.
 pub(crate) fn from_value(value: Value) -> Result<model::HostConfig, Failure> {
     let resources: Resources = crate::body::read_document(value.clone())?;
     let host: HostConfig = crate::body::read_document(value)?;
-    host.into_model(&resources)
+    host.check_addresses()?;
+    Ok(host.into_model(&resources))
 }
 
 impl HostConfig {
-    fn into_model(self, resources: &Resources) -> Result<model::HostConfig, Failure> {
+    fn check_addresses(&self) -> Result<(), Failure> {
+        let ports = self.port_bindings.iter().flat_map(BTreeMap::keys);
+        ports
+            .into_iter()
+            .try_for_each(|port| super::create::check_port(port))?;
+        let published = self.port_bindings.iter().flat_map(BTreeMap::values);
+        let published = published
+            .flatten()
+            .flatten()
+            .map(|binding| &binding.host_ip);
+        let servers = self.dns.iter().flatten();
+        servers
+            .chain(published)
+            .try_for_each(|text| super::address::check(text))
+    }
+
+    fn into_model(self, resources: &Resources) -> model::HostConfig {
         let mounts = self
             .mounts
             .unwrap_or_default()
             .into_iter()
             .map(Mount::into_model);
-        Ok(model::HostConfig {
+        model::HostConfig {
             binds: self.binds.unwrap_or_default(),
-            mounts: mounts.collect::<Result<_, _>>()?,
+            mounts: mounts.collect(),
             tmpfs: self.tmpfs,
             volumes_from: self.volumes_from.unwrap_or_default(),
             volume_driver: self.volume_driver,
@@ -190,11 +206,12 @@ impl HostConfig {
             },
             container_id_file: self.container_id_file,
             isolation: self.isolation,
-        })
+            cgroup: self.cgroup,
+        }
     }
 }
 
-/// A port without bindings is published nowhere, but kept: docker lists it too.
+/// A port without bindings is published on a free port of every address, as docker has it.
 fn port_bindings(
     ports: BTreeMap<String, Option<Vec<PortBinding>>>,
 ) -> BTreeMap<String, Vec<model::PortBinding>> {
@@ -204,7 +221,13 @@ fn port_bindings(
     };
     ports
         .into_iter()
-        .map(|(port, bindings)| (port, bindings.into_iter().flatten().map(convert).collect()))
+        .map(|(port, bindings)| {
+            let bindings: Vec<_> = bindings.into_iter().flatten().map(convert).collect();
+            if bindings.is_empty() {
+                return (port, vec![model::PortBinding::default()]);
+            }
+            (port, bindings)
+        })
         .collect()
 }
 
@@ -239,7 +262,7 @@ impl From<&model::HostConfig> for HostConfig {
             extra_hosts: list(&host.extra_hosts),
             group_add: list(&host.group_add),
             ipc_mode: host.ipc_mode.clone(),
-            cgroup: String::new(),
+            cgroup: host.cgroup.clone(),
             links: list(&host.links),
             oom_score_adj: host.oom_score_adj,
             pid_mode: host.pid_mode.clone(),
@@ -316,7 +339,7 @@ mod tests {
             "Devices": [{"PathOnHost": "/dev/null", "PathInContainer": "/dev/x", "CgroupPermissions": "rw"}],
             "DeviceRequests": [{"Driver": "", "Count": -1, "DeviceIDs": null, "Capabilities": [["gpu"]], "Options": null}],
             "Ulimits": [{"Name": "nofile", "Hard": 200, "Soft": 100}],
-            "PortBindings": {"80/tcp": [{"HostIp": "", "HostPort": "18080"}], "81/tcp": null},
+            "PortBindings": {"80/tcp": [{"HostIp": "", "HostPort": "18080"}], "81/tcp": [{"HostIp": "", "HostPort": ""}]},
             "BlkioDeviceReadBps": [{"Path": "/dev/vda", "Rate": 1_048_576}],
             "Mounts": [{"Type": "bind", "Source": "/tmp", "Target": "/m",
                         "BindOptions": {"Propagation": "rshared", "NonRecursive": true}},
@@ -331,14 +354,5 @@ mod tests {
         for (key, value) in asked.as_object().expect("an object") {
             assert_eq!(&answered[key], value, "{key}");
         }
-    }
-
-    #[test]
-    fn what_has_no_place_is_refused() {
-        let image = json!({"Mounts": [{"Type": "image", "Source": "busybox", "Target": "/m"}]});
-        assert_eq!(
-            from_value(image).expect_err("refused").status().as_u16(),
-            501
-        );
     }
 }

@@ -1,13 +1,16 @@
 //! Docker's JSON shapes (spec engine-api §6–§9) and how they map to the engine's own types.
 
+mod address;
 pub(crate) mod container;
 pub(crate) mod container_list;
 pub(crate) mod create;
+pub(crate) mod create_compat;
 pub(crate) mod event;
 pub(crate) mod host_config;
 pub(crate) mod image;
 pub(crate) mod mount;
 pub(crate) mod network;
+pub(crate) mod network_request;
 pub(crate) mod resources;
 pub(crate) mod stats;
 pub(crate) mod system;

@@ -1,7 +1,6 @@
 //! Mounts in the long form, as asked for and as inspect lists them (spec engine-api §7.1, §8).
 
 use super::is_default;
-use crate::respond::Failure;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use wharf_engine::model::container::MountPoint as EngineMountPoint;
@@ -21,14 +20,17 @@ pub(crate) struct Mount {
     read_only: bool,
     #[serde(skip_serializing_if = "is_default")]
     consistency: String,
-    #[serde(skip_serializing_if = "is_default")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     bind_options: Option<BindOptions>,
-    #[serde(skip_serializing_if = "is_default")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     volume_options: Option<VolumeOptions>,
-    #[serde(skip_serializing_if = "is_default")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     image_options: Option<ImageOptions>,
-    #[serde(skip_serializing_if = "is_default")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     tmpfs_options: Option<TmpfsOptions>,
+    /// Of swarm's volumes, which there are none of here.
+    #[serde(skip_serializing)]
+    cluster_options: Option<serde_json::Value>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -88,25 +90,8 @@ struct TmpfsOptions {
 
 impl Mount {
     /// Converts to the engine's type.
-    ///
-    /// # Errors
-    /// 501 for what the engine has no place for: mounts of an image, free options of a tmpfs.
-    pub(crate) fn into_model(self) -> Result<model::MountRequest, Failure> {
-        if self.kind == "image" || self.image_options.is_some() {
-            return Err(Failure::not_implemented(
-                "mounts of type \"image\" are not supported yet",
-            ));
-        }
-        if self
-            .tmpfs_options
-            .as_ref()
-            .is_some_and(|options| options.options.is_some())
-        {
-            return Err(Failure::not_implemented(
-                "TmpfsOptions.Options are not supported yet: use HostConfig.Tmpfs (--tmpfs) instead",
-            ));
-        }
-        Ok(model::MountRequest {
+    pub(crate) fn into_model(self) -> model::MountRequest {
+        model::MountRequest {
             kind: self.kind,
             source: self.source,
             target: self.target,
@@ -129,11 +114,16 @@ impl Mount {
                     driver_options: driver.options,
                 }
             }),
+            image: self.image_options.map(|options| model::ImageOptions {
+                subpath: options.subpath,
+            }),
             tmpfs: self.tmpfs_options.map(|options| model::TmpfsOptions {
                 size_bytes: options.size_bytes,
                 mode: options.mode,
+                options: options.options.unwrap_or_default(),
             }),
-        })
+            cluster_options: self.cluster_options.is_some(),
+        }
     }
 }
 
@@ -162,12 +152,15 @@ impl From<&model::MountRequest> for Mount {
                         options: options.driver_options.clone(),
                     }),
             }),
-            image_options: None,
+            image_options: mount.image.as_ref().map(|options| ImageOptions {
+                subpath: options.subpath.clone(),
+            }),
             tmpfs_options: mount.tmpfs.as_ref().map(|options| TmpfsOptions {
                 size_bytes: options.size_bytes,
                 mode: options.mode,
-                options: None,
+                options: super::none_if_empty(options.options.clone()),
             }),
+            cluster_options: None,
         }
     }
 }

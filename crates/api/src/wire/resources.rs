@@ -36,7 +36,7 @@ pub(crate) struct Resources {
     pub(crate) oom_kill_disable: Option<bool>,
     pub(crate) pids_limit: Option<i64>,
     pub(crate) ulimits: Option<Vec<Ulimit>>,
-    /// Windows only, as are the three that follow; always 0 here.
+    /// Windows only, as are the three that follow.
     pub(crate) cpu_count: i64,
     pub(crate) cpu_percent: i64,
     #[serde(rename = "IOMaximumIOps")]
@@ -121,6 +121,9 @@ impl Resources {
             memory_swappiness: self.memory_swappiness,
             oom_kill_disable: self.oom_kill_disable,
             pids_limit: self.pids_limit,
+            cpu_percent: self.cpu_percent,
+            io_maximum_iops: self.io_maximum_iops,
+            io_maximum_bandwidth: self.io_maximum_bandwidth,
         }
     }
 

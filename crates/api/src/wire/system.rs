@@ -9,12 +9,16 @@ use crate::version::{API_VERSION, ApiVersion, ENGINE_VERSION, MIN_API_VERSION};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use wharf_engine::model::view::{BuildCacheRecord, DiskUsage, SystemInfo};
+use wharf_engine::Settings;
+use wharf_engine::model::view::{BuildCacheRecord, DiskUsage, SystemInfo, UsageKinds};
 
 /// Version of wharf itself.
 const WHARF_VERSION: &str = env!("CARGO_PKG_VERSION");
 /// First version without the keys about bridged packets.
 const FIRST_WITHOUT_BRIDGE_NETFILTER: &str = "1.50";
+
+/// First version without the keys about layers that may not be pushed.
+const FIRST_WITHOUT_NONDISTRIBUTABLE: &str = "1.47";
 
 /// Returns Go's name of an architecture that the kernel calls `machine`.
 fn go_architecture(machine: &str) -> &str {
@@ -60,12 +64,12 @@ pub(crate) fn version(info: &SystemInfo) -> Value {
 }
 
 /// Returns the answer of `GET /info` that clients of `version` read.
-pub(crate) fn info(info: &SystemInfo, version: &ApiVersion) -> Value {
+pub(crate) fn info(info: &SystemInfo, settings: &Settings, version: &ApiVersion) -> Value {
     let mut document = json!({"ID": info.id});
     let parts = [
         counts(info),
-        abilities(info, version),
-        host(info),
+        abilities(info, settings, version),
+        host(info, settings, version),
         features(info),
     ];
     if let Value::Object(keys) = &mut document {
@@ -98,12 +102,12 @@ fn counts(info: &SystemInfo) -> Value {
             "Volume": ["local"],
             "Network": ["bridge", "host", "null"],
             "Authorization": null,
-            "Log": ["json-file", "local", "none"],
+            "Log": wharf_engine::LOG_DRIVERS,
         },
     })
 }
 
-fn abilities(info: &SystemInfo, version: &ApiVersion) -> Value {
+fn abilities(info: &SystemInfo, settings: &Settings, version: &ApiVersion) -> Value {
     let limits = info.limits;
     let mut abilities = json!({
         "MemoryLimit": limits.memory,
@@ -122,7 +126,7 @@ fn abilities(info: &SystemInfo, version: &ApiVersion) -> Value {
         keys.insert("BridgeNfIp6tables".to_owned(), json!(false));
     }
     if let Value::Object(keys) = &mut abilities {
-        keys.insert("Debug".to_owned(), json!(false));
+        keys.insert("Debug".to_owned(), json!(settings.debug));
         keys.insert("NFd".to_owned(), json!(info.open_files));
         keys.insert("OomKillDisable".to_owned(), json!(limits.oom_kill_disable));
         keys.insert("NGoroutines".to_owned(), json!(0));
@@ -131,9 +135,10 @@ fn abilities(info: &SystemInfo, version: &ApiVersion) -> Value {
     abilities
 }
 
-fn host(info: &SystemInfo) -> Value {
+fn host(info: &SystemInfo, settings: &Settings, version: &ApiVersion) -> Value {
+    let [http_proxy, https_proxy, no_proxy] = &settings.proxies;
     json!({
-        "LoggingDriver": "json-file",
+        "LoggingDriver": settings.log_driver(),
         "CgroupDriver": "cgroupfs",
         "CgroupVersion": info.cgroup_version.to_string(),
         "NEventsListener": info.event_listeners,
@@ -143,25 +148,67 @@ fn host(info: &SystemInfo) -> Value {
         "OSType": "linux",
         "Architecture": info.architecture,
         "IndexServerAddress": "https://index.docker.io/v1/",
-        "RegistryConfig": {
-            "IndexConfigs": {
-                "docker.io": {"Mirrors": [], "Name": "docker.io", "Official": true, "Secure": true},
-            },
-            "InsecureRegistryCIDRs": ["::1/128", "127.0.0.0/8"],
-            "Mirrors": null,
-        },
+        "RegistryConfig": registries(settings, version),
         "NCPU": info.cpus,
         "MemTotal": info.memory_bytes,
         "GenericResources": null,
         "DockerRootDir": info.root,
-        "HttpProxy": "",
-        "HttpsProxy": "",
-        "NoProxy": "",
+        "HttpProxy": without_secret(http_proxy),
+        "HttpsProxy": without_secret(https_proxy),
+        "NoProxy": no_proxy,
         "Name": info.host_name,
-        "Labels": [],
+        "Labels": settings.labels,
         "ExperimentalBuild": false,
         "ServerVersion": ENGINE_VERSION,
     })
+}
+
+/// Returns a proxy's address with its user and password hidden, as docker shows it.
+fn without_secret(proxy: &str) -> String {
+    match proxy.split_once("://") {
+        Some((scheme, rest)) => match rest.rsplit_once('@') {
+            Some((_, host)) => format!("{scheme}://xxxxx:xxxxx@{host}"),
+            None => proxy.to_owned(),
+        },
+        None => proxy.to_owned(),
+    }
+}
+
+fn registries(settings: &Settings, version: &ApiVersion) -> Value {
+    let mirrors: Vec<String> = settings
+        .registry_mirrors
+        .iter()
+        .map(|mirror| format!("{}/", mirror.trim_end_matches('/')))
+        .collect();
+    let mut networks = vec!["::1/128".to_owned(), "127.0.0.0/8".to_owned()];
+    let mut indexes = serde_json::Map::new();
+    indexes.insert(
+        "docker.io".to_owned(),
+        json!({"Mirrors": mirrors, "Name": "docker.io", "Official": true, "Secure": true}),
+    );
+    for entry in &settings.insecure_registries {
+        if entry.contains('/') {
+            networks.push(entry.clone());
+        } else {
+            let index = json!({"Mirrors": [], "Name": entry, "Official": false, "Secure": false});
+            indexes.insert(entry.clone(), index);
+        }
+    }
+    let mut config = json!({
+        "IndexConfigs": indexes,
+        "InsecureRegistryCIDRs": networks,
+        "Mirrors": crate::wire::none_if_empty(mirrors),
+    });
+    if version.is_before(FIRST_WITHOUT_NONDISTRIBUTABLE)
+        && let Value::Object(keys) = &mut config
+    {
+        keys.insert("AllowNondistributableArtifactsCIDRs".to_owned(), json!([]));
+        keys.insert(
+            "AllowNondistributableArtifactsHostnames".to_owned(),
+            json!([]),
+        );
+    }
+    config
 }
 
 fn features(info: &SystemInfo) -> Value {
@@ -199,15 +246,6 @@ fn features(info: &SystemInfo) -> Value {
     })
 }
 
-/// The parts of `GET /system/df` a client may ask for.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct UsageParts {
-    pub(crate) containers: bool,
-    pub(crate) images: bool,
-    pub(crate) volumes: bool,
-    pub(crate) build_cache: bool,
-}
-
 /// Answer of `GET /system/df`; parts not asked for are null.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
@@ -221,7 +259,7 @@ pub(crate) struct Usage {
 
 impl Usage {
     /// Makes the answer.
-    pub(crate) fn new(usage: &DiskUsage, parts: UsageParts, version: &ApiVersion) -> Self {
+    pub(crate) fn new(usage: &DiskUsage, parts: UsageKinds, version: &ApiVersion) -> Self {
         let now_ns = now_ns();
         Self {
             layers_size: if parts.images { usage.layers_bytes } else { 0 },
@@ -273,7 +311,7 @@ impl From<&BuildCacheRecord> for CacheRecord {
         };
         Self {
             id: record.id.clone(),
-            kind: "regular",
+            kind: record.kind,
             description: record.description.clone(),
             in_use: false,
             shared: record.shared,
@@ -314,7 +352,11 @@ mod tests {
 
     #[test]
     fn info_has_every_key_in_order() {
-        let value = info(&SystemInfo::default(), &ApiVersion::newest());
+        let value = info(
+            &SystemInfo::default(),
+            &Settings::default(),
+            &ApiVersion::newest(),
+        );
         let keys: Vec<&str> = value
             .as_object()
             .expect("an object")
@@ -324,7 +366,7 @@ mod tests {
         assert_eq!(keys, KEYS.split_whitespace().collect::<Vec<_>>());
         let old = ApiVersion::from_path("1.49").expect("a version");
         assert!(
-            info(&SystemInfo::default(), &old)
+            info(&SystemInfo::default(), &Settings::default(), &old)
                 .get("BridgeNfIptables")
                 .is_some()
         );

@@ -127,7 +127,10 @@ impl Lowering<'_, '_> {
             .map_err(|error| self.mistake(at, error.to_string()))
     }
 
-    #[allow(clippy::too_many_arguments)]
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "each is one part of the instruction"
+    )]
     fn source(
         &mut self,
         stage: usize,

@@ -64,22 +64,22 @@ fn plan(input: &Value, bases: &Map<String, Value>) -> Result<Value, String> {
         })
     };
     let plan = lower(&lower_input, &mut find_base).map_err(|error| error.to_string())?;
-    Ok(image(&plan))
+    Ok(image(&crate::adapt::adapt(plan)))
 }
 
 /// Returns the config that a plan leads to if every step makes a layer, in the form of the vectors.
-fn image(plan: &crate::old_plan::Plan) -> Value {
+fn image(plan: &crate::plan::Plan) -> Value {
     let mut history = Vec::new();
     let mut chain = vec![plan.stages.len() - 1];
     let mut base = None;
     while let Some(stage) = chain.last().and_then(|last| plan.stages.get(*last)) {
         match &stage.base {
-            crate::old_plan::StageBase::Stage(index) => chain.push(*index),
-            crate::old_plan::StageBase::Image(image) => {
+            crate::plan::StageBase::Stage(index) => chain.push(*index),
+            crate::plan::StageBase::Image(image) => {
                 base = Some(image.config.clone());
                 break;
             }
-            crate::old_plan::StageBase::Scratch => break,
+            crate::plan::StageBase::Scratch => break,
         }
     }
     if let Some(base) = &base {

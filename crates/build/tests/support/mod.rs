@@ -26,7 +26,7 @@ const MAX_TEST_FILE_BYTES: u64 = 1 << 20;
 pub fn can_mount() -> bool {
     let is_root = rustix::process::geteuid().is_root();
     if !is_root {
-        println!("skipped: mounting overlays needs root");
+        println!("SKIP: mounting overlays needs root");
     }
     is_root
 }

@@ -112,6 +112,22 @@ pub async fn prune_all_command(
     prune_command(session, what, args.common, args.all).await
 }
 
+/// Runs `wharf builder prune`; with a limit only the longest unused goes, until no more is kept.
+pub async fn prune_cache_command(
+    session: &mut Session,
+    args: PruneAllArgs,
+    limit_bytes: Option<i64>,
+) -> Result<()> {
+    let Some(limit_bytes) = limit_bytes else {
+        return prune_all_command(session, Pruned::BuildCache, args).await;
+    };
+    let request = Request::post("/build/prune").query("max-used-space", limit_bytes.to_string());
+    let report: Report = session.client.send(request).await?.json().await?;
+    print(session, Pruned::BuildCache, &report)?;
+    let freed = human_size(report.space_reclaimed as f64);
+    session.output.line(&format!("Total:\t{freed}"))
+}
+
 /// Runs `wharf system prune`.
 pub async fn system_command(session: &mut Session, args: SystemPruneArgs) -> Result<()> {
     let mut kinds = vec![Pruned::Containers, Pruned::Networks];

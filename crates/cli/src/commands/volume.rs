@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use crate::commands::targets;
-use crate::error::Result;
+use crate::error::{CliError, Result};
 use crate::http::{Request, path_part};
 use crate::options::{env, filter};
 use crate::render::list::{Layout, Row};
@@ -54,6 +54,16 @@ pub struct RemoveArgs {
     /// Volumes
     #[arg(required = true, value_name = "VOLUME")]
     volumes: Vec<String>,
+}
+
+/// Update a volume (of a cluster only)
+#[derive(Debug, Args)]
+pub struct UpdateArgs {
+    /// Availability in the cluster (active, pause, drain)
+    #[arg(long, value_name = "STRING", default_value = "active")]
+    availability: String,
+    /// Volume
+    volume: String,
 }
 
 /// A volume as the API gives it (engine-api.md §5.4).
@@ -133,6 +143,26 @@ pub async fn remove_command(session: &mut Session, args: RemoveArgs) -> Result<(
         Ok(Some(name.to_owned()))
     })
     .await
+}
+
+/// Runs `wharf volume update`: there are no volumes that can be updated without a cluster.
+pub async fn update_command(session: &mut Session, args: UpdateArgs) -> Result<()> {
+    if !matches!(args.availability.as_str(), "active" | "pause" | "drain") {
+        return Err(CliError::usage(format!(
+            "invalid availability {:?}: expected active, pause or drain",
+            args.availability
+        )));
+    }
+    let path = format!("/volumes/{}", path_part(&args.volume));
+    let _found: Volume = session
+        .client
+        .send(Request::get(path))
+        .await?
+        .json()
+        .await?;
+    Err(CliError::Plain(
+        "can only update cluster volumes".to_owned(),
+    ))
 }
 
 fn layout() -> Layout {

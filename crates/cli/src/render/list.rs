@@ -31,6 +31,13 @@ impl Row {
         self
     }
 
+    /// Adds a field that is true or false.
+    #[must_use]
+    pub fn with_flag(mut self, name: &str, value: bool) -> Self {
+        self.fields.insert(name.into(), Value::Bool(value));
+        self
+    }
+
     /// Adds the method `Label`, which looks a label up by its key.
     #[must_use]
     pub fn with_labels(mut self, labels: BTreeMap<String, String>) -> Self {

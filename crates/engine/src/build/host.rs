@@ -189,22 +189,13 @@ impl BuildHost {
     }
 
     fn step_network(&self, entry: &Entry) -> Result<Option<OwnedFd>> {
-        let container = entry.snapshot();
-        let namespace = match container.host_config.network_mode.as_str() {
-            "bridge" => Some(self.engine.join_bridge(entry)?),
-            "none" => Some(
-                self.engine
-                    .network
-                    .new_namespace()
-                    .map_err(crate::network::network_error)?,
-            ),
-            "host" => None,
-            other => {
-                return Err(EngineError::invalid(format!(
-                    "network mode {other:?} is not supported in a build: use default, none or host"
-                )));
-            }
-        };
+        let mode = entry.snapshot().host_config.network_mode.clone();
+        if mode.starts_with("container:") {
+            return Err(EngineError::invalid(format!(
+                "network mode {mode:?} is not supported in a build: use default, none, host or a network's name"
+            )));
+        }
+        let namespace = self.engine.join_networks(entry)?;
         files::write(&self.engine, &entry.snapshot(), None)?;
         Ok(namespace)
     }

@@ -18,12 +18,15 @@ use host::BuildHost;
 use lines::Lines;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use wharf_build::{BuildError, BuildRequest, ContextSource};
 use wharf_image::{ImageId, Reference};
 
 /// Hexadecimal characters of a build's name.
 const BUILD_NAME_CHARS: usize = 12;
+
+/// Shortest time between two looks at how much builds keep.
+const BUDGET_INTERVAL_S: i64 = 60;
 
 /// Cancels a build when its future is dropped (the client went away).
 struct CancelOnDrop(Arc<AtomicBool>);
@@ -75,6 +78,7 @@ impl Engine {
             })
             .await?
         };
+        self.keep_budget();
         let say = |text: String| {
             let _client_gone = progress.send(Progress::Stream(text));
         };
@@ -90,6 +94,30 @@ impl Engine {
             }
         }
         Ok(id)
+    }
+
+    /// Removes what was not used for long once builds keep more than they may; in the background, and not too often.
+    fn keep_budget(self: &Arc<Self>) {
+        static LAST_S: AtomicI64 = AtomicI64::new(0);
+        let now_s = crate::clock::now_ns() / 1_000_000_000;
+        let last_s = LAST_S.load(Ordering::Relaxed);
+        if now_s - last_s < BUDGET_INTERVAL_S
+            || LAST_S
+                .compare_exchange(last_s, now_s, Ordering::Relaxed, Ordering::Relaxed)
+                .is_err()
+        {
+            return;
+        }
+        let engine = Arc::clone(self);
+        tokio::task::spawn_blocking(move || {
+            let limit = engine.options.cache_limit_bytes.unwrap_or_else(|| {
+                let disk = rustix::fs::statvfs(engine.store.root());
+                let bytes = disk.map_or(0, |disk| disk.f_blocks * disk.f_frsize);
+                wharf_build::default_cache_limit(bytes)
+            });
+            // What cannot be removed now is tried again after a later build.
+            let _tried_again = wharf_build::collect(&engine.store, limit);
+        });
     }
 
     /// Brings the context to where the build room can read it.
@@ -249,7 +277,9 @@ fn build_request(request: Build, context: OpenedContext, id: String) -> Prepared
 fn build_error(error: BuildError) -> EngineError {
     let code = error.exit_code();
     let text = error.to_string();
-    let kind = if code.is_some() || error.is_users_fault() {
+    // Docker's own status for it is 500.
+    let no_dockerfile = matches!(error, BuildError::NoDockerfile { .. });
+    let kind = if code.is_some() || error.is_users_fault() && !no_dockerfile {
         ErrorKind::Invalid
     } else {
         ErrorKind::Internal

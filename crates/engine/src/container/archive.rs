@@ -207,18 +207,15 @@ impl Engine {
             let upper = Root::open(Path::new(&container.directory).join("upper"))
                 .map_err(fs_error("cannot open the container's layer"))?;
             let lowers = engine.open_layers(&container.diff_ids)?;
-            let changes = wharf_layer::changes(&upper, &lowers).map_err(|e| {
+            let excluded = super::commit::excluded_paths(&container);
+            let changes = wharf_layer::changes(&upper, &lowers, &excluded).map_err(|e| {
                 EngineError::wrap(
                     ErrorKind::Internal,
                     "cannot compare the container with its image",
                     e,
                 )
             })?;
-            let excluded = super::commit::excluded_paths(&container);
-            Ok(changes
-                .into_iter()
-                .filter_map(|change| visible_change(change, &excluded))
-                .collect())
+            Ok(changes.into_iter().map(file_change).collect())
         })
         .await
     }
@@ -235,20 +232,19 @@ impl Engine {
     }
 }
 
-fn visible_change(change: wharf_layer::Change, excluded: &[PathBuf]) -> Option<FileChange> {
-    let relative = change.path.strip_prefix("/").unwrap_or(&change.path);
-    if excluded.iter().any(|path| relative.starts_with(path)) {
-        return None;
-    }
+fn file_change(change: wharf_layer::Change) -> FileChange {
     let kind = match change.kind {
         wharf_layer::ChangeKind::Added => FileChangeKind::Added,
         wharf_layer::ChangeKind::Modified => FileChangeKind::Modified,
         wharf_layer::ChangeKind::Deleted => FileChangeKind::Deleted,
     };
-    Some(FileChange {
-        path: Path::new("/").join(relative).to_string_lossy().into_owned(),
+    FileChange {
+        path: Path::new("/")
+            .join(&change.path)
+            .to_string_lossy()
+            .into_owned(),
         kind,
-    })
+    }
 }
 
 fn absolute(path: &str) -> PathBuf {
@@ -302,7 +298,7 @@ fn not_found_or(error: wharf_safefs::FsError, container: &Container, path: &str)
     if error.is_not_found() {
         return EngineError::not_found(format!(
             "Could not find the file {path} in container {}",
-            container.id
+            container.name.trim_start_matches('/')
         ));
     }
     EngineError::wrap(ErrorKind::Internal, format!("cannot look at {path}"), error)

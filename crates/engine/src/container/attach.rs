@@ -5,19 +5,24 @@ use crate::engine::Engine;
 use crate::error::{EngineError, Result};
 use crate::model::container::Status;
 use crate::model::request::{AttachRequest, LogRequest};
-use crate::model::view::AttachedStream;
+use crate::model::view::{AttachedStream, LogLine};
 use std::future::Future;
 use std::sync::Arc;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream};
+use tokio::sync::mpsc;
 use wharf_runtime::Shim;
 
 /// Bytes that may wait between a client and a container.
 const PIPE_BYTES: usize = 64 * 1024;
 
+/// Lines of a log.
+type Backlog = mpsc::Receiver<Result<LogLine>>;
+
 /// An attach call that waits for its container to start.
 pub(crate) struct EarlyAttach {
     request: AttachRequest,
     keys: Option<Vec<u8>>,
+    backlog: Option<Backlog>,
     io: DuplexStream,
 }
 
@@ -56,13 +61,12 @@ impl Engine {
         request.stdin = request.stdin && container.config.open_stdin;
         let (ours, theirs) = tokio::io::duplex(PIPE_BYTES);
         self.events.container(&container, "attach", []);
-        let backlog = if request.logs {
-            Some(self.log_backlog(name, &request).await?)
-        } else {
-            None
-        };
         if !request.stream {
-            tokio::spawn(replay(ours, backlog, tty));
+            let backlog = self.log_backlog(name, &request).await?;
+            tokio::spawn(async move {
+                let mut ours = ours;
+                let _client_gone = write_backlog(&mut ours, backlog, tty).await;
+            });
             return Ok(AttachedStream {
                 io: Box::new(theirs),
                 tty,
@@ -75,6 +79,8 @@ impl Engine {
                     .attach(shim_request(&request))
                     .await
                     .map_err(super::runtime_error("cannot attach"))?;
+                // Read after the stream began, up to this moment: nothing falls between the two.
+                let backlog = self.log_backlog(name, &request).await?;
                 tokio::spawn(async move {
                     let mut ours = ours;
                     if write_backlog(&mut ours, backlog, tty).await.is_err() {
@@ -87,6 +93,7 @@ impl Engine {
             }
             None => {
                 let early = EarlyAttach {
+                    backlog: self.log_backlog(name, &request).await?,
                     request,
                     keys,
                     io: ours,
@@ -123,7 +130,12 @@ impl Engine {
                 .map_err(super::runtime_error("cannot attach"))?;
             let (engine, container) = (Arc::clone(self), entry.snapshot());
             tokio::spawn(async move {
-                if pump(attach.io, stream, attach.keys).await {
+                let mut io = attach.io;
+                let tty = container.config.tty;
+                if write_backlog(&mut io, attach.backlog, tty).await.is_err() {
+                    return;
+                }
+                if pump(io, stream, attach.keys).await {
                     engine.events.container(&container, "detach", []);
                 }
             });
@@ -131,23 +143,22 @@ impl Engine {
         Ok(())
     }
 
+    /// Returns the lines written so far, if they are asked for.
     async fn log_backlog(
         self: &Arc<Self>,
         name: &str,
         request: &AttachRequest,
-    ) -> Result<Vec<(bool, Vec<u8>)>> {
+    ) -> Result<Option<Backlog>> {
+        if !request.logs {
+            return Ok(None);
+        }
         let log = LogRequest {
             stdout: request.stdout,
             stderr: request.stderr,
+            until_ns: crate::clock::now_ns(),
             ..LogRequest::default()
         };
-        let mut lines = self.container_logs(name, log).await?;
-        let mut backlog = Vec::new();
-        while let Some(line) = lines.recv().await {
-            let line = line?;
-            backlog.push((line.stderr, line.bytes));
-        }
-        Ok(backlog)
+        self.container_logs(name, log).await.map(Some)
     }
 }
 
@@ -159,16 +170,16 @@ fn shim_request(request: &AttachRequest) -> wharf_runtime::AttachRequest {
     }
 }
 
-async fn replay(mut io: DuplexStream, backlog: Option<Vec<(bool, Vec<u8>)>>, tty: bool) {
-    let _client_gone = write_backlog(&mut io, backlog, tty).await;
-}
-
 async fn write_backlog(
     io: &mut DuplexStream,
-    backlog: Option<Vec<(bool, Vec<u8>)>>,
+    backlog: Option<Backlog>,
     tty: bool,
 ) -> std::io::Result<()> {
-    for (stderr, bytes) in backlog.into_iter().flatten() {
+    let Some(mut backlog) = backlog else {
+        return Ok(());
+    };
+    // A log that breaks off is shown as far as it goes.
+    while let Some(Ok(LogLine { stderr, bytes, .. })) = backlog.recv().await {
         if !tty {
             let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_be_bytes();
             let header = [

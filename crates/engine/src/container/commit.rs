@@ -24,12 +24,16 @@ pub(crate) const MOUNT_STUBS: [&str; 8] = [
     "sys",
 ];
 
+/// How long the end of a container is waited for that cannot be thawed.
+const END_OF_FROZEN: std::time::Duration = std::time::Duration::from_secs(2);
+
 impl Engine {
     /// Makes an image of a container's changes.
     ///
     /// # Errors
     /// A malformed name or change; a container that is being removed; a full disk.
     pub async fn commit_container(self: &Arc<Self>, request: Commit) -> Result<ImageId> {
+        let name = self.commit_name(&request)?;
         let entry = self.containers.find(&request.container)?;
         let _operation = entry.operation.lock().await;
         let container = entry.snapshot();
@@ -48,7 +52,6 @@ impl Engine {
             }
             _ => {}
         }
-        let name = self.commit_name(&request)?;
         let frozen = match entry
             .shim()
             .filter(|_| request.pause && container.state.status == Status::Running)
@@ -61,16 +64,26 @@ impl Engine {
             self.with_store(move |engine| engine.copy_changes(&container))
                 .await
         };
-        if let Some(shim) = frozen {
-            shim.resume().await.map_err(super::runtime_error(
-                "cannot unpause the container after commit",
-            ))?;
+        if let Some(shim) = frozen
+            && let Err(error) = shim.resume().await
+        {
+            // A container that ended meanwhile has no group to thaw any more.
+            let ended = tokio::time::timeout(END_OF_FROZEN, shim.wait()).await;
+            if ended.is_err() {
+                return Err(super::runtime_error(
+                    "cannot unpause the container after commit",
+                )(error));
+            }
         }
         let staging = copied?;
         let id = {
             let (container, request) = (Arc::clone(&container), request.clone());
-            self.with_store(move |engine| engine.commit_staged(&container, &request, staging))
-                .await?
+            self.with_store(move |engine| {
+                engine.store_whole("commit", || {
+                    engine.commit_staged(&container, &request, staging)
+                })
+            })
+            .await?
         };
         if let Some(name) = &name {
             self.tag_reference(name, &id).await?;

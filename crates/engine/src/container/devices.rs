@@ -1,6 +1,5 @@
 //! Devices of the host that a container is given.
 
-use super::create::fs_error;
 use crate::error::{EngineError, Result};
 use std::path::{Path, PathBuf};
 use wharf_safefs::{FileType, Metadata, trusted};
@@ -28,19 +27,30 @@ pub(crate) struct HostDevice {
 /// # Errors
 /// A path that is neither.
 pub(crate) fn devices_at(path: &Path) -> Result<Vec<HostDevice>> {
-    let metadata =
-        trusted::metadata(path).map_err(fs_error("error gathering device information"))?;
+    let fail = |reason: &str| {
+        EngineError::internal(format!(
+            "error gathering device information while adding custom device \"{}\": {reason}",
+            path.display()
+        ))
+    };
+    let metadata = trusted::metadata(path).map_err(|error| {
+        if error.is_not_found() {
+            fail("no such file or directory")
+        } else {
+            fail(&error.to_string())
+        }
+    })?;
     if let Some(device) = device_of(path, &metadata) {
         return Ok(vec![device]);
     }
     if !metadata.is_dir() {
-        return Err(EngineError::invalid(format!(
-            "error gathering device information while adding custom device \"{}\": not a device node",
-            path.display()
-        )));
+        return Err(fail("not a device node"));
     }
     let mut found = Vec::new();
     collect(path, 0, &mut found);
+    if found.is_empty() {
+        return Err(fail("not a device node"));
+    }
     Ok(found)
 }
 

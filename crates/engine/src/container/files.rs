@@ -7,7 +7,7 @@ use crate::model::container::Container;
 use crate::values;
 use std::path::Path;
 use wharf_network::files::{
-    HostRecord, ResolvMode, ResolvOverrides, hostname_text, hosts_text,
+    HostRecord, Nameserver, ResolvMode, ResolvOverrides, hostname_text, hosts_text,
     resolv_conf as resolv_conf_text,
 };
 use wharf_safefs::trusted;
@@ -54,6 +54,17 @@ fn hosts(engine: &Engine, container: &Container) -> Result<String> {
         return Ok(String::from_utf8_lossy(&bytes).into_owned());
     }
     let mut records = extra_hosts(engine, &host.extra_hosts)?;
+    records.extend(engine.link_records(container)?);
+    records.extend(own_records(container));
+    let ipv6 = container
+        .networks
+        .values()
+        .any(|endpoint| !endpoint.ipv6_address.is_empty());
+    Ok(hosts_text(&records, ipv6))
+}
+
+/// Returns the lines of a container's own addresses.
+pub(crate) fn own_records(container: &Container) -> Vec<HostRecord> {
     let config = &container.config;
     let names = if config.domainname.is_empty() {
         config.hostname.clone()
@@ -63,19 +74,16 @@ fn hosts(engine: &Engine, container: &Container) -> Result<String> {
             config.hostname, config.domainname, config.hostname
         )
     };
-    for endpoint in container
+    container
         .networks
         .values()
-        .filter(|endpoint| !endpoint.address.is_empty())
-    {
-        if let Ok(address) = endpoint.address.parse() {
-            records.push(HostRecord {
-                address,
-                names: names.clone(),
-            });
-        }
-    }
-    Ok(hosts_text(&records, false))
+        .flat_map(|endpoint| [&endpoint.address, &endpoint.ipv6_address])
+        .filter_map(|address| address.parse().ok())
+        .map(|address| HostRecord {
+            address,
+            names: names.clone(),
+        })
+        .collect()
 }
 
 /// Turns `host:ip` lines into records; `host-gateway` is the bridge's address.
@@ -86,7 +94,7 @@ pub(crate) fn extra_hosts(engine: &Engine, lines: &[String]) -> Result<Vec<HostR
             let (name, address) = values::parse_extra_host(line)?;
             if address == values::HOST_GATEWAY {
                 return Ok(HostRecord {
-                    address: engine.network.gateway().into(),
+                    address: host_gateway(engine)?,
                     names: name.to_owned(),
                 });
             }
@@ -103,22 +111,44 @@ pub(crate) fn extra_hosts(engine: &Engine, lines: &[String]) -> Result<Vec<HostR
         .collect()
 }
 
-fn resolv_conf(container: &Container) -> Result<String> {
-    let host = &container.host_config;
-    let mode = if host.network_mode == "bridge" {
-        ResolvMode::Legacy { ipv6: false }
-    } else {
-        ResolvMode::Plain
-    };
-    let nameservers = host
-        .dns
+/// Returns the address that reaches the host: the default bridge's.
+fn host_gateway(engine: &Engine) -> Result<std::net::IpAddr> {
+    let bridge = engine.network("bridge")?.network;
+    bridge
+        .config
+        .as_ref()
+        .and_then(|config| config.pools.first())
+        .map(|pool| pool.gateway)
+        .ok_or_else(|| EngineError::internal("unable to derive the IP value for host-gateway"))
+}
+
+/// Returns the name servers that a container's user chose.
+pub(crate) fn name_servers(
+    host: &crate::model::host_config::HostConfig,
+) -> Result<Vec<Nameserver>> {
+    host.dns
         .iter()
         .map(|server| {
             server.parse().map_err(|_| {
                 EngineError::invalid(format!("invalid DNS server address: {server:?}"))
             })
         })
-        .collect::<Result<_>>()?;
+        .collect()
+}
+
+/// Returns the text of a container's resolver file.
+pub(crate) fn resolv_conf(container: &Container) -> Result<String> {
+    let host = &container.host_config;
+    let mode = if crate::network::has_resolver(container) {
+        ResolvMode::Internal {
+            required_options: vec!["ndots:0".to_owned()],
+        }
+    } else if container.networks.contains_key("bridge") {
+        ResolvMode::Legacy { ipv6: false }
+    } else {
+        ResolvMode::Plain
+    };
+    let nameservers = name_servers(host)?;
     let overrides = ResolvOverrides {
         nameservers,
         search: host.dns_search.clone(),

@@ -55,16 +55,10 @@ impl Engine {
 
     async fn probe(self: &Arc<Self>, container: &Container, check: &Healthcheck) -> HealthResult {
         let start_ns = now_ns();
-        let timeout = duration(check.timeout, DEFAULT_TIMEOUT);
-        let (exit_code, output) =
-            match tokio::time::timeout(timeout, self.run_probe(container, check)).await {
-                Ok(Ok(result)) => result,
-                Ok(Err(error)) => (-1, error.message().to_owned()),
-                Err(_) => (
-                    -1,
-                    format!("Health check exceeded timeout ({}s)", timeout.as_secs_f64()),
-                ),
-            };
+        let (exit_code, output) = match self.run_probe(container, check).await {
+            Ok(result) => result,
+            Err(error) => (-1, error.message().to_owned()),
+        };
         HealthResult {
             start_ns,
             end_ns: now_ns(),
@@ -73,33 +67,36 @@ impl Engine {
         }
     }
 
+    /// Runs one check; one that takes too long is killed.
     async fn run_probe(
         self: &Arc<Self>,
         container: &Container,
         check: &Healthcheck,
     ) -> crate::error::Result<(i32, String)> {
-        let command = match check.test.split_first() {
-            Some((kind, rest)) if kind == "CMD" => rest.to_vec(),
-            Some((kind, rest)) if kind == "CMD-SHELL" => {
-                let shell = if container.config.shell.is_empty() {
-                    vec!["/bin/sh".to_owned(), "-c".to_owned()]
-                } else {
-                    container.config.shell.clone()
-                };
-                shell.into_iter().chain([rest.join(" ")]).collect()
-            }
-            _ => check.test.clone(),
-        };
         let request = CreateExec {
             attach_stdout: true,
             attach_stderr: true,
-            command,
+            command: probe_command(container, check),
             ..CreateExec::default()
         };
         let id = self.create_exec(&container.id, request).await?;
+        let exec = self.claim_exec(&id, false, None)?;
+        let kill = exec.killer();
         let mut output = Vec::new();
-        if let Some(mut stream) = self.start_exec(&id, false, None, None).await? {
+        let timeout = duration(check.timeout, DEFAULT_TIMEOUT);
+        let checked = tokio::time::timeout(timeout, async {
+            let mut stream = exec.attached().await;
             read_frames(&mut stream.io, &mut output).await;
+        });
+        if checked.await.is_err() {
+            kill.await;
+            let said = String::from_utf8_lossy(&output);
+            let limit = go_duration(timeout);
+            let text = match said.is_empty() {
+                true => format!("Health check exceeded timeout ({limit})"),
+                false => format!("Health check exceeded timeout ({limit}): {said}"),
+            };
+            return Ok((-1, text));
         }
         let code = self.exec(&id)?.exit_code.unwrap_or(-1);
         Ok((code, String::from_utf8_lossy(&output).into_owned()))
@@ -114,7 +111,9 @@ impl Engine {
             DEFAULT_RETRIES
         };
         let container = entry.change(|container| {
-            let Some(health) = &mut container.state.health else {
+            let same_run = container.is_running()
+                && container.state.started_at_ns == before.state.started_at_ns;
+            let Some(health) = container.state.health.as_mut().filter(|_| same_run) else {
                 return;
             };
             if result.exit_code == 0 {
@@ -147,6 +146,34 @@ impl Engine {
             );
         }
         self.persist_soon(&container);
+    }
+}
+
+/// Returns the command of a check (spec runtime §6).
+fn probe_command(container: &Container, check: &Healthcheck) -> Vec<String> {
+    match check.test.split_first() {
+        Some((kind, rest)) if kind == "CMD" => rest.to_vec(),
+        Some((kind, rest)) if kind == "CMD-SHELL" => {
+            let shell = if container.config.shell.is_empty() {
+                vec!["/bin/sh".to_owned(), "-c".to_owned()]
+            } else {
+                container.config.shell.clone()
+            };
+            shell.into_iter().chain([rest.join(" ")]).collect()
+        }
+        _ => check.test.clone(),
+    }
+}
+
+/// Writes a duration as Go does where it is a round number of a unit.
+fn go_duration(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    match (duration.subsec_nanos(), seconds) {
+        (0, 3600..) => format!("{}h{}m{}s", seconds / 3600, seconds / 60 % 60, seconds % 60),
+        (0, 60..) => format!("{}m{}s", seconds / 60, seconds % 60),
+        (0, 1..) => format!("{seconds}s"),
+        (_, 0) => format!("{}ms", duration.as_secs_f64() * 1e3),
+        _ => format!("{}s", duration.as_secs_f64()),
     }
 }
 

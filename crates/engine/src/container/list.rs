@@ -1,14 +1,28 @@
 //! Listing containers (spec engine-api §6.3).
 
-use crate::engine::Engine;
+use crate::engine::{Engine, in_place};
 use crate::error::{EngineError, Result};
 use crate::filters::{self, values};
 use crate::model::container::{Container, Status};
 use crate::model::request::{Filters, ListContainers};
 use crate::model::view::ContainerSummary;
+use std::collections::HashMap;
 use std::sync::Arc;
 use wharf_image::ImageId;
 use wharf_units::{Port, PortRange};
+
+/// Words of the filter `status`.
+const STATES: [&str; 7] = [
+    "created",
+    "running",
+    "paused",
+    "restarting",
+    "removing",
+    "exited",
+    "dead",
+];
+/// Words of the filter `health`.
+const HEALTH_STATES: [&str; 4] = ["none", "starting", "healthy", "unhealthy"];
 
 const KNOWN_FILTERS: [&str; 14] = [
     "ancestor", "before", "expose", "exited", "health", "id", "is-task", "label", "name",
@@ -24,7 +38,7 @@ impl Engine {
         Ok(self.containers.find(name_or_id)?.snapshot())
     }
 
-    /// Lists containers, newest first.
+    /// Lists containers, newest first; without their sizes, which take long.
     ///
     /// # Errors
     /// Unknown filters and values.
@@ -48,31 +62,24 @@ impl Engine {
         if request.limit > 0 {
             containers.truncate(request.limit);
         }
-        containers
-            .into_iter()
-            .map(|container| self.summarize(container, request.size))
-            .collect()
-    }
-
-    fn summarize(&self, container: Arc<Container>, size: bool) -> Result<ContainerSummary> {
-        let given = &container.config.image;
-        let same = container
-            .image_id
-            .is_none_or(|id| self.find_image(given).is_ok_and(|image| image.id == id));
-        let image = match container.image_id {
-            Some(id) if !same => id.to_string(),
-            _ => given.clone(),
-        };
-        let size_bytes = if size {
-            Some(self.sizes(&container)?)
-        } else {
-            None
-        };
-        Ok(ContainerSummary {
-            container,
-            image,
-            size_bytes,
-        })
+        // Many containers share an image: each name is looked up once.
+        let mut named: HashMap<String, Option<ImageId>> = HashMap::new();
+        let summaries = containers.into_iter().map(|container| {
+            let given = &container.config.image;
+            let current = *named
+                .entry(given.clone())
+                .or_insert_with(|| self.find_image(given).ok().map(|image| image.id));
+            let image = match container.image_id {
+                Some(id) if current != Some(id) => id.to_string(),
+                _ => given.clone(),
+            };
+            ContainerSummary {
+                container,
+                image,
+                size_bytes: None,
+            }
+        });
+        Ok(in_place(|| summaries.collect()))
     }
 
     /// Measures a container: bytes of its own files, and these plus its image's.
@@ -112,30 +119,31 @@ struct Chosen<'a> {
     networks: Vec<String>,
 }
 
+/// Checks a filter that takes certain words only.
+fn one_of(filters: &Filters, key: &str, what: &str, words: &[&str]) -> Result<()> {
+    match values(filters, key)
+        .iter()
+        .find(|value| !words.contains(&value.as_str()))
+    {
+        Some(value) => Err(EngineError::invalid(format!(
+            "invalid filter '{key}={value}': invalid value for {what} ({value}): must be one of {}",
+            words.join(", ")
+        ))),
+        None => Ok(()),
+    }
+}
+
 impl<'a> Chosen<'a> {
     fn new(engine: &Engine, filters: &'a Filters) -> Result<Self> {
-        for status in values(filters, "status") {
-            if ![
-                "created",
-                "running",
-                "paused",
-                "restarting",
-                "removing",
-                "exited",
-                "dead",
-            ]
-            .contains(&status.as_str())
-            {
-                return Err(EngineError::invalid(format!(
-                    "invalid filter 'status={status}'"
-                )));
-            }
-        }
-        for health in values(filters, "health") {
-            if !["starting", "healthy", "unhealthy", "none"].contains(&health.as_str()) {
-                return Err(EngineError::invalid(format!(
-                    "invalid filter 'health={health}'"
-                )));
+        one_of(filters, "status", "state", &STATES)?;
+        one_of(filters, "health", "health", &HEALTH_STATES)?;
+        for (key, what) in [("publish", "publish"), ("expose", "expose")] {
+            for range in values(filters, key) {
+                PortRange::parse(range).map_err(|error| {
+                    EngineError::internal(format!(
+                        "error while looking up for {what} {range}: {error}"
+                    ))
+                })?;
             }
         }
         let exited = values(filters, "exited")

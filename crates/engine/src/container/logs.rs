@@ -1,38 +1,30 @@
 //! Reading and following a container's log files (spec runtime §7, engine-api §11).
 
+use super::log_decode::{Entry as LogEntry, LogFile, LogFormat};
+use super::log_options::{self, Driver, LogOptions};
 use super::registry::Entry;
-use super::start::log_path;
-use crate::clock::parse_rfc3339;
-use crate::engine::Engine;
+use crate::engine::{Engine, blocking};
 use crate::error::{EngineError, Result};
 use crate::model::request::LogRequest;
 use crate::model::view::LogLine;
-use serde::Deserialize;
 use std::collections::VecDeque;
-use std::io::{BufRead, BufReader, Seek, SeekFrom};
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
-use wharf_safefs::trusted;
 
 /// Lines that may wait for the reader.
 const LINES_IN_FLIGHT: usize = 256;
-/// How often a follower looks for more when the log has ended for now.
-const FOLLOW_INTERVAL: Duration = Duration::from_millis(20);
-/// Longest line of a log file in bytes; what the shim writes is far below.
-const MAX_LINE_BYTES: u64 = 1024 * 1024;
-
-#[derive(Deserialize)]
-struct Record<'a> {
-    #[serde(borrow)]
-    log: std::borrow::Cow<'a, str>,
-    #[serde(borrow)]
-    stream: std::borrow::Cow<'a, str>,
-    #[serde(borrow)]
-    time: std::borrow::Cow<'a, str>,
-}
+/// Lines read before they are handed on: reading blocks a thread, waiting for the client does not.
+const LINES_AT_ONCE: usize = 256;
+/// Bytes read before they are handed on.
+const BYTES_AT_ONCE: usize = 512 * 1024;
+/// How soon a follower looks for more when the log has ended for now; doubled while nothing comes.
+const FOLLOW_INTERVAL: Duration = Duration::from_millis(10);
+/// How long a follower of a silent container waits between looks.
+const LONGEST_FOLLOW_INTERVAL: Duration = Duration::from_millis(100);
+/// Most rotated files that are looked for.
+const MAX_ROTATED_FILES: u32 = 1000;
 
 impl Engine {
     /// Reads a container's log, oldest line first; follows it while the container runs if asked to.
@@ -49,215 +41,263 @@ impl Engine {
         if !request.stdout && !request.stderr {
             return Err(EngineError::invalid("you must choose at least one stream"));
         }
-        if container.host_config.log_config.driver == "none" {
-            return Err(EngineError::not_implemented(
-                "configured logging driver does not support reading",
-            ));
-        }
-        let path = log_path(&container);
-        let (sender, receiver) = mpsc::channel(LINES_IN_FLIGHT);
-        tokio::task::spawn_blocking(move || {
-            let mut reader = LogReader {
-                path,
-                request,
-                sender,
-            };
-            if let Err(error) = reader.run(&entry) {
-                let _reader_gone = reader.sender.blocking_send(Err(error));
+        let options = LogOptions::parse(&container.host_config.log_config)?;
+        let (path, format) = match log_options::file_of(&container, &options) {
+            Some((path, driver)) if driver == Driver::JsonFile => (path, LogFormat::JsonFile),
+            Some((path, _)) => (path, LogFormat::Local),
+            None => {
+                return Err(EngineError::not_implemented(
+                    "configured logging driver does not support reading",
+                ));
             }
-        });
+        };
+        let (sender, receiver) = mpsc::channel(LINES_IN_FLIGHT);
+        let reader = LogReader {
+            path,
+            format,
+            request,
+            files: VecDeque::new(),
+            skip: 0,
+            is_open: false,
+            is_following: false,
+        };
+        tokio::spawn(serve(reader, entry, sender));
         Ok(receiver)
     }
 }
 
+/// Hands lines on until the log is over or the client is gone.
+async fn serve(mut reader: LogReader, entry: Arc<Entry>, sender: mpsc::Sender<Result<LogLine>>) {
+    let mut wait = FOLLOW_INTERVAL;
+    loop {
+        // Asked before reading: what was written before the end is read after it.
+        let running = entry.life.borrow().running;
+        let read = blocking(move || {
+            let batch = reader.read();
+            Ok((reader, batch))
+        });
+        let (returned, batch) = match read.await {
+            Ok((returned, Ok(batch))) => (returned, batch),
+            Ok((_, Err(error))) | Err(error) => {
+                let _reader_gone = sender.send(Err(error)).await;
+                return;
+            }
+        };
+        reader = returned;
+        let is_silent = batch.lines.is_empty();
+        for line in batch.lines {
+            if sender.send(Ok(line)).await.is_err() {
+                return;
+            }
+        }
+        match batch.then {
+            Then::More => continue,
+            Then::Over => return,
+            Then::End if !reader.request.follow || !running => return,
+            Then::End => {}
+        }
+        wait = if is_silent {
+            (wait * 2).min(LONGEST_FOLLOW_INTERVAL)
+        } else {
+            FOLLOW_INTERVAL
+        };
+        let mut life = entry.life.subscribe();
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            // The last lines of a container that ends are sent at once.
+            _ = life.wait_for(|life| !life.running) => {}
+            () = sender.closed() => return,
+        }
+    }
+}
+
+/// What one look at the files gave.
+struct Batch {
+    lines: Vec<LogLine>,
+    then: Then,
+}
+
+/// How it goes on.
+enum Then {
+    /// There is more to read.
+    More,
+    /// That was all for now.
+    End,
+    /// Nothing that is asked for can come any more.
+    Over,
+}
+
 struct LogReader {
     path: PathBuf,
+    format: LogFormat,
     request: LogRequest,
-    sender: mpsc::Sender<Result<LogLine>>,
+    /// Files still to be read, oldest first; the last is the current one.
+    files: VecDeque<LogFile>,
+    /// Wanted lines to leave out, for a tail.
+    skip: usize,
+    is_open: bool,
+    /// Whether what was there at the beginning was read.
+    is_following: bool,
 }
-
-/// Tells that the reader of a log went away.
-struct ReaderGone;
 
 impl LogReader {
-    fn run(&mut self, entry: &Entry) -> Result<()> {
-        let Some(mut current) = self.open(&self.path)? else {
-            if !self.request.follow {
-                return Ok(());
-            }
-            return self.wait_for_file(entry);
-        };
-        let length = current.length()?;
-        if self.backlog(&mut current, length).is_err() || !self.request.follow {
-            return Ok(());
+    fn read(&mut self) -> Result<Batch> {
+        if !self.is_open {
+            self.open()?;
         }
-        self.follow(current, entry)
-    }
-
-    /// Waits for the log of a container that never wrote one.
-    fn wait_for_file(&mut self, entry: &Entry) -> Result<()> {
+        let mut lines = Vec::new();
+        let mut bytes = 0;
         loop {
-            let running = entry.life.borrow().running;
-            if let Some(current) = self.open(&self.path)? {
-                return self.follow(current, entry);
-            }
-            if !running || self.sender.is_closed() {
-                return Ok(());
-            }
-            std::thread::sleep(FOLLOW_INTERVAL);
-        }
-    }
-
-    /// Sends what the files hold up to `length` of the newest one, only the tail of it if asked to.
-    fn backlog(
-        &mut self,
-        current: &mut OpenLog,
-        length: u64,
-    ) -> std::result::Result<(), ReaderGone> {
-        if self.request.tail == Some(0) {
-            let _position = current.reader.seek(SeekFrom::Start(length));
-            return Ok(());
-        }
-        let mut tail: VecDeque<LogLine> = VecDeque::new();
-        for number in (1..=super::log_options::DEFAULT_MAX_FILES.max(64)).rev() {
-            if let Ok(Some(mut rotated)) = self.open(&rotated_path(&self.path, number)) {
-                self.collect(&mut rotated, u64::MAX, &mut tail)?;
-            }
-        }
-        self.collect(current, length, &mut tail)?;
-        for line in tail {
-            self.send(line)?;
-        }
-        Ok(())
-    }
-
-    fn collect(
-        &mut self,
-        log: &mut OpenLog,
-        length: u64,
-        tail: &mut VecDeque<LogLine>,
-    ) -> std::result::Result<(), ReaderGone> {
-        while log.position < length {
-            let Some(line) = log.next_line() else { break };
-            let Some(line) = line.filter(|line| self.wanted(line)) else {
-                continue;
+            let is_current = self.files.len() == 1;
+            let Some(file) = self.files.front_mut() else {
+                break;
             };
-            match self.request.tail {
-                None => self.send(line)?,
-                Some(most) => {
-                    if tail.len() == most {
-                        tail.pop_front();
-                    }
-                    tail.push_back(line);
-                }
+            if is_current && !self.is_following && file.is_past_opening() {
+                self.is_following = true;
             }
+            if is_current && self.is_following && !self.request.follow {
+                return Ok(Batch {
+                    lines,
+                    then: Then::Over,
+                });
+            }
+            match file.next_entry() {
+                Some(LogEntry::Line(line)) => {
+                    if self.request.until_ns != 0 && line.time_ns > self.request.until_ns {
+                        return Ok(Batch {
+                            lines,
+                            then: Then::Over,
+                        });
+                    }
+                    if !wanted(&self.request, &line) {
+                        continue;
+                    }
+                    if self.skip > 0 {
+                        self.skip -= 1;
+                        continue;
+                    }
+                    bytes += line.bytes.len();
+                    lines.push(line);
+                    if lines.len() >= LINES_AT_ONCE || bytes >= BYTES_AT_ONCE {
+                        return Ok(Batch {
+                            lines,
+                            then: Then::More,
+                        });
+                    }
+                }
+                Some(LogEntry::Unreadable) => {}
+                None if !is_current => {
+                    self.files.pop_front();
+                }
+                None if self.go_on_after_rotation()? => {}
+                None => break,
+            }
+        }
+        Ok(Batch {
+            lines,
+            then: Then::End,
+        })
+    }
+
+    /// Opens what is asked for.
+    fn open(&mut self) -> Result<()> {
+        let Some(current) = LogFile::open(&self.path, self.format)? else {
+            return Ok(());
+        };
+        self.is_open = true;
+        let inode = current.inode;
+        let mut files = VecDeque::from([current]);
+        for number in 1..MAX_ROTATED_FILES {
+            match LogFile::open_rotated(&self.path, number, self.format)? {
+                // Rotated between the two calls: it is open already.
+                Some(file) if file.inode == inode => {}
+                Some(file) => files.push_front(file),
+                None => break,
+            }
+        }
+        self.files = files;
+        if let Some(tail) = self.request.tail {
+            self.seek_tail(tail)?;
         }
         Ok(())
     }
 
-    fn follow(&mut self, mut current: OpenLog, entry: &Entry) -> Result<()> {
-        loop {
-            // Asked before reading: what was written before the end is read after it.
-            let running = entry.life.borrow().running;
-            while let Some(line) = current.next_line() {
-                let Some(line) = line else { continue };
-                if self.request.until_ns != 0 && line.time_ns > self.request.until_ns {
-                    return Ok(());
-                }
-                if self.wanted(&line) && self.send(line).is_err() {
-                    return Ok(());
-                }
+    /// Drops files and lines before the last `tail` wanted lines.
+    fn seek_tail(&mut self, tail: usize) -> Result<()> {
+        let mut left = tail;
+        let count = self.files.len();
+        for (distance, index) in (0..count).rev().enumerate() {
+            let Some(file) = self.files.get_mut(index) else {
+                break;
+            };
+            let found = count_lines(file, &self.request, distance == 0);
+            if found >= left || index == 0 {
+                self.skip = found.saturating_sub(left);
+                self.files.drain(..index);
+                break;
             }
-            if current.was_rotated(&self.path) {
-                if let Some(next) = self.open(&self.path)? {
-                    while let Some(Some(line)) = current.next_line() {
-                        if self.wanted(&line) && self.send(line).is_err() {
-                            return Ok(());
-                        }
-                    }
-                    current = next;
-                }
-                continue;
-            }
-            if !running || self.sender.is_closed() {
-                return Ok(());
-            }
-            std::thread::sleep(FOLLOW_INTERVAL);
+            left -= found;
         }
-    }
-
-    fn wanted(&self, line: &LogLine) -> bool {
-        let request = &self.request;
-        (if line.stderr {
-            request.stderr
-        } else {
-            request.stdout
-        }) && line.time_ns >= request.since_ns
-            && (request.until_ns == 0 || line.time_ns <= request.until_ns)
-    }
-
-    fn send(&self, line: LogLine) -> std::result::Result<(), ReaderGone> {
-        self.sender.blocking_send(Ok(line)).map_err(|_| ReaderGone)
-    }
-
-    fn open(&self, path: &Path) -> Result<Option<OpenLog>> {
-        if !trusted::exists(path).unwrap_or(false) {
-            return Ok(None);
+        // Counting has read the files: they are opened again, by the descriptors held.
+        for file in &mut self.files {
+            file.rewind()?;
         }
-        let file = trusted::open(path).map_err(super::create::fs_error("Error grabbing logs"))?;
-        let inode = file.metadata().map_or(0, |metadata| metadata.ino());
-        Ok(Some(OpenLog {
-            reader: BufReader::with_capacity(64 * 1024, file),
-            position: 0,
-            inode,
-            line: Vec::new(),
-        }))
+        Ok(())
+    }
+
+    /// Turns to the file that was begun after the current one; false if there is none.
+    fn go_on_after_rotation(&mut self) -> Result<bool> {
+        let Some(current) = self.files.front() else {
+            return Ok(false);
+        };
+        if !self.request.follow || !current.was_rotated(&self.path) {
+            return Ok(false);
+        }
+        let inode = current.inode;
+        let mut newer = VecDeque::new();
+        let mut next = LogFile::open(&self.path, self.format)?;
+        for number in 1..MAX_ROTATED_FILES {
+            let Some(file) = next.take().filter(|file| file.inode != inode) else {
+                break;
+            };
+            newer.push_front(file);
+            next = LogFile::open_rotated(&self.path, number, self.format)?;
+            if next.is_none() {
+                // The one read last is gone or compressed by now: what is between cannot be told.
+                newer.drain(..newer.len() - 1);
+            }
+        }
+        if newer.is_empty() {
+            return Ok(false);
+        }
+        // What was written to the old one since its end was seen is read first.
+        let Some(mut old) = self.files.pop_front() else {
+            return Ok(false);
+        };
+        old.length = u64::MAX;
+        self.files = newer;
+        self.files.push_front(old);
+        Ok(true)
     }
 }
 
-fn rotated_path(path: &Path, number: u32) -> PathBuf {
-    let mut text = path.as_os_str().to_owned();
-    text.push(format!(".{number}"));
-    PathBuf::from(text)
+fn count_lines(file: &mut LogFile, request: &LogRequest, is_current: bool) -> usize {
+    let mut found = 0;
+    while !(is_current && file.is_past_opening()) {
+        match file.next_entry() {
+            Some(LogEntry::Line(line)) => found += usize::from(wanted(request, &line)),
+            Some(LogEntry::Unreadable) => {}
+            None => break,
+        }
+    }
+    found
 }
 
-struct OpenLog {
-    reader: BufReader<std::fs::File>,
-    position: u64,
-    inode: u64,
-    line: Vec<u8>,
-}
-
-impl OpenLog {
-    fn length(&self) -> Result<u64> {
-        self.reader
-            .get_ref()
-            .metadata()
-            .map(|metadata| metadata.len())
-            .map_err(|e| EngineError::internal(format!("Error grabbing logs: {e}")))
-    }
-
-    /// Returns the next whole line: None at the end for now, `Some(None)` for one that cannot be read.
-    fn next_line(&mut self) -> Option<Option<LogLine>> {
-        let mut limited = std::io::Read::take(&mut self.reader, MAX_LINE_BYTES);
-        let count = limited.read_until(b'\n', &mut self.line).ok()?;
-        if count == 0 {
-            return None;
-        }
-        self.position += count as u64;
-        if self.line.last() != Some(&b'\n') && (self.line.len() as u64) < MAX_LINE_BYTES {
-            return None;
-        }
-        let line = std::mem::take(&mut self.line);
-        let record: Option<Record<'_>> = serde_json::from_slice(&line).ok();
-        Some(record.map(|record| LogLine {
-            stderr: record.stream == "stderr",
-            time_ns: parse_rfc3339(&record.time),
-            bytes: record.log.as_bytes().to_vec(),
-        }))
-    }
-
-    fn was_rotated(&self, path: &Path) -> bool {
-        trusted::metadata(path).is_ok_and(|metadata| metadata.ino != self.inode)
-    }
+fn wanted(request: &LogRequest, line: &LogLine) -> bool {
+    (if line.stderr {
+        request.stderr
+    } else {
+        request.stdout
+    }) && line.time_ns >= request.since_ns
+        && (request.until_ns == 0 || line.time_ns <= request.until_ns)
 }

@@ -3,22 +3,19 @@
 use crate::error::{EngineError, Result};
 use wharf_image::{ContainerConfig, Healthcheck};
 
-/// Fills in from `image` what `user` left open.
+/// Fills in from the image, if there is one, what a create request leaves open.
 ///
-/// A user's entrypoint drops the image's command; `[""]` means no entrypoint at all.
+/// A user's entrypoint drops the image's command; `[""]` means no entrypoint at all, an empty list none of
+/// the image's.
 ///
 /// # Errors
 /// Docker's `no command specified` when neither names a program.
-pub(crate) fn merge_image_config(
+pub(crate) fn complete_config(
     user: &mut ContainerConfig,
-    image: &ContainerConfig,
+    image: Option<&wharf_image::ImageConfig>,
 ) -> Result<()> {
-    fill_common(user, image);
-    if user.entrypoint.as_ref().is_none_or(Vec::is_empty) {
-        if user.cmd.as_ref().is_none_or(Vec::is_empty) {
-            user.cmd.clone_from(&image.cmd);
-        }
-        user.entrypoint.clone_from(&image.entrypoint);
+    if let Some(base) = image.and_then(|image| image.config.as_ref()) {
+        merge_image_config(user, base);
     }
     if user
         .entrypoint
@@ -33,6 +30,18 @@ pub(crate) fn merge_image_config(
         return Err(EngineError::invalid("no command specified"));
     }
     Ok(())
+}
+
+fn merge_image_config(user: &mut ContainerConfig, image: &ContainerConfig) {
+    fill_common(user, image);
+    if user.entrypoint.as_ref().is_none_or(Vec::is_empty) {
+        if user.cmd.as_ref().is_none_or(Vec::is_empty) {
+            user.cmd.clone_from(&image.cmd);
+        }
+        if user.entrypoint.is_none() {
+            user.entrypoint.clone_from(&image.entrypoint);
+        }
+    }
 }
 
 /// Fills a commit's config from the container's (spec image-store §11 step 3).
@@ -155,7 +164,7 @@ mod tests {
             ((None, list(&["x"])), (list(&["/entry"]), list(&["x"]))),
             ((list(&["/mine"]), None), (list(&["/mine"]), None)),
             ((list(&[""]), list(&["x"])), (None, list(&["x"]))),
-            ((list(&[]), None), (list(&["/entry"]), list(&["arg"]))),
+            ((list(&[]), None), (list(&[]), list(&["arg"]))),
         ];
         for (user, expected) in cases {
             let mut config = ContainerConfig {
@@ -163,15 +172,18 @@ mod tests {
                 cmd: user.1,
                 ..Default::default()
             };
-            let base = ContainerConfig {
-                entrypoint: image.0.clone(),
-                cmd: image.1.clone(),
+            let base = wharf_image::ImageConfig {
+                config: Some(ContainerConfig {
+                    entrypoint: image.0.clone(),
+                    cmd: image.1.clone(),
+                    ..Default::default()
+                }),
                 ..Default::default()
             };
-            merge_image_config(&mut config, &base).unwrap();
+            complete_config(&mut config, Some(&base)).unwrap();
             assert_eq!((config.entrypoint, config.cmd), expected);
         }
-        let none = merge_image_config(&mut ContainerConfig::default(), &ContainerConfig::default());
+        let none = complete_config(&mut ContainerConfig::default(), None);
         assert_eq!(none.unwrap_err().message(), "no command specified");
     }
 

@@ -2,7 +2,8 @@
 
 pub(crate) mod archive;
 pub(crate) mod attach;
-pub(crate) mod commit;
+pub(crate) mod check;
+mod commit;
 pub(crate) mod create;
 pub(crate) mod defaults;
 pub(crate) mod detach_keys;
@@ -10,7 +11,9 @@ pub(crate) mod devices;
 pub(crate) mod files;
 pub(crate) mod health;
 pub(crate) mod list;
+pub(crate) mod log_decode;
 pub(crate) mod log_options;
+pub(crate) mod log_plan;
 pub(crate) mod logs;
 pub(crate) mod merge;
 pub(crate) mod monitor;
@@ -19,6 +22,7 @@ pub(crate) mod registry;
 pub(crate) mod remove;
 pub(crate) mod rootfs;
 pub(crate) mod seccomp;
+pub(crate) mod security;
 pub(crate) mod spec;
 pub(crate) mod start;
 pub(crate) mod stats;

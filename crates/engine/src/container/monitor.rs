@@ -35,6 +35,7 @@ impl Engine {
         entry.set_shim(None);
         // What cannot be cleaned now is swept at the next start.
         let _swept_later = shim.release().await;
+        let before = entry.snapshot();
         let (engine, leaving) = (Arc::clone(self), Arc::clone(entry));
         let _worker = blocking(move || {
             engine.leave_network(&leaving);
@@ -42,8 +43,11 @@ impl Engine {
         })
         .await;
         let finished_at_ns = i64::try_from(status.finished_at_ns).unwrap_or(i64::MAX);
-        let before = entry.snapshot();
-        let restart = self.restart_wait(&before, status.code);
+        let restart = if entry.restart_cancelled.load(Ordering::SeqCst) {
+            None
+        } else {
+            is_restart_wanted(&before, status.code).then(|| next_wait(entry, &before))
+        };
         let container = entry.change(|container| {
             container.state.status = if restart.is_some() {
                 Status::Restarting
@@ -55,6 +59,10 @@ impl Engine {
             container.state.oom_killed = status.oom_killed;
             container.state.finished_at_ns = finished_at_ns;
             container.exec_ids.clear();
+            if let Some(health) = &mut container.state.health {
+                // As docker shows what nobody checks any more.
+                "unhealthy".clone_into(&mut health.status);
+            }
         });
         self.persist_soon(&container);
         self.execs.container_ended(&container.id);
@@ -70,11 +78,16 @@ impl Engine {
                 ("execDuration", seconds.to_string()),
             ],
         );
-        if container.networks.contains_key("bridge") {
-            self.network_event("disconnect", &container);
-        }
+        self.tell_networks_left(&before);
+        let (engine, ended) = (Arc::clone(self), Arc::clone(&container));
+        let _worker = blocking(move || {
+            engine.release_mounts(&ended);
+            Ok(())
+        })
+        .await;
         entry.life.send_modify(|life| {
             life.running = false;
+            life.restarting = restart.is_some();
             life.exits += 1;
             life.exit_code = status.code;
         });
@@ -83,36 +96,6 @@ impl Engine {
         } else if container.host_config.auto_remove {
             self.remove_entry_soon(entry);
         }
-    }
-
-    /// Returns how long to wait before the policy starts the container again; None when it does not.
-    fn restart_wait(&self, container: &Container, exit_code: i32) -> Option<Duration> {
-        if container.manually_stopped {
-            return None;
-        }
-        let policy = &container.host_config.restart_policy;
-        let wanted = match policy.name.as_str() {
-            "always" | "unless-stopped" => true,
-            "on-failure" => {
-                exit_code != 0
-                    && (policy.maximum_retry_count == 0
-                        || container.restart_count < policy.maximum_retry_count)
-            }
-            _ => false,
-        };
-        let long_run = now_ns() - container.state.started_at_ns >= GOOD_RUN_NS;
-        let doublings = if long_run {
-            0
-        } else {
-            u32::try_from(container.restart_count)
-                .unwrap_or(u32::MAX)
-                .min(16)
-        };
-        wanted.then(|| {
-            FIRST_BACKOFF
-                .saturating_mul(1 << doublings)
-                .min(LONGEST_BACKOFF)
-        })
     }
 
     fn restart_later(self: &Arc<Self>, entry: &Arc<Entry>, wait: Duration) {
@@ -130,5 +113,84 @@ impl Engine {
             // A failing start leaves its reason in the container's state, where inspect shows it.
             let _kept_in_state = engine.start_entry(&entry).await;
         });
+    }
+}
+
+/// Tells whether the policy starts a container again after this exit (spec runtime §6).
+fn is_restart_wanted(container: &Container, exit_code: i32) -> bool {
+    let policy = &container.host_config.restart_policy;
+    match policy.name.as_str() {
+        "always" => true,
+        "unless-stopped" => !container.manually_stopped,
+        "on-failure" => {
+            exit_code != 0
+                && (policy.maximum_retry_count == 0
+                    || container.restart_count < policy.maximum_retry_count)
+        }
+        _ => false,
+    }
+}
+
+/// Returns how long to wait before the next restart: twice the last wait, from the start again after
+/// a good run.
+fn next_wait(entry: &Entry, container: &Container) -> Duration {
+    let good_run = now_ns() - container.state.started_at_ns >= GOOD_RUN_NS;
+    let mut last = entry
+        .last_wait
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner);
+    let wait = match *last {
+        Some(last) if !good_run => last.saturating_mul(2).min(LONGEST_BACKOFF),
+        _ => FIRST_BACKOFF,
+    };
+    *last = Some(wait);
+    wait
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn container(policy: &str, most: i64) -> Container {
+        let mut container = Container::default();
+        container.host_config.restart_policy.name = policy.to_owned();
+        container.host_config.restart_policy.maximum_retry_count = most;
+        container.state.started_at_ns = now_ns();
+        container
+    }
+
+    #[test]
+    fn policies() {
+        let mut stopped = container("unless-stopped", 0);
+        stopped.manually_stopped = true;
+        let mut used_up = container("on-failure", 2);
+        used_up.restart_count = 2;
+        for (container, code, expected) in [
+            (container("no", 0), 1, false),
+            (container("always", 0), 0, true),
+            (container("unless-stopped", 0), 0, true),
+            (stopped, 0, false),
+            (container("on-failure", 0), 0, false),
+            (container("on-failure", 2), 1, true),
+            (used_up, 1, false),
+        ] {
+            let policy = container.host_config.restart_policy.name.clone();
+            assert_eq!(is_restart_wanted(&container, code), expected, "{policy}");
+        }
+    }
+
+    #[test]
+    fn waits_double_up_to_a_minute_and_begin_anew_after_a_good_run() {
+        let entry = Entry::new(container("always", 0));
+        let short = entry.snapshot();
+        let waits: Vec<u128> = (0..12)
+            .map(|_| next_wait(&entry, &short).as_millis())
+            .collect();
+        assert_eq!(waits.first_chunk(), Some(&[100, 200, 400, 800]));
+        assert_eq!(waits.last(), Some(&60_000));
+        let mut long = Container::clone(&short);
+        long.state.started_at_ns -= GOOD_RUN_NS;
+        assert_eq!(next_wait(&entry, &long).as_millis(), 100);
+        assert_eq!(next_wait(&entry, &short).as_millis(), 200);
     }
 }

@@ -1,185 +1,226 @@
-//! From binds, mounts, tmpfs and image volumes to a container's mount points (spec runtime §4).
+//! From binds, mounts and image volumes to a container's mount points (spec runtime §4).
 
-use crate::error::{EngineError, Result};
+use crate::error::{EngineError, ErrorKind, Result};
 use crate::identity;
 use crate::model::container::{Container, MountPoint};
 use crate::model::host_config::{HostConfig, MountRequest};
+pub(crate) use crate::mount_syntax::clean;
+use crate::mount_syntax::{self, DEFAULT_PROPAGATION, ParsedMount};
 use std::collections::BTreeMap;
+use std::path::Path;
 use wharf_safefs::trusted;
+
+/// Propagation of binds that hold the data root, or lie in it: what is mounted there later is seen.
+const DATA_ROOT_PROPAGATION: &str = "rslave";
 
 /// A mount point and what has to be done for it when the container is made.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct PlannedMount {
     pub point: MountPoint,
-    /// The volume named by `point.name` must exist (or be made) first.
-    pub volume: bool,
-    /// An empty volume takes over the image's files.
-    pub copy_up: bool,
-    /// A missing host directory is made.
-    pub create_source: bool,
-    /// Labels of a volume that is made.
-    pub labels: BTreeMap<String, String>,
-    /// Driver options of a volume that is made.
-    pub driver_options: BTreeMap<String, String>,
+    pub need: Need,
 }
 
-/// Plans all mounts of a container: volumes of other containers, then binds, mounts, tmpfs, then an
-/// anonymous volume for every path of the config that nothing covers.
-///
-/// # Errors
-/// Docker's texts for malformed entries and for two mounts at one path.
-pub(crate) fn plan(
-    host_config: &HostConfig,
-    config_volumes: impl Iterator<Item = String>,
-    find: &dyn Fn(&str) -> Result<std::sync::Arc<Container>>,
-) -> Result<Vec<PlannedMount>> {
-    let mut mounts: BTreeMap<String, PlannedMount> = BTreeMap::new();
-    for source in &host_config.volumes_from {
-        for mount in volumes_from(source, find)? {
-            mounts.insert(mount.point.destination.clone(), mount);
-        }
-    }
-    let mut asked: Vec<PlannedMount> = Vec::new();
-    for bind in &host_config.binds {
-        asked.push(parse_bind(bind, &host_config.volume_driver)?);
-    }
-    for request in &host_config.mounts {
-        asked.push(from_request(request)?);
-    }
-    for (target, options) in &host_config.tmpfs {
-        asked.push(tmpfs(target, options)?);
-    }
-    let mut seen = std::collections::BTreeSet::new();
-    for mount in asked {
-        if !seen.insert(mount.point.destination.clone()) {
-            return Err(EngineError::invalid(format!(
-                "Duplicate mount point: {}",
-                mount.point.destination
-            )));
-        }
-        mounts.insert(mount.point.destination.clone(), mount);
-    }
-    for path in config_volumes {
-        let destination = clean(&path);
-        if destination == "/" {
-            return Err(EngineError::invalid(
-                "invalid volume specification: '/': destination can't be '/'",
-            ));
-        }
-        if !mounts.contains_key(&destination) {
-            mounts.insert(destination.clone(), anonymous(destination)?);
-        }
-    }
-    Ok(mounts.into_values().collect())
+/// What a mount needs before the container is there.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) enum Need {
+    /// Nothing, or nothing before the start.
+    #[default]
+    Nothing,
+    /// The volume named by the mount point; made if it is missing.
+    Volume {
+        /// An empty volume takes over the image's files.
+        copy_up: bool,
+        /// Labels of a volume that is made.
+        labels: BTreeMap<String, String>,
+        /// Driver options of a volume that is made.
+        driver_options: BTreeMap<String, String>,
+    },
+    /// A volume that another container has already.
+    ExistingVolume,
+    /// The layers of the image named by the mount point.
+    Image,
 }
 
-/// Parses `source:target[:mode]`, `name:target[:mode]` or `target`.
-fn parse_bind(raw: &str, volume_driver: &str) -> Result<PlannedMount> {
-    let invalid = || EngineError::invalid(format!("invalid volume specification: '{raw}'"));
-    let parts: Vec<&str> = raw.split(':').collect();
-    let (source, target, mode) = match parts.as_slice() {
-        [target] if !target.is_empty() => ("", *target, ""),
-        [source, target] if !source.is_empty() => {
-            if target.starts_with('/') || !is_mode(target) {
-                (*source, *target, "")
-            } else {
-                ("", *source, *target)
+/// Whose mounts are planned.
+pub(crate) struct Plan<'a> {
+    /// What is asked for.
+    pub host_config: &'a HostConfig,
+    /// Paths of the config that are volumes.
+    pub config_volumes: Vec<String>,
+    /// Read-only mounts leave what is mounted below them writable.
+    pub read_only_top_only: bool,
+    /// The engine's data root.
+    pub data_root: &'a Path,
+    /// Finds another container.
+    pub find: &'a dyn Fn(&str) -> Result<std::sync::Arc<Container>>,
+}
+
+impl Plan<'_> {
+    /// Plans all mounts of a container: volumes of other containers, then binds, mounts, then an anonymous
+    /// volume for every path of the config that nothing covers.
+    ///
+    /// # Errors
+    /// Docker's texts for malformed entries and for two mounts at one path.
+    pub(crate) fn mounts(&self) -> Result<Vec<PlannedMount>> {
+        let mut mounts: BTreeMap<String, PlannedMount> = BTreeMap::new();
+        for source in &self.host_config.volumes_from {
+            for mount in self.volumes_from(source)? {
+                mounts.insert(mount.point.destination.clone(), mount);
             }
         }
-        [source, target, mode] if !source.is_empty() && !target.is_empty() => {
-            (*source, *target, *mode)
+        let mut seen = std::collections::BTreeSet::new();
+        for raw in &self.host_config.binds {
+            let mount = self.bind(raw)?;
+            let destination = mount.point.destination.clone();
+            if self.host_config.tmpfs.contains_key(&destination)
+                || !seen.insert(destination.clone())
+            {
+                return Err(duplicate(&destination));
+            }
+            mounts.insert(destination, mount);
         }
-        _ => return Err(invalid()),
-    };
-    if !target.starts_with('/') {
-        return Err(EngineError::invalid(format!(
-            "invalid volume specification: '{raw}': invalid mount config for type \"{}\": invalid mount path: '{target}' mount path must be absolute",
-            if source.starts_with('/') {
-                "bind"
-            } else {
-                "volume"
+        for request in &self.host_config.mounts {
+            let mount = self.mount(request)?;
+            let destination = mount.point.destination.clone();
+            if !seen.insert(destination.clone()) {
+                return Err(duplicate(&request.target));
             }
-        )));
-    }
-    let destination = clean(target);
-    if destination == "/" {
-        return Err(EngineError::invalid(format!(
-            "invalid volume specification: '{raw}': invalid mount config for type \"{}\": invalid specification: destination can't be '/'",
-            if source.starts_with('/') {
-                "bind"
-            } else {
-                "volume"
+            mounts.insert(destination, mount);
+        }
+        for path in &self.config_volumes {
+            let destination = clean(path);
+            if destination == "/" {
+                return Err(EngineError::invalid(
+                    "invalid volume specification: '/': destination can't be '/'",
+                ));
             }
-        )));
+            let covered = mounts.contains_key(&destination)
+                || self.host_config.tmpfs.contains_key(&destination);
+            if !covered {
+                let driver = &self.host_config.volume_driver;
+                mounts.insert(destination.clone(), config_volume(destination, driver)?);
+            }
+        }
+        Ok(mounts.into_values().collect())
     }
-    let options =
-        parse_mode(mode).ok_or_else(|| EngineError::invalid(format!("invalid mode: {mode}")))?;
-    if source.starts_with('/') {
-        let point = MountPoint {
-            kind: "bind".into(),
-            source: clean(source),
-            destination,
-            mode: mode.into(),
-            read_write: !options.read_only,
-            propagation: if options.propagation.is_empty() {
-                "rprivate".into()
-            } else {
-                options.propagation
-            },
+
+    fn bind(&self, raw: &str) -> Result<PlannedMount> {
+        let (parsed, request) = mount_syntax::parse_bind(raw, &self.host_config.volume_driver)?;
+        let mut mount = self.planned(parsed, &request)?;
+        mount.point.create_source = mount.point.kind == "bind";
+        Ok(mount)
+    }
+
+    fn mount(&self, request: &MountRequest) -> Result<PlannedMount> {
+        let parsed = mount_syntax::parse_mount(request, &exists_on_host)?;
+        let mut mount = self.planned(parsed, request)?;
+        let point = &mut mount.point;
+        let options = request.bind.clone().unwrap_or_default();
+        point.create_source = options.create_mountpoint;
+        point.non_recursive = options.non_recursive;
+        point.read_only_top_only |= options.read_only_non_recursive;
+        if point.kind == "tmpfs" {
+            point.options = mount_syntax::tmpfs_options(request.tmpfs.as_ref(), request.read_only)?;
+        }
+        Ok(mount)
+    }
+
+    fn planned(&self, parsed: ParsedMount, request: &MountRequest) -> Result<PlannedMount> {
+        let mut point = MountPoint {
+            kind: parsed.kind,
+            name: parsed.name,
+            source: parsed.source,
+            destination: parsed.destination,
+            mode: parsed.mode,
+            read_write: parsed.read_write,
+            propagation: parsed.propagation,
             ..MountPoint::default()
         };
-        return Ok(PlannedMount {
-            point,
-            create_source: true,
-            ..PlannedMount::default()
-        });
+        let need = match point.kind.as_str() {
+            "volume" => {
+                let options = request.volume.clone().unwrap_or_default();
+                check_driver(&parsed.driver)?;
+                if point.name.is_empty() {
+                    point.anonymous = true;
+                    point.name = identity::random_id()?;
+                } else {
+                    check_volume_name(&point.name)?;
+                }
+                "local".clone_into(&mut point.driver);
+                if point.mode.is_empty() {
+                    // What docker writes, for SELinux' sake.
+                    "z".clone_into(&mut point.mode);
+                }
+                point.subpath = options.subpath;
+                Need::Volume {
+                    copy_up: parsed.copy_data,
+                    labels: options.labels,
+                    driver_options: options.driver_options,
+                }
+            }
+            "image" => {
+                point.name = std::mem::take(&mut point.source);
+                point.read_write = false;
+                point.subpath = request.image.clone().unwrap_or_default().subpath;
+                Need::Image
+            }
+            "bind" => {
+                self.check_data_root(&mut point, request)?;
+                point.read_only_top_only = self.read_only_top_only;
+                Need::Nothing
+            }
+            _ => Need::Nothing,
+        };
+        Ok(PlannedMount { point, need })
     }
-    if !options.propagation.is_empty() {
-        return Err(EngineError::invalid(format!(
-            "invalid volume specification: '{raw}': propagation is for bind mounts only"
-        )));
+
+    /// Gives binds around the data root a propagation that never holds on to what is mounted there.
+    fn check_data_root(&self, point: &mut MountPoint, request: &MountRequest) -> Result<()> {
+        let source = Path::new(&point.source);
+        if !source.starts_with(self.data_root) && !self.data_root.starts_with(source) {
+            return Ok(());
+        }
+        let own = request.bind.as_ref().map(|options| &options.propagation);
+        match own.map_or("", String::as_str) {
+            "" => {
+                DATA_ROOT_PROPAGATION.clone_into(&mut point.propagation);
+                point.propagation_by_default = true;
+                Ok(())
+            }
+            DATA_ROOT_PROPAGATION | "rshared" => Ok(()),
+            other => Err(EngineError::invalid(format!(
+                "invalid mount config: must use either propagation mode \"rslave\" or \"rshared\" when mount source is within the daemon root, daemon root: {:?}, bind mount source: {:?}, propagation: {other:?}",
+                self.data_root, point.source
+            ))),
+        }
     }
-    if source.is_empty() {
-        let mut mount = anonymous(destination)?;
-        mode.clone_into(&mut mount.point.mode);
-        mount.point.read_write = !options.read_only;
-        mount.copy_up = !options.no_copy;
-        return Ok(mount);
+
+    /// Takes over the mounts of another container: `container[:ro|:rw]`.
+    fn volumes_from(&self, spec: &str) -> Result<Vec<PlannedMount>> {
+        let (name, mode) = mount_syntax::parse_volumes_from(spec)?;
+        let other = (self.find)(name)
+            .map_err(|error| EngineError::new(ErrorKind::Invalid, error.message()))?;
+        let take = |point: &MountPoint| {
+            let mut point = point.clone();
+            point.mode.clear();
+            point.read_write = point.read_write && mount_syntax::is_writable(mode);
+            let need = if point.kind == "volume" {
+                Need::ExistingVolume
+            } else {
+                Need::Nothing
+            };
+            PlannedMount { point, need }
+        };
+        Ok(other.mounts.iter().map(take).collect())
     }
-    check_volume_name(source)?;
-    named(source, destination, mode, &options, volume_driver)
 }
 
-fn named(
-    name: &str,
-    destination: String,
-    mode: &str,
-    options: &Mode,
-    driver: &str,
-) -> Result<PlannedMount> {
+fn duplicate(destination: &str) -> EngineError {
+    EngineError::invalid(format!("Duplicate mount point: {destination}"))
+}
+
+fn config_volume(destination: String, driver: &str) -> Result<PlannedMount> {
     check_driver(driver)?;
-    let point = MountPoint {
-        kind: "volume".into(),
-        name: name.into(),
-        destination,
-        driver: "local".into(),
-        mode: if mode.is_empty() {
-            "z".into()
-        } else {
-            mode.into()
-        },
-        read_write: !options.read_only,
-        ..MountPoint::default()
-    };
-    Ok(PlannedMount {
-        point,
-        volume: true,
-        copy_up: !options.no_copy,
-        ..PlannedMount::default()
-    })
-}
-
-fn anonymous(destination: String) -> Result<PlannedMount> {
     let point = MountPoint {
         kind: "volume".into(),
         name: identity::random_id()?,
@@ -189,250 +230,17 @@ fn anonymous(destination: String) -> Result<PlannedMount> {
         anonymous: true,
         ..MountPoint::default()
     };
-    Ok(PlannedMount {
-        point,
-        volume: true,
+    let need = Need::Volume {
         copy_up: true,
-        ..PlannedMount::default()
-    })
-}
-
-/// Turns a mount of the long form into a plan.
-fn from_request(request: &MountRequest) -> Result<PlannedMount> {
-    let fail = |text: String| {
-        Err(EngineError::invalid(format!(
-            "invalid mount config for type \"{}\": {text}",
-            request.kind
-        )))
+        labels: BTreeMap::new(),
+        driver_options: BTreeMap::new(),
     };
-    if request.target.is_empty() {
-        return fail("field Target must not be empty".into());
-    }
-    if !request.target.starts_with('/') {
-        return fail(format!(
-            "invalid mount path: '{}' mount path must be absolute",
-            request.target
-        ));
-    }
-    let destination = clean(&request.target);
-    if destination == "/" {
-        return fail("invalid specification: destination can't be '/'".into());
-    }
-    match request.kind.as_str() {
-        "bind" => bind_request(request, destination),
-        "volume" => volume_request(request, destination),
-        "tmpfs" if !request.source.is_empty() => fail("field Source must not be specified".into()),
-        "tmpfs" => {
-            let mut options = vec!["noexec".to_owned(), "nosuid".into(), "nodev".into()];
-            if let Some(tmpfs) = &request.tmpfs {
-                if tmpfs.size_bytes > 0 {
-                    options.push(format!("size={}", tmpfs.size_bytes));
-                }
-                if tmpfs.mode != 0 {
-                    options.push(format!("mode={:o}", tmpfs.mode));
-                }
-            }
-            if request.read_only {
-                options.push("ro".into());
-            }
-            Ok(tmpfs_point(destination, options.join(",")))
-        }
-        "image" | "npipe" | "cluster" => Err(EngineError::not_implemented(format!(
-            "mounts of type {} are not supported",
-            request.kind
-        ))),
-        other => Err(EngineError::invalid(format!(
-            "mount type unknown: \"{other}\""
-        ))),
-    }
+    Ok(PlannedMount { point, need })
 }
 
-fn bind_request(request: &MountRequest, destination: String) -> Result<PlannedMount> {
-    let fail = |text: String| {
-        Err(EngineError::invalid(format!(
-            "invalid mount config for type \"bind\": {text}"
-        )))
-    };
-    if request.source.is_empty() {
-        return fail("field Source must not be empty".into());
-    }
-    if !request.source.starts_with('/') {
-        return fail(format!(
-            "invalid mount path: '{}' mount path must be absolute",
-            request.source
-        ));
-    }
-    if request.volume.is_some() {
-        return fail("field VolumeOptions must not be specified".into());
-    }
-    let options = request.bind.clone().unwrap_or_default();
-    if !options.propagation.is_empty() && !PROPAGATIONS.contains(&options.propagation.as_str()) {
-        return fail(format!("invalid propagation mode: {}", options.propagation));
-    }
-    if !options.create_mountpoint && !trusted::exists(&request.source).unwrap_or(false) {
-        return fail(format!(
-            "bind source path does not exist: {}",
-            request.source
-        ));
-    }
-    let point = MountPoint {
-        kind: "bind".into(),
-        source: clean(&request.source),
-        destination,
-        read_write: !request.read_only,
-        propagation: if options.propagation.is_empty() {
-            "rprivate".into()
-        } else {
-            options.propagation
-        },
-        non_recursive: options.non_recursive,
-        ..MountPoint::default()
-    };
-    Ok(PlannedMount {
-        point,
-        create_source: options.create_mountpoint,
-        ..PlannedMount::default()
-    })
-}
-
-fn volume_request(request: &MountRequest, destination: String) -> Result<PlannedMount> {
-    if request.bind.is_some() {
-        return Err(EngineError::invalid(
-            "invalid mount config for type \"volume\": field BindOptions must not be specified",
-        ));
-    }
-    let options = request.volume.clone().unwrap_or_default();
-    let mut mount = if request.source.is_empty() {
-        if !options.subpath.is_empty() {
-            return Err(EngineError::invalid(
-                "must not set Subpath when using anonymous volumes",
-            ));
-        }
-        anonymous(destination)?
-    } else {
-        check_volume_name(&request.source)?;
-        named(
-            &request.source,
-            destination,
-            "z",
-            &Mode::default(),
-            &options.driver,
-        )?
-    };
-    mount.point.read_write = !request.read_only;
-    mount.point.subpath = options.subpath;
-    mount.copy_up = !options.no_copy;
-    mount.labels = options.labels;
-    mount.driver_options = options.driver_options;
-    Ok(mount)
-}
-
-fn tmpfs(target: &str, options: &str) -> Result<PlannedMount> {
-    if !target.starts_with('/') || clean(target) == "/" {
-        return Err(EngineError::invalid(format!(
-            "invalid mount config for type \"tmpfs\": invalid mount path: '{target}'"
-        )));
-    }
-    let mut merged = vec!["noexec".to_owned(), "nosuid".into(), "nodev".into()];
-    for option in options.split(',').filter(|option| !option.is_empty()) {
-        let opposite = option
-            .strip_prefix("no")
-            .map_or_else(|| format!("no{option}"), str::to_owned);
-        merged.retain(|known| *known != opposite && *known != option);
-        merged.push(option.to_owned());
-    }
-    Ok(tmpfs_point(clean(target), merged.join(",")))
-}
-
-fn tmpfs_point(destination: String, options: String) -> PlannedMount {
-    let read_write = !options.split(',').any(|option| option == "ro");
-    let point = MountPoint {
-        kind: "tmpfs".into(),
-        destination,
-        read_write,
-        options,
-        ..MountPoint::default()
-    };
-    PlannedMount {
-        point,
-        ..PlannedMount::default()
-    }
-}
-
-/// Takes over the binds and volumes of another container: `container[:ro|:rw]`.
-fn volumes_from(
-    spec: &str,
-    find: &dyn Fn(&str) -> Result<std::sync::Arc<Container>>,
-) -> Result<Vec<PlannedMount>> {
-    let (name, mode) = spec.split_once(':').unwrap_or((spec, ""));
-    if name.is_empty() {
-        return Err(EngineError::invalid(format!(
-            "invalid volumes-from specification: '{spec}'"
-        )));
-    }
-    let options =
-        parse_mode(mode).ok_or_else(|| EngineError::invalid(format!("invalid mode: {mode}")))?;
-    let other = find(name)?;
-    let take = |point: &MountPoint| {
-        let mut point = point.clone();
-        point.anonymous = false;
-        point.read_write = point.read_write && !options.read_only;
-        let volume = point.kind == "volume";
-        PlannedMount {
-            point,
-            volume,
-            ..PlannedMount::default()
-        }
-    };
-    Ok(other
-        .mounts
-        .iter()
-        .filter(|point| point.kind != "tmpfs")
-        .map(take)
-        .collect())
-}
-
-const PROPAGATIONS: [&str; 6] = [
-    "private", "rprivate", "slave", "rslave", "shared", "rshared",
-];
-
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Mode {
-    read_only: bool,
-    no_copy: bool,
-    propagation: String,
-}
-
-fn is_mode(text: &str) -> bool {
-    !text.is_empty() && parse_mode(text).is_some()
-}
-
-/// Parses a comma list with at most one word of each class (spec runtime §4).
-fn parse_mode(text: &str) -> Option<Mode> {
-    let mut mode = Mode::default();
-    if text.is_empty() {
-        return Some(mode);
-    }
-    let (mut access, mut label, mut copy, mut consistency) = (0, 0, 0, 0);
-    for word in text.split(',') {
-        match word {
-            "ro" | "rw" => {
-                access += 1;
-                mode.read_only = word == "ro";
-            }
-            "z" | "Z" => label += 1,
-            "nocopy" => {
-                copy += 1;
-                mode.no_copy = true;
-            }
-            "consistent" | "cached" | "delegated" | "default" => consistency += 1,
-            _ if PROPAGATIONS.contains(&word) && mode.propagation.is_empty() => {
-                word.clone_into(&mut mode.propagation)
-            }
-            _ => return None,
-        }
-    }
-    (access <= 1 && label <= 1 && copy <= 1 && consistency <= 1).then_some(mode)
+/// Says whether a path exists on the host, whatever it is.
+pub(crate) fn exists_on_host(path: &str) -> bool {
+    trusted::exists(path).unwrap_or(false)
 }
 
 /// Checks a volume name.
@@ -441,10 +249,12 @@ pub(crate) fn check_volume_name(name: &str) -> Result<()> {
         return Ok(());
     }
     let text = if name.len() < 2 {
-        "volume name is too short, names should be at least two alphanumeric characters".to_owned()
+        format!(
+            "create {name}: volume name is too short, names should be at least two alphanumeric characters"
+        )
     } else {
         format!(
-            "create {name}: \"{name}\" includes invalid characters for a local volume name, only \"[a-zA-Z0-9][a-zA-Z0-9_.-]\" are allowed. If you intended to pass a host directory, use absolute path"
+            "create {name}: {name:?} includes invalid characters for a local volume name, only \"[a-zA-Z0-9][a-zA-Z0-9_.-]\" are allowed. If you intended to pass a host directory, use absolute path"
         )
     };
     Err(EngineError::invalid(text))
@@ -460,19 +270,10 @@ pub(crate) fn check_driver(driver: &str) -> Result<()> {
     )))
 }
 
-/// Cleans an absolute path by its text, as Go's `path.Clean` does.
-pub(crate) fn clean(path: &str) -> String {
-    let mut parts: Vec<&str> = Vec::new();
-    for part in path.split('/') {
-        match part {
-            "" | "." => {}
-            ".." => {
-                parts.pop();
-            }
-            other => parts.push(other),
-        }
-    }
-    format!("/{}", parts.join("/"))
+/// Returns the propagation that a mount's source must allow, if it is more than docker's default.
+pub(crate) fn wanted_propagation(point: &MountPoint) -> Option<&str> {
+    let propagation = point.propagation.as_str();
+    (!matches!(propagation, "" | "private" | DEFAULT_PROPAGATION)).then_some(propagation)
 }
 
 #[cfg(test)]
@@ -483,38 +284,51 @@ mod tests {
         Err(EngineError::not_found("No such container"))
     }
 
+    fn plan(host_config: &HostConfig, volumes: &[&str]) -> Result<Vec<PlannedMount>> {
+        Plan {
+            host_config,
+            config_volumes: volumes.iter().map(|path| (*path).to_owned()).collect(),
+            read_only_top_only: false,
+            data_root: Path::new("/data/root"),
+            find: &none,
+        }
+        .mounts()
+    }
+
+    fn binds(raw: &[&str]) -> HostConfig {
+        HostConfig {
+            binds: raw.iter().map(|bind| (*bind).to_owned()).collect(),
+            ..HostConfig::default()
+        }
+    }
+
     #[test]
-    fn binds() {
+    fn binds_become_mount_points() {
         for (raw, expected) in [
             ("/a:/b", Ok("bind /a /b rw rprivate")),
-            ("/a:/b:ro", Ok("bind /a /b ro rprivate")),
             ("/a:/b:ro,rshared", Ok("bind /a /b ro rshared")),
             ("name:/b:ro", Ok("volume  /b ro ")),
+            ("/data:/b", Ok("bind /data /b rw rslave")),
+            (
+                "/data/root/x:/b:rshared",
+                Ok("bind /data/root/x /b rw rshared"),
+            ),
+            ("/data:/b:private", Err("must use either propagation mode")),
             ("/a:/b:x", Err("invalid mode: x")),
-            ("/a:/", Err("destination can't be '/'")),
-            ("/a:b", Err("mount path must be absolute")),
-            (":/b", Err("invalid volume specification")),
             ("n!:/b", Err("includes invalid characters")),
         ] {
-            let config = HostConfig {
-                binds: vec![raw.into()],
-                ..Default::default()
-            };
-            match (plan(&config, std::iter::empty(), &none), expected) {
+            match (plan(&binds(&[raw]), &[]), expected) {
                 (Ok(mounts), Ok(text)) => {
                     let p = &mounts[0].point;
                     let access = if p.read_write { "rw" } else { "ro" };
-                    assert_eq!(
-                        format!(
-                            "{} {} {} {access} {}",
-                            p.kind, p.source, p.destination, p.propagation
-                        ),
-                        text,
-                        "{raw}"
+                    let found = format!(
+                        "{} {} {} {access} {}",
+                        p.kind, p.source, p.destination, p.propagation
                     );
+                    assert_eq!(found, text, "{raw}");
                 }
                 (Err(error), Err(text)) => {
-                    assert!(error.message().contains(text), "{raw}: {error}")
+                    assert!(error.message().contains(text), "{raw}: {error}");
                 }
                 (got, _) => panic!("{raw}: {got:?}"),
             }
@@ -523,27 +337,11 @@ mod tests {
 
     #[test]
     fn duplicates_and_image_volumes() {
-        let config = HostConfig {
-            binds: vec!["/a:/b".into(), "/c:/b/".into()],
-            ..Default::default()
-        };
-        assert_eq!(
-            plan(&config, std::iter::empty(), &none)
-                .unwrap_err()
-                .message(),
-            "Duplicate mount point: /b"
-        );
-        let config = HostConfig {
-            binds: vec!["/a:/b".into()],
-            ..Default::default()
-        };
-        let mounts = plan(
-            &config,
-            ["/b".to_owned(), "/data".to_owned()].into_iter(),
-            &none,
-        )
-        .unwrap();
+        let twice = plan(&binds(&["/a:/b", "/c:/b/"]), &[]).unwrap_err();
+        assert_eq!(twice.message(), "Duplicate mount point: /b");
+        let mounts = plan(&binds(&["/a:/b"]), &["/b", "/data"]).unwrap();
         assert_eq!(mounts.len(), 2);
-        assert!(mounts[1].point.anonymous && mounts[1].copy_up);
+        assert!(mounts[1].point.anonymous);
+        assert!(matches!(mounts[1].need, Need::Volume { copy_up: true, .. }));
     }
 }

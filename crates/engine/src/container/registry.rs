@@ -3,6 +3,7 @@
 use crate::error::{EngineError, Result};
 use crate::model::container::{Container, Status};
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use tokio::sync::watch;
 use wharf_runtime::Shim;
@@ -12,6 +13,8 @@ use wharf_runtime::Shim;
 pub(crate) struct Life {
     /// True while a process runs.
     pub running: bool,
+    /// True while the policy waits to start it again; docker counts that as running.
+    pub restarting: bool,
     /// Number of exits so far.
     pub exits: u64,
     /// Exit code of the last exit.
@@ -31,8 +34,12 @@ pub(crate) struct Entry {
     shim: Mutex<Option<Shim>>,
     /// Attach calls that came before the start; connected before the process runs.
     pub(crate) early_attaches: Mutex<Vec<super::attach::EarlyAttach>>,
+    /// True once a stop or a signal to end by a user forbids this run's restart (spec runtime §6).
+    pub(crate) restart_cancelled: AtomicBool,
+    /// The last wait before a restart by the policy, if there was one since a user's start.
+    pub(crate) last_wait: Mutex<Option<std::time::Duration>>,
     /// Bumped by every stop by a user: a pending restart of an older number is dropped.
-    pub(crate) restart_epoch: std::sync::atomic::AtomicU64,
+    pub(crate) restart_epoch: AtomicU64,
 }
 
 impl Entry {
@@ -48,7 +55,9 @@ impl Entry {
             life: watch::channel(life).0,
             shim: Mutex::new(None),
             early_attaches: Mutex::new(Vec::new()),
-            restart_epoch: std::sync::atomic::AtomicU64::new(0),
+            restart_cancelled: AtomicBool::new(false),
+            last_wait: Mutex::new(None),
+            restart_epoch: AtomicU64::new(0),
         }
     }
 
@@ -67,6 +76,16 @@ impl Entry {
         change(&mut container);
         *guard = Arc::new(container);
         Arc::clone(&guard)
+    }
+
+    /// Drops a pending restart and counts restarts anew: a user starts the container.
+    pub(crate) fn forget_restarts(&self) {
+        self.restart_epoch.fetch_add(1, Ordering::SeqCst);
+        *self
+            .last_wait
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = None;
+        self.change(|container| container.restart_count = 0);
     }
 
     /// Returns the shim of the running process.

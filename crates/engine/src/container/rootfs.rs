@@ -1,10 +1,11 @@
 //! A container's file system seen from outside: running or not (DESIGN invariant 4).
 
-use super::create::{fs_error, store_error};
+use super::create::{fs_error, open_inside, store_error};
 use super::runtime_error;
 use crate::engine::Engine;
 use crate::error::Result;
-use crate::model::container::Container;
+use crate::model::container::{Container, MountPoint};
+use crate::volume_mounts::VolumeUse;
 use std::path::{Path, PathBuf};
 use wharf_image::DiffId;
 use wharf_runtime::RootMount;
@@ -13,19 +14,31 @@ use wharf_safefs::Root;
 /// A view of a container's files with its volumes and binds in place.
 pub(crate) struct ContainerFiles {
     root: Root,
-    /// Destination and host directory of mounts that the view itself does not show, deepest first.
-    mounts: Vec<(PathBuf, PathBuf, bool)>,
+    /// Mounts that the view itself does not show, deepest first.
+    mounts: Vec<Shown>,
+    /// Keeps volumes mounted that are mounted only while they are used.
+    _volumes: Vec<VolumeUse>,
+}
+
+/// A mount of a container that does not run.
+struct Shown {
+    destination: PathBuf,
+    root: Root,
+    read_write: bool,
 }
 
 impl ContainerFiles {
     /// Returns the root to work beneath for `path`, the path inside it, and whether it may be written.
     pub(crate) fn locate(&self, path: &Path) -> Result<(Root, PathBuf, bool)> {
-        let absolute = self.root.resolve(path).unwrap_or_else(|_| path.to_owned());
-        for (destination, source, read_write) in &self.mounts {
-            if let Ok(rest) = absolute.strip_prefix(destination) {
-                let root =
-                    Root::open(source).map_err(fs_error("cannot open the mount's source"))?;
-                return Ok((root, Path::new("/").join(rest), *read_write));
+        let absolute = match self.root.resolve(path) {
+            Ok(resolved) => Path::new("/").join(resolved),
+            Err(_) => path.to_owned(),
+        };
+        for mount in &self.mounts {
+            if let Ok(rest) = absolute.strip_prefix(&mount.destination) {
+                let root = mount.root.try_clone();
+                let root = root.map_err(fs_error("cannot open the mount's source"))?;
+                return Ok((root, Path::new("/").join(rest), mount.read_write));
             }
         }
         Ok((
@@ -78,24 +91,50 @@ impl Engine {
             return Ok(ContainerFiles {
                 root: Root::from_fd(fd),
                 mounts: Vec::new(),
+                _volumes: Vec::new(),
             });
         }
-        let mut mounts: Vec<_> = container
-            .mounts
-            .iter()
-            .filter(|mount| mount.kind != "tmpfs")
-            .map(|mount| {
-                (
-                    PathBuf::from(&mount.destination),
-                    Path::new(&mount.source).join(mount.subpath.trim_start_matches('/')),
-                    mount.read_write,
-                )
-            })
-            .collect();
-        mounts.sort_by_key(|(destination, ..)| std::cmp::Reverse(destination.components().count()));
-        Ok(ContainerFiles {
+        let mut files = ContainerFiles {
             root: self.detached_root(container, false)?,
-            mounts,
-        })
+            mounts: Vec::new(),
+            _volumes: Vec::new(),
+        };
+        for mount in container.mounts.iter().filter(|m| m.kind != "tmpfs") {
+            if mount.kind == "volume" {
+                files._volumes.extend(self.use_volume(&mount.name)?);
+            }
+            // What a bind lost its source for shows what the image has there.
+            if let Ok(root) = self.open_mount(mount) {
+                files.mounts.push(Shown {
+                    destination: PathBuf::from(&mount.destination),
+                    root,
+                    read_write: mount.read_write,
+                });
+            }
+        }
+        files
+            .mounts
+            .sort_by_key(|mount| std::cmp::Reverse(mount.destination.components().count()));
+        Ok(files)
+    }
+
+    fn open_mount(&self, mount: &MountPoint) -> Result<Root> {
+        if mount.kind != "image" {
+            return open_inside(&mount.source, &mount.subpath);
+        }
+        let layers = RootMount::Overlay {
+            lower_dirs: self.layer_dirs(&mount.image_layers)?,
+            upper: None,
+            work: None,
+            volatile: false,
+        };
+        let fd = wharf_runtime::mount_detached(&layers, true)
+            .map_err(runtime_error("cannot mount the image's files"))?;
+        let root = Root::from_fd(fd);
+        if mount.subpath.is_empty() {
+            return Ok(root);
+        }
+        root.open_dir(Path::new(&mount.subpath))
+            .map_err(fs_error("cannot open the path in the image"))
     }
 }

@@ -7,36 +7,40 @@ use serde_json::{Value, json};
 const MAX_PROFILE_BYTES: usize = 1024 * 1024;
 
 /// Turns docker's profile format into the OCI form: rules whose conditions do not hold for this
-/// container, machine and kernel are left out.
+/// container, machine and kernel are left out. A profile that says nothing at all is no filter.
 ///
 /// # Errors
-/// Docker's `Decoding seccomp profile failed` with the reason.
-pub(crate) fn parse_profile(text: &str, capabilities: &[String]) -> Result<Value> {
-    let failed =
-        |reason: String| EngineError::invalid(format!("Decoding seccomp profile failed: {reason}"));
+/// Docker's `Decoding seccomp profile failed` with the reason; docker's status for it is 500.
+pub(crate) fn parse_profile(text: &str, capabilities: &[String]) -> Result<Option<Value>> {
+    let failed = |reason: String| {
+        EngineError::internal(format!("Decoding seccomp profile failed: {reason}"))
+    };
     if text.len() > MAX_PROFILE_BYTES {
         return Err(failed(format!(
             "{} bytes, at most {MAX_PROFILE_BYTES} are allowed",
             text.len()
         )));
     }
-    let profile: Value = serde_json::from_str(text).map_err(|e| failed(e.to_string()))?;
-    let Some(default_action) = profile.get("defaultAction").and_then(Value::as_str) else {
-        return Err(failed("defaultAction is missing".to_owned()));
+    let profile: Value =
+        serde_json::from_str(text).map_err(|error| failed(json_text(text, &error)))?;
+    if !profile.is_object() {
+        return Err(failed("a profile is a JSON object".to_owned()));
+    }
+    check_profile(&profile)?;
+    let rules = profile["syscalls"].as_array().cloned().unwrap_or_default();
+    let default_action = match profile.get("defaultAction") {
+        None | Some(Value::Null) if rules.is_empty() => return Ok(None),
+        Some(Value::String(action)) if action.is_empty() && rules.is_empty() => return Ok(None),
+        Some(Value::String(action)) => action,
+        _ => return Err(failed("defaultAction is missing".to_owned())),
     };
     let mut result =
         json!({ "defaultAction": default_action, "architectures": architectures(&profile) });
-    if let Some(errno) = profile
-        .get("defaultErrnoRet")
-        .filter(|errno| !errno.is_null())
-    {
-        result["defaultErrnoRet"] = errno.clone();
+    for key in ["defaultErrnoRet", "flags"] {
+        if let Some(value) = profile.get(key).filter(|value| !value.is_null()) {
+            result[key] = value.clone();
+        }
     }
-    let rules = profile
-        .get("syscalls")
-        .and_then(Value::as_array)
-        .cloned()
-        .unwrap_or_default();
     let kept: Vec<Value> = rules
         .iter()
         .filter(|rule| applies(rule, capabilities))
@@ -45,7 +49,47 @@ pub(crate) fn parse_profile(text: &str, capabilities: &[String]) -> Result<Value
     if !kept.is_empty() {
         result["syscalls"] = Value::Array(kept);
     }
-    Ok(result)
+    Ok(Some(result))
+}
+
+/// Refuses what a profile says twice, and what cannot be carried out.
+fn check_profile(profile: &Value) -> Result<()> {
+    let has = |value: &Value, key: &str| match &value[key] {
+        Value::Array(list) => !list.is_empty(),
+        Value::String(text) => !text.is_empty(),
+        _ => false,
+    };
+    let fail = |text: &str| Err(EngineError::internal(text));
+    if has(profile, "architectures") && has(profile, "archMap") {
+        return fail(
+            "both 'architectures' and 'archMap' are specified in the seccomp profile, use either 'architectures' or 'archMap'",
+        );
+    }
+    if has(profile, "listenerPath") {
+        return fail("seccomp profiles with a listenerPath are not supported");
+    }
+    let rules = profile["syscalls"].as_array();
+    if rules
+        .into_iter()
+        .flatten()
+        .any(|rule| has(rule, "name") && has(rule, "names"))
+    {
+        return fail(
+            "both 'name' and 'names' are specified in the seccomp profile, use either 'name' or 'names'",
+        );
+    }
+    Ok(())
+}
+
+/// Says what is wrong with JSON, for the most frequent mistake (a path instead of a profile) as Go does.
+fn json_text(text: &str, error: &serde_json::Error) -> String {
+    match text.trim_start().chars().next() {
+        None => "unexpected end of JSON input".to_owned(),
+        Some(first) if !"{[\"-0123456789tfn".contains(first) => {
+            format!("invalid character '{first}' looking for beginning of value")
+        }
+        Some(_) => error.to_string(),
+    }
 }
 
 /// Returns the profile's list, or this machine's entry of its map with the sub-architectures.
@@ -140,7 +184,7 @@ mod tests {
                 {"names":["clone"],"action":"SCMP_ACT_ALLOW","excludes":{"caps":["CAP_SYS_ADMIN"]}},
                 {"names":["future"],"action":"SCMP_ACT_ALLOW","includes":{"minKernel":"99.0"}}]}"#;
         let names = |capabilities: &[String]| -> Vec<String> {
-            let profile = parse_profile(text, capabilities).unwrap();
+            let profile = parse_profile(text, capabilities).unwrap().unwrap();
             profile["syscalls"]
                 .as_array()
                 .unwrap()
@@ -150,7 +194,8 @@ mod tests {
         };
         assert_eq!(names(&[]), ["read", "clone"]);
         assert_eq!(names(&["CAP_SYS_ADMIN".to_owned()]), ["read", "mount"]);
-        for broken in ["", "[]", "{}", "{\"defaultAction\":3}"] {
+        assert_eq!(parse_profile("{}", &[]).unwrap(), None);
+        for broken in ["", "[]", "bad", "{\"defaultAction\":3}"] {
             assert!(
                 parse_profile(broken, &[])
                     .unwrap_err()

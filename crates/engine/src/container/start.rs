@@ -1,15 +1,14 @@
 //! Starting a container: files, network, shim, process (DESIGN §4, spec runtime §1).
 
-use super::log_options::LogOptions;
 use super::registry::Entry;
 use super::{files, spec};
 use crate::engine::{Engine, blocking};
 use crate::error::{EngineError, ErrorKind, Result};
-use crate::log_tag::{self, LogFacts};
 use crate::model::container::{Container, Status};
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use wharf_runtime::{LaunchRequest, RootMount};
 
 impl Engine {
@@ -21,10 +20,7 @@ impl Engine {
     pub async fn start_container(self: &Arc<Self>, name: &str) -> Result<()> {
         let entry = self.containers.find(name)?;
         let _operation = entry.operation.lock().await;
-        entry
-            .restart_epoch
-            .fetch_add(1, std::sync::atomic::Ordering::SeqCst);
-        entry.change(|container| container.restart_count = 0);
+        entry.forget_restarts();
         self.start_entry(&entry).await
     }
 
@@ -44,6 +40,7 @@ impl Engine {
             }
             Status::Created | Status::Exited | Status::Restarting => {}
         }
+        entry.restart_cancelled.store(false, Ordering::SeqCst);
         entry.change(|container| {
             container.manually_stopped = false;
             container.state.error.clear();
@@ -62,8 +59,11 @@ impl Engine {
         let container = entry.snapshot();
         let request = {
             let container = Arc::clone(&container);
-            self.with_store(move |engine| engine.launch_request(&container))
-                .await?
+            self.with_store(move |engine| {
+                engine.hold_mounts(&container)?;
+                engine.launch_request(&container)
+            })
+            .await?
         };
         let shim = wharf_runtime::launch(&request, namespace.as_ref().map(AsFd::as_fd))
             .await
@@ -92,7 +92,10 @@ impl Engine {
             container.state.health = super::health::initial(container);
         });
         self.persist_soon(&container);
-        entry.life.send_modify(|life| life.running = true);
+        entry.life.send_modify(|life| {
+            life.running = true;
+            life.restarting = false;
+        });
         self.events.container(&container, "start", []);
         self.monitor(entry, shim);
         Ok(())
@@ -105,16 +108,7 @@ impl Engine {
         blocking(move || {
             let container = entry.snapshot();
             let joined = engine.joined_network(&container)?;
-            let namespace = match container.host_config.network_mode.as_str() {
-                "bridge" => Some(engine.join_bridge(&entry)?),
-                "none" => Some(
-                    engine
-                        .network
-                        .new_namespace()
-                        .map_err(crate::network::network_error)?,
-                ),
-                _ => None,
-            };
+            let namespace = engine.join_networks(&entry)?;
             let written = files::write(&engine, &entry.snapshot(), joined.as_deref());
             if let Err(error) = written {
                 engine.leave_network(&entry);
@@ -127,43 +121,41 @@ impl Engine {
 
     /// Returns the container whose network is shared, if any.
     fn joined_network(&self, container: &Container) -> Result<Option<Arc<Container>>> {
-        let Some(id) = container
-            .host_config
-            .network_mode
-            .strip_prefix("container:")
-        else {
-            return Ok(None);
-        };
-        let other = self.containers.find(id)?.snapshot();
-        if !other.is_running() {
-            return Err(EngineError::conflict(format!(
-                "cannot join network of a non running container: {}",
-                other.id
-            )));
+        match crate::values::joined_container(&container.host_config.network_mode) {
+            Some(id) => spec::joined_network(self, container, id).map(Some),
+            None => Ok(None),
         }
-        Ok(Some(other))
+    }
+
+    /// Returns the OCI runtime spec that a container is started with, as it would be now.
+    ///
+    /// # Errors
+    /// What a start would fail with before anything is run.
+    pub async fn container_spec(self: &Arc<Self>, name: &str) -> Result<serde_json::Value> {
+        let container = self.containers.find(name)?.snapshot();
+        self.with_store(move |engine| {
+            let root = if container.is_running() {
+                let fd = wharf_runtime::open_root(container.state.pid)
+                    .map_err(super::runtime_error("cannot open the container's files"))?;
+                wharf_safefs::Root::from_fd(fd)
+            } else {
+                engine.detached_root(&container, false)?
+            };
+            let spec = spec::build(engine, &container, &root)?;
+            serde_json::to_value(&spec).map_err(spec::json_error)
+        })
+        .await
     }
 
     /// Says everything the shim needs.
     pub(crate) fn launch_request(&self, container: &Container) -> Result<LaunchRequest> {
         let directory = Path::new(&container.directory);
-        let options = LogOptions::parse(&container.host_config.log_config)?;
-        let facts = LogFacts::from(container);
-        let attributes = log_tag::attributes(&container.host_config.log_config.options, &facts)?;
-        let log = (container.host_config.log_config.driver == "json-file").then(|| {
-            wharf_runtime::LogConfig {
-                path: log_path(container),
-                driver: wharf_runtime::LogDriver::JsonFile,
-                max_size_bytes: options.max_size_bytes,
-                max_files: options.max_files,
-                compress: options.compress,
-                attributes: attributes.clone(),
-            }
-        });
+        let spec = spec::build(self, container, &self.detached_root(container, false)?)?;
+        let log = super::log_plan::plan(container)?;
         Ok(LaunchRequest {
             id: container.id.clone(),
             state_dir: self.state_dir(&container.id),
-            spec: spec::build(self, container, &self.detached_root(container, false)?)?,
+            spec,
             root: RootMount::Overlay {
                 lower_dirs: self.layer_dirs(&container.diff_ids)?,
                 upper: Some(directory.join("upper")),
@@ -189,6 +181,7 @@ impl Engine {
         let (engine, leaving) = (Arc::clone(self), Arc::clone(entry));
         let _worker = blocking(move || {
             engine.leave_network(&leaving);
+            engine.release_mounts(&leaving.snapshot());
             Ok(())
         })
         .await;
@@ -211,6 +204,7 @@ impl Engine {
         self.persist_soon(&container);
         entry.life.send_modify(|life| {
             life.running = false;
+            life.restarting = false;
             life.exits += 1;
             life.exit_code = code;
         });
@@ -218,11 +212,6 @@ impl Engine {
             self.remove_entry_soon(entry);
         }
     }
-}
-
-/// Returns where a container's log lies.
-pub(crate) fn log_path(container: &Container) -> PathBuf {
-    Path::new(&container.directory).join(format!("{}-json.log", container.id))
 }
 
 /// Maps a start error's text to the exit code docker gives (spec engine-api §7.4).
@@ -244,6 +233,9 @@ pub(crate) fn exit_code_of_start_error(text: &str) -> i32 {
     }
 }
 
+/// How every start error begins for clients.
+const TASK_FRAME: &str = "failed to create task for container";
+
 /// Classifies a start error: what the user named wrongly is the user's, the rest ours.
 fn start_error(error: wharf_runtime::RuntimeError) -> EngineError {
     let text = error.to_string();
@@ -252,5 +244,8 @@ fn start_error(error: wharf_runtime::RuntimeError) -> EngineError {
     } else {
         ErrorKind::Invalid
     };
-    EngineError::wrap(kind, "failed to create task for container", error)
+    if text.starts_with(TASK_FRAME) {
+        return EngineError::new(kind, text);
+    }
+    EngineError::wrap(kind, TASK_FRAME, error)
 }

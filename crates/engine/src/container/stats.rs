@@ -39,7 +39,7 @@ impl Engine {
         let pid = container.state.pid;
         if container.host_config.network_mode != "host" {
             let counters = crate::engine::blocking(move || {
-                wharf_network::Network::counters(pid).map_err(crate::network::network_error)
+                wharf_network::Networks::counters(pid).map_err(crate::network::network_error)
             })
             .await?;
             sample.networks = counters

@@ -60,7 +60,7 @@ impl Engine {
         let Some(shim) = entry.shim().filter(|_| container.is_running()) else {
             return Err(EngineError::not_modified());
         };
-        entry.change(|container| container.manually_stopped = true);
+        self.end_by_user(entry, true);
         if container.state.status == Status::Paused {
             self.resume(entry, &shim).await?;
         }
@@ -102,7 +102,16 @@ impl Engine {
             container.manually_stopped = true;
         });
         self.persist_soon(&container);
+        entry.life.send_modify(|life| life.restarting = false);
         true
+    }
+
+    /// Notes that a user sent a signal; `cancel` also forbids this run's restart (spec runtime §6).
+    /// Written down before the signal goes out, so that a daemon that is killed still knows.
+    fn end_by_user(&self, entry: &Entry, cancel: bool) {
+        entry.restart_cancelled.fetch_or(cancel, Ordering::SeqCst);
+        let container = entry.change(|container| container.manually_stopped = true);
+        self.persist_soon(&container);
     }
 
     /// Sends SIGKILL to everything in the container and waits for its end.
@@ -130,10 +139,11 @@ impl Engine {
     /// # Errors
     /// Docker's conflict text when the container does not run; an unknown signal.
     pub async fn kill_container(self: &Arc<Self>, name: &str, signal: Option<&str>) -> Result<()> {
-        let entry = self.containers.find(name)?;
+        // A signal that is none is told first, as docker does.
         let number = signal
             .filter(|signal| !signal.is_empty())
             .map_or(Ok(9), parse_signal)?;
+        let entry = self.containers.find(name)?;
         let container = entry.snapshot();
         if self.cancel_restart(&entry) {
             return Ok(());
@@ -144,10 +154,10 @@ impl Engine {
                 container.id
             )));
         };
-        let explicit_stop = !container.config.stop_signal.is_empty();
-        if number == 9 || number == stop_signal(&container) || !explicit_stop {
-            entry.change(|container| container.manually_stopped = true);
-        }
+        let ends = number == 9
+            || number == stop_signal(&container)
+            || container.config.stop_signal.is_empty();
+        self.end_by_user(&entry, ends);
         if container.state.status == Status::Paused
             && (number == 9 || number == stop_signal(&container))
         {
@@ -179,11 +189,7 @@ impl Engine {
             Err(error) if error.kind() != ErrorKind::NotModified => return Err(error),
             _ => {}
         }
-        if entry.snapshot().host_config.auto_remove {
-            return Err(EngineError::conflict(
-                "the container was removed at its stop (--rm)",
-            ));
-        }
+        entry.forget_restarts();
         self.start_entry(&entry).await?;
         self.events.container(&entry.snapshot(), "restart", []);
         Ok(())
@@ -199,7 +205,7 @@ impl Engine {
         let container = entry.snapshot();
         if container.state.status == Status::Paused {
             return Err(EngineError::conflict(format!(
-                "container {} is already paused",
+                "Container {} is already paused",
                 container.id
             )));
         }
@@ -279,7 +285,9 @@ impl Engine {
             return Err(error);
         }
         self.containers.release_name(&container.name, &container.id);
-        let changed = entry.change(|container| container.name.clone_from(&new_name));
+        entry.change(|container| container.name.clone_from(&new_name));
+        self.rename_on_networks(&entry);
+        let changed = entry.snapshot();
         self.persist_soon(&changed);
         self.events.container(
             &changed,
@@ -305,6 +313,9 @@ impl Engine {
         let mut merged = merge_resources(&container.host_config.resources, resources);
         let mut warnings = Vec::new();
         super::defaults::check_resources(&mut merged, &mut warnings)?;
+        if let Some(policy) = &restart_policy {
+            crate::values::check_restart_policy(policy)?;
+        }
         if restart_policy.is_some() && container.host_config.auto_remove {
             return Err(EngineError::conflict(
                 "Restart policy cannot be updated because AutoRemove is enabled for the container",
@@ -381,5 +392,5 @@ fn stop_signal(container: &Container) -> i32 {
 /// Parses a signal's number or name, with or without `SIG`.
 pub(crate) fn parse_signal(text: &str) -> Result<i32> {
     wharf_runtime::signals::parse(text)
-        .map_err(|_| EngineError::invalid(format!("Invalid signal: {text}")))
+        .map_err(|_| EngineError::invalid(format!("invalid signal: {text}")))
 }

@@ -23,7 +23,9 @@ impl Engine {
         Ok(async move {
             let reached = life
                 .wait_for(|life| match condition {
-                    WaitCondition::NotRunning => !life.running,
+                    WaitCondition::NotRunning => {
+                        (!life.running && !life.restarting) || life.exits > exits_before
+                    }
                     WaitCondition::NextExit => life.exits > exits_before || life.removed,
                     WaitCondition::Removed => life.removed || life.removal_error.is_some(),
                 })

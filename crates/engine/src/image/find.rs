@@ -195,6 +195,8 @@ fn is_hex(text: &str) -> bool {
 /// Words docker's answer for an image that is not there; clients pull when they see its kind.
 pub(crate) fn no_such_image(name: &str) -> EngineError {
     let shown = match Reference::parse(name) {
+        // What could only be an ID is shown as one.
+        _ if name.len() == 64 && is_hex(name) => format!("sha256:{name}"),
         Ok(reference) => reference.with_default_tag().familiar(),
         Err(_) => name.to_owned(),
     };

@@ -63,7 +63,9 @@ impl Engine {
         };
         let id = self
             .with_store(move |engine| {
-                engine.import_blocking(&request, config, ChunkReader::new(body))
+                engine.store_whole("import", || {
+                    engine.import_blocking(&request, config, ChunkReader::new(body))
+                })
             })
             .await?;
         self.events.emit(

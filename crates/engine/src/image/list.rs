@@ -36,10 +36,15 @@ impl Engine {
                 "until",
             ],
         )?;
-        let images = self
+        let mut images = self
             .store
             .images()
             .map_err(store_error("cannot read images"))?;
+        images.sort_by(|a, b| {
+            b.created_unix_ns
+                .cmp(&a.created_unix_ns)
+                .then_with(|| a.id.cmp(&b.id))
+        });
         let names = self.names_by_image()?;
         let parents: HashSet<ImageId> = images.iter().filter_map(|image| image.parent).collect();
         let chosen = ChosenImages::new(self, &request.filters)?;
@@ -68,11 +73,6 @@ impl Engine {
                 .then(|| shared.get(&image.id).copied().unwrap_or(0));
             list.push(summary);
         }
-        list.sort_by(|a, b| {
-            b.created_at_s
-                .cmp(&a.created_at_s)
-                .then_with(|| a.id.cmp(&b.id))
-        });
         Ok(list)
     }
 

@@ -61,7 +61,9 @@ impl Engine {
         progress: ProgressSender,
     ) -> Result<()> {
         self.with_store(move |engine| {
-            engine.load_blocking(ChunkReader::new(body), quiet, &progress)
+            engine.store_whole("load", || {
+                engine.load_blocking(ChunkReader::new(body), quiet, &progress)
+            })
         })
         .await
     }

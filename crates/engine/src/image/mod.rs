@@ -7,6 +7,7 @@ pub(crate) mod import;
 pub(crate) mod list;
 pub(crate) mod load;
 pub(crate) mod naming;
+pub(crate) mod ownership;
 pub(crate) mod pull;
 pub(crate) mod push;
 pub(crate) mod remove;

@@ -22,7 +22,7 @@ pub(crate) fn parse_tag(repository: &str, tag: &str) -> Result<Reference> {
     } else {
         reference
             .with_tag(tag)
-            .map_err(|e| EngineError::invalid(e.to_string()))?
+            .map_err(|_| EngineError::invalid("invalid tag format"))?
     };
     if reference.domain() == "docker.io" && reference.path() == "library/sha256" {
         return Err(EngineError::invalid(

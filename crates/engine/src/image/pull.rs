@@ -44,7 +44,7 @@ impl Engine {
         } else if !request.tag.is_empty() && reference.digest().is_none() {
             reference = reference
                 .with_tag(&request.tag)
-                .map_err(|e| EngineError::invalid(e.to_string()))?;
+                .map_err(|_| EngineError::invalid("invalid tag format"))?;
         }
         let platform = request.platform.clone().unwrap_or_else(Platform::host);
         if reference.tag().is_some() || reference.digest().is_some() {
@@ -91,16 +91,28 @@ impl Engine {
         );
         let diff_ids = check_documents(&resolved, platform)?;
         let lease = Arc::new(self.lease("pull").await?);
-        self.fetch_layers(
-            reference,
-            &resolved,
-            &diff_ids,
-            credentials,
-            progress,
-            &lease,
-        )
-        .await?;
-        let (id, is_new) = self.store_pulled(reference, &resolved).await?;
+        let stored = async {
+            self.fetch_layers(
+                reference,
+                &resolved,
+                &diff_ids,
+                credentials,
+                progress,
+                &lease,
+            )
+            .await?;
+            self.store_pulled(reference, &resolved).await
+        }
+        .await;
+        drop(lease);
+        if stored.is_err() {
+            self.with_store(|engine| {
+                engine.drop_unowned();
+                Ok(())
+            })
+            .await?;
+        }
+        let (id, is_new) = stored?;
         say(
             progress,
             None,

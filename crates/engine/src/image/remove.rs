@@ -268,11 +268,7 @@ impl Engine {
     fn prune_images_blocking(&self, request: &Filters) -> Result<Pruned<Removed>> {
         let dangling_only = filters::flag(request, "dangling")?.unwrap_or(true);
         let until = filters::until_ns(request)?;
-        let before = self
-            .store
-            .disk_usage()
-            .map_err(store_error("cannot measure the disk"))?
-            .total_bytes();
+        let before = self.image_bytes()?;
         let mut pruned = Pruned::default();
         for image in self
             .store
@@ -305,13 +301,17 @@ impl Engine {
                 Err(error) => return Err(error),
             }
         }
-        let after = self
+        pruned.reclaimed_bytes = before.saturating_sub(self.image_bytes()?);
+        Ok(pruned)
+    }
+
+    /// Returns the bytes of all layers and blobs; those that the store is still deleting no longer count.
+    fn image_bytes(&self) -> Result<u64> {
+        let usage = self
             .store
             .disk_usage()
-            .map_err(store_error("cannot measure the disk"))?
-            .total_bytes();
-        pruned.reclaimed_bytes = before.saturating_sub(after);
-        Ok(pruned)
+            .map_err(store_error("cannot measure the disk"))?;
+        Ok(usage.layers_bytes + usage.blobs_bytes)
     }
 }
 

@@ -93,9 +93,9 @@ pub struct HealthResult {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct MountPoint {
-    /// `bind`, `volume` or `tmpfs`.
+    /// `bind`, `volume`, `tmpfs` or `image`.
     pub kind: String,
-    /// Volume name, for volumes.
+    /// Volume name, for volumes; the image as the user named it, for images.
     pub name: String,
     /// Host path.
     pub source: String,
@@ -109,7 +109,7 @@ pub struct MountPoint {
     pub read_write: bool,
     /// Mount propagation.
     pub propagation: String,
-    /// Path inside the volume.
+    /// Path inside the volume or image; never leaves it, whatever links it holds.
     pub subpath: String,
     /// True when the volume was made for this container without a name.
     pub anonymous: bool,
@@ -117,14 +117,24 @@ pub struct MountPoint {
     pub options: String,
     /// Does not bind what is mounted below the source.
     pub non_recursive: bool,
+    /// A read-only mount leaves what is mounted below the source writable.
+    pub read_only_top_only: bool,
+    /// A missing host directory is made at each start.
+    pub create_source: bool,
+    /// The propagation was chosen here, not asked for.
+    pub propagation_by_default: bool,
+    /// Layers of an image mount, lowest first.
+    pub image_layers: Vec<DiffId>,
 }
 
-/// A container's place on one network, while it runs.
+/// A container's place on one network: what was asked for, and what it has while it runs.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct NetworkEndpoint {
     /// 64 hexadecimal characters.
     pub network_id: String,
+    /// What was asked for.
+    pub request: super::request::EndpointRequest,
     /// 64 hexadecimal characters; empty when stopped.
     pub endpoint_id: String,
     /// Dotted IPv4; empty when stopped.
@@ -133,10 +143,18 @@ pub struct NetworkEndpoint {
     pub prefix_length: u8,
     /// Dotted IPv4 of the gateway.
     pub gateway: String,
-    /// MAC address as text.
+    /// IPv6 address; empty when stopped.
+    pub ipv6_address: String,
+    /// Length of the IPv6 address's network prefix.
+    pub ipv6_prefix_length: u8,
+    /// IPv6 address of the gateway.
+    pub ipv6_gateway: String,
+    /// MAC address as text; while stopped, the one asked for.
     pub mac_address: String,
-    /// Names as asked for.
-    pub aliases: Vec<String>,
+    /// Names on the network, the container's own first; none on the default bridge.
+    pub dns_names: Vec<String>,
+    /// What the network room needs to take the container off again.
+    pub endpoint: Option<wharf_network::Endpoint>,
 }
 
 /// A host port that leads to a container port.
@@ -144,7 +162,7 @@ pub struct NetworkEndpoint {
 pub struct PublishedPort {
     /// Port in the container.
     pub container_port: u16,
-    /// `tcp` or `udp`.
+    /// `tcp`, `udp` or `sctp`.
     pub protocol: String,
     /// Address on the host.
     pub host_ip: String,
@@ -172,7 +190,7 @@ pub struct Container {
     pub config: ContainerConfig,
     /// What was asked of the host, with defaults filled in.
     pub host_config: HostConfig,
-    /// Image the container was made from; None for an image that was given by nothing (never).
+    /// Image the container was made from; None for a container made from nothing.
     pub image_id: Option<ImageId>,
     /// Platform text such as `linux`.
     pub platform: String,
@@ -184,8 +202,10 @@ pub struct Container {
     pub networks: BTreeMap<String, NetworkEndpoint>,
     /// Ports that are published at this moment.
     pub published_ports: Vec<PublishedPort>,
-    /// What the network room needs to take the container off the bridge again.
-    pub endpoint: Option<wharf_network::Endpoint>,
+    /// The same with what a later engine needs to take them over.
+    pub port_mappings: Vec<wharf_network::PublishedPort>,
+    /// Where names are answered in the container, on user-defined networks.
+    pub resolver: Option<wharf_network::ResolverPorts>,
     /// The state machine.
     pub state: State,
     /// How often the policy started it again.
@@ -202,6 +222,13 @@ impl Container {
     /// Tells whether a process of the container exists (running, paused).
     pub fn is_running(&self) -> bool {
         matches!(self.state.status, Status::Running | Status::Paused)
+    }
+
+    /// Returns the endpoints of the network room.
+    pub fn endpoints(&self) -> impl Iterator<Item = &wharf_network::Endpoint> {
+        self.networks
+            .values()
+            .filter_map(|endpoint| endpoint.endpoint.as_ref())
     }
 
     /// Returns the first 12 characters of the ID.

@@ -93,8 +93,10 @@ pub struct HostConfig {
     pub console_size: Option<(u16, u16)>,
     /// File the client wrote the ID to; kept for inspect.
     pub container_id_file: String,
-    /// Isolation technology; Windows only, kept for inspect.
+    /// Isolation technology; `default` or empty here, kept for inspect.
     pub isolation: String,
+    /// Docker's never finished choice of a control group; of no effect there either, kept for inspect.
+    pub cgroup: String,
 }
 
 /// Asks for a mount in the long form (`--mount`).
@@ -115,8 +117,12 @@ pub struct MountRequest {
     pub bind: Option<BindOptions>,
     /// Options of volumes.
     pub volume: Option<VolumeOptions>,
+    /// Options of image mounts.
+    pub image: Option<ImageOptions>,
     /// Options of tmpfs mounts.
     pub tmpfs: Option<TmpfsOptions>,
+    /// True when options of swarm's cluster volumes were given; never valid here.
+    pub cluster_options: bool,
 }
 
 /// Options of a bind mount.
@@ -151,6 +157,14 @@ pub struct VolumeOptions {
     pub driver_options: BTreeMap<String, String>,
 }
 
+/// Options of an image mount.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ImageOptions {
+    /// Path inside the image to mount.
+    pub subpath: String,
+}
+
 /// Options of a tmpfs mount.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default)]
@@ -159,6 +173,8 @@ pub struct TmpfsOptions {
     pub size_bytes: i64,
     /// Mode of the mount's root; 0 means 1777.
     pub mode: u32,
+    /// Free options: `[name]` or `[name, value]`.
+    pub options: Vec<Vec<String>>,
 }
 
 /// Binds a container port to the host.
@@ -267,6 +283,12 @@ pub struct Resources {
     pub oom_kill_disable: Option<bool>,
     /// Limit of processes; None, 0 and -1 mean none.
     pub pids_limit: Option<i64>,
+    /// Share of the CPUs in percent; Windows only, discarded with a warning.
+    pub cpu_percent: i64,
+    /// I/O operations per second; Windows only, refused.
+    pub io_maximum_iops: u64,
+    /// I/O bytes per second; Windows only, refused.
+    pub io_maximum_bandwidth: u64,
 }
 
 /// Tells how output is logged.

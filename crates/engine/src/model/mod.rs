@@ -2,5 +2,6 @@
 
 pub mod container;
 pub mod host_config;
+pub mod network;
 pub mod request;
 pub mod view;

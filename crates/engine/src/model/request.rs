@@ -20,12 +20,17 @@ pub struct CreateContainer {
     pub host_config: HostConfig,
     /// Endpoint settings by network name.
     pub networks: BTreeMap<String, EndpointRequest>,
+    /// MAC address on the network that the mode names, when its endpoint says none.
+    pub mac_address: String,
     /// Platform the image must have.
     pub platform: Option<Platform>,
+    /// Read-only mounts leave what is mounted below them writable (clients before API 1.44 expect that).
+    pub read_only_top_only: bool,
 }
 
-/// Settings of a container's place on one network.
-#[derive(Debug, Clone, Default)]
+/// Settings of a container's place on one network; persisted with the container.
+#[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[serde(default)]
 pub struct EndpointRequest {
     /// Fixed IPv4 address.
     pub ipv4_address: String,
@@ -37,6 +42,12 @@ pub struct EndpointRequest {
     pub links: Vec<String>,
     /// Fixed MAC address.
     pub mac_address: String,
+    /// Further link-local addresses.
+    pub link_local_addresses: Vec<String>,
+    /// Driver options, by docker's names.
+    pub driver_options: BTreeMap<String, String>,
+    /// Which network becomes the default gateway: the highest wins.
+    pub gateway_priority: i64,
 }
 
 /// Answers a create call.
@@ -55,8 +66,6 @@ pub struct ListContainers {
     pub all: bool,
     /// At most so many of the newest; 0 means no limit.
     pub limit: usize,
-    /// Fills in sizes.
-    pub size: bool,
     /// See spec engine-api §6.3.
     pub filters: Filters,
 }

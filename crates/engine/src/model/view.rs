@@ -260,23 +260,26 @@ pub struct VolumeView {
     pub usage: Option<(u64, usize)>,
 }
 
-/// A network.
+/// A network with the running containers on it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NetworkView {
-    /// 64 hexadecimal characters.
-    pub id: String,
-    /// `bridge`, `host`, `none`.
-    pub name: String,
-    /// `bridge`, `host`, `null`.
-    pub driver: String,
-    /// Creation in nanoseconds since 1970.
-    pub created_at_ns: i64,
-    /// Subnet and gateway as text.
-    pub subnets: Vec<(String, String)>,
-    /// Driver options.
-    pub options: BTreeMap<String, String>,
+    /// The network.
+    pub network: Arc<super::network::Network>,
     /// Running containers on it.
     pub containers: Vec<Arc<Container>>,
+}
+
+/// Kinds of objects whose use of the disk is wanted.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct UsageKinds {
+    /// Containers.
+    pub containers: bool,
+    /// Images.
+    pub images: bool,
+    /// Volumes.
+    pub volumes: bool,
+    /// Records of the build cache.
+    pub build_cache: bool,
 }
 
 /// Use of the disk (spec engine-api §5.1 `/system/df`).
@@ -297,6 +300,8 @@ pub struct DiskUsage {
 /// A record of the build cache.
 #[derive(Debug, Clone)]
 pub struct BuildCacheRecord {
+    /// What it is: `regular` for a step, `exec.cachemount` for a cache mount.
+    pub kind: &'static str,
     /// Key in hexadecimal.
     pub id: String,
     /// Instruction.

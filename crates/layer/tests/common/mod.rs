@@ -38,7 +38,7 @@ impl Scene {
 pub fn is_root_user() -> bool {
     let root = rustix::process::geteuid().is_root();
     if !root {
-        eprintln!("skipped: needs root");
+        eprintln!("SKIP: needs root");
     }
     root
 }

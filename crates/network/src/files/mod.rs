@@ -9,5 +9,5 @@ mod resolv_conf;
 pub use hosts::{HostRecord, hostname_text, hosts_text};
 pub use resolv_conf::{
     ExternalServer, GENERATED_HEADER, Nameserver, ResolvConf, ResolvMode, ResolvOverrides,
-    SYSTEMD_RESOLVED_STUB, is_systemd_resolved_stub, resolv_conf,
+    SYSTEMD_RESOLVED_STUB, is_systemd_resolved_stub, nameservers, resolv_conf,
 };

@@ -131,6 +131,11 @@ pub fn is_systemd_resolved_stub(host_text: &str) -> bool {
     matches!(host.nameservers.as_slice(), [only] if only.address == IpAddr::V4(Ipv4Addr::new(127, 0, 0, 53)))
 }
 
+/// Returns the name servers of a resolver file, those that are addresses.
+pub fn nameservers(text: &str) -> Vec<Nameserver> {
+    Lists::parse(text).nameservers
+}
+
 /// Makes a container's `/etc/resolv.conf` from the text of the host's (`host_path` is only named
 /// in a comment).
 ///

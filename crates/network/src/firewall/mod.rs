@@ -1,45 +1,122 @@
-//! The one nftables table of a daemon: rules that never change, and maps of published ports.
+//! The one nftables table of a daemon: rules of its networks, and maps of published ports.
 //!
-//! The rules are installed once, by `nft`, in one transaction ([`ruleset`]). Publishing a port
-//! afterwards is adding an element to a map ([`elements`]), for which no process is started.
+//! The rules are installed by `nft` in one transaction whenever a network comes or goes
+//! ([`ruleset`]). Publishing a port is adding an element to a map ([`elements`]), for which no
+//! process is started. Changes by others are noticed ([`monitor`]).
 
 mod attributes;
 mod conntrack;
 mod elements;
+mod monitor;
 mod nfnetlink;
 mod ruleset;
 
+use std::collections::VecDeque;
 use std::net::Ipv4Addr;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use nfnetlink::NfNetlink;
+pub(crate) use attributes::Messages;
+pub(crate) use monitor::Monitor;
+pub(crate) use nfnetlink::{NFNL_SUBSYS_NFTABLES, NLM_F_CREATE, NfNetlink};
+pub(crate) use ruleset::foreign_drops;
 
-use crate::endpoint::{Protocol, PublishedPort};
 use crate::error::NetworkError;
-use crate::subnet::Ipv4Subnet;
+use crate::options::GatewayMode;
+use crate::port::{Protocol, PublishedPort};
+use crate::subnet::Subnet;
 
-/// Map of ports published at every host address: `protocol . port` to `address . port`.
-const MAP_ANY: &str = "published_any";
-/// Map of ports published at one host address: `address . protocol . port` to `address . port`.
-const MAP_AT: &str = "published_at";
 /// Longest table name taken; the kernel allows 255 bytes (`NFT_TABLE_MAXNAMELEN`).
 const MAX_TABLE_NAME_BYTES: usize = 64;
+/// Processes of ours whose changes are still recognised as our own.
+const MAX_REMEMBERED_PROCESSES: usize = 64;
 
-/// A published port with the container it leads to.
+/// What the rules have to know of one family of a bridge.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Mapping {
-    /// The port.
-    pub(crate) port: PublishedPort,
-    /// The container's address.
-    pub(crate) address: Ipv4Addr,
+pub(crate) struct FamilyRules {
+    /// The subnet of the containers.
+    pub(crate) subnet: Subnet,
+    /// The bridge's own address, which belongs to the host.
+    pub(crate) gateway: std::net::IpAddr,
+    /// How packets pass.
+    pub(crate) mode: GatewayMode,
+    /// Source address of what leaves; `None` takes that of the device it leaves by.
+    pub(crate) host_address: Option<std::net::IpAddr>,
+}
+
+/// What the rules have to know of a bridge.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct BridgeRules {
+    /// The device's name.
+    pub(crate) device: String,
+    /// Keeps the network apart from everything else.
+    pub(crate) internal: bool,
+    /// Lets containers of the network reach each other.
+    pub(crate) icc: bool,
+    /// Lets containers leave with the host's address.
+    pub(crate) masquerade: bool,
+    /// The host's devices from which containers are reached directly.
+    pub(crate) trusted_interfaces: Vec<String>,
+    /// IPv4 and IPv6.
+    pub(crate) families: Vec<FamilyRules>,
+}
+
+/// A container that may reach another one's port although their network keeps containers apart.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct AllowedLink {
+    /// Who may reach.
+    pub from: Ipv4Addr,
+    /// Whom.
+    pub to: Ipv4Addr,
+    /// By which protocol.
+    pub protocol: Protocol,
+    /// At which port.
+    pub port: u16,
+}
+
+/// Everything the table is made from.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Rules {
+    /// The bridges.
+    pub(crate) bridges: Vec<BridgeRules>,
+    /// The published ports.
+    pub(crate) ports: Vec<PublishedPort>,
+    /// Exceptions for networks that keep containers apart.
+    pub(crate) links: Vec<AllowedLink>,
+}
+
+/// Who of ourselves changes the table: everybody else is a stranger.
+#[derive(Debug, Default)]
+pub(crate) struct OwnChanges {
+    socket: u32,
+    processes: Mutex<VecDeque<u32>>,
+}
+
+impl OwnChanges {
+    fn remember(&self, process: u32) {
+        let mut processes = self.lock();
+        if processes.len() == MAX_REMEMBERED_PROCESSES {
+            processes.pop_front();
+        }
+        processes.push_back(process);
+    }
+
+    /// Tells whether a change is ours, by the socket and the process the kernel names.
+    fn is_own(&self, socket: u32, process: u32) -> bool {
+        socket == self.socket || self.lock().contains(&process)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, VecDeque<u32>> {
+        self.processes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// The table of one daemon.
 pub(crate) struct Firewall {
     table: String,
-    bridge: String,
-    subnet: Ipv4Subnet,
     netfilter: Mutex<NfNetlink>,
+    own: Arc<OwnChanges>,
 }
 
 impl Firewall {
@@ -47,39 +124,58 @@ impl Firewall {
     ///
     /// # Errors
     /// [`NetworkError::Elements`] if the kernel has no nfnetlink.
-    pub(crate) fn new(
-        table: &str,
-        bridge: &str,
-        subnet: Ipv4Subnet,
-    ) -> Result<Firewall, NetworkError> {
+    pub(crate) fn new(table: &str) -> Result<Firewall, NetworkError> {
         let netfilter = NfNetlink::open().map_err(|source| NetworkError::Elements {
             table: table.to_owned(),
             source,
         })?;
+        let own = Arc::new(OwnChanges {
+            socket: netfilter.port_number(),
+            processes: Mutex::default(),
+        });
         Ok(Firewall {
             table: table.to_owned(),
-            bridge: bridge.to_owned(),
-            subnet,
             netfilter: Mutex::new(netfilter),
+            own,
         })
     }
 
-    /// Installs the table with exactly these published ports, in place of whatever has its name.
+    /// Returns the table's name.
+    pub(crate) fn table(&self) -> &str {
+        &self.table
+    }
+
+    /// Watches the table for changes by others and calls `mend` after one.
     ///
-    /// One transaction: connections that exist go on, and no packet sees half a table.
+    /// # Errors
+    /// [`NetworkError::Elements`] if the kernel does not tell of changes.
+    pub(crate) fn watch(&self, mend: impl Fn() + Send + 'static) -> Result<Monitor, NetworkError> {
+        Monitor::start(&self.table, Arc::clone(&self.own), mend)
+            .map_err(|source| self.elements_error(source))
+    }
+
+    /// Installs the table with exactly what `rules` says, in place of whatever has its name.
+    ///
+    /// One transaction: connections that exist go on, and no packet sees half a table. `rules` is
+    /// asked when no port is being published or withdrawn, so that none is forgotten.
     ///
     /// # Errors
     /// [`NetworkError::NftMissing`] or [`NetworkError::Ruleset`].
-    pub(crate) fn install(&self, mappings: &[Mapping]) -> Result<(), NetworkError> {
-        ruleset::run_nft(&self.table, &ruleset::table_text(self, mappings))
+    pub(crate) fn install(&self, rules: impl FnOnce() -> Rules) -> Result<(), NetworkError> {
+        let _gate = self.netfilter();
+        let text = ruleset::table_text(&self.table, &rules());
+        ruleset::run_nft(&self.table, &text, &self.own)
     }
 
     /// Publishes ports of one container, all or none.
     ///
     /// # Errors
     /// [`NetworkError::Elements`]; of kind `NotFound` if somebody has removed the table.
-    pub(crate) fn publish(&self, mappings: &[Mapping]) -> Result<(), NetworkError> {
-        elements::add(&mut self.netfilter(), &self.table, mappings)
+    pub(crate) fn publish(&self, ports: &[PublishedPort]) -> Result<(), NetworkError> {
+        if !ports.iter().any(PublishedPort::is_translated) {
+            return Ok(());
+        }
+        elements::add(&mut self.netfilter(), &self.table, ports)
             .map_err(|source| self.elements_error(source))
     }
 
@@ -91,15 +187,19 @@ impl Firewall {
     ///
     /// # Errors
     /// [`NetworkError::Elements`].
-    pub(crate) fn withdraw(&self, mappings: &[Mapping]) -> Result<(), NetworkError> {
+    pub(crate) fn withdraw(&self, ports: &[PublishedPort]) -> Result<(), NetworkError> {
+        if !ports.iter().any(PublishedPort::is_translated) {
+            return Ok(());
+        }
         let mut netfilter = self.netfilter();
-        let removed = elements::remove(&mut netfilter, &self.table, mappings);
-        if let Some(mapping) = mappings
-            .iter()
-            .find(|mapping| mapping.port.protocol == Protocol::Udp)
-        {
-            // A kernel that cannot filter here (before 5.8) lets the entries time out.
-            let _ = conntrack::forget_replies_from(&mut netfilter, mapping.address);
+        let removed = elements::remove(&mut netfilter, &self.table, ports);
+        let mut forgotten = Vec::new();
+        for port in ports.iter().filter(|port| port.protocol != Protocol::Tcp) {
+            if !forgotten.contains(&port.address) {
+                forgotten.push(port.address);
+                // A kernel that cannot filter here (before 5.8) lets the entries time out.
+                let _ = conntrack::forget_replies_from(&mut netfilter, port.address);
+            }
         }
         removed.map_err(|source| self.elements_error(source))
     }
@@ -109,7 +209,8 @@ impl Firewall {
     /// # Errors
     /// [`NetworkError::NftMissing`] or [`NetworkError::Ruleset`].
     pub(crate) fn remove(&self) -> Result<(), NetworkError> {
-        ruleset::run_nft(&self.table, &ruleset::removal_text(&self.table))
+        let _gate = self.netfilter();
+        ruleset::run_nft(&self.table, &ruleset::removal_text(&self.table), &self.own)
     }
 
     fn netfilter(&self) -> MutexGuard<'_, NfNetlink> {
@@ -126,7 +227,7 @@ impl Firewall {
     }
 }
 
-/// Checks a table name against what `nft` reads as a name.
+/// Checks a table's name against `nft`'s grammar.
 ///
 /// # Errors
 /// [`NetworkError::InvalidName`].
@@ -165,5 +266,17 @@ mod tests {
         for bad in ["", "0wharf", "a b", "a;b", "a{", "ü", &too_long] {
             assert!(validate_table_name(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn own_processes_are_remembered_for_a_while() {
+        let own = OwnChanges {
+            socket: 7,
+            ..OwnChanges::default()
+        };
+        own.remember(100);
+        assert!(own.is_own(7, 1) && own.is_own(8, 100) && !own.is_own(8, 1));
+        (0..MAX_REMEMBERED_PROCESSES as u32).for_each(|process| own.remember(200 + process));
+        assert!(!own.is_own(8, 100) && own.is_own(8, 200));
     }
 }

@@ -4,8 +4,11 @@ use std::fmt::Write as _;
 use std::io::{self, Write as _};
 use std::process::{Command, Stdio};
 
-use super::{Firewall, MAP_ANY, MAP_AT, Mapping};
+use super::elements::{PLACES, Place, place_of};
+use super::{BridgeRules, FamilyRules, OwnChanges, Rules};
 use crate::error::NetworkError;
+use crate::options::GatewayMode;
+use crate::port::PublishedPort;
 
 /// Where `nft` is looked for: `PATH`, then where it is when `PATH` has no system directories.
 const NFT_PROGRAMS: [&str; 3] = ["nft", "/usr/sbin/nft", "/sbin/nft"];
@@ -20,77 +23,320 @@ const MAX_COMPLAINT_CHARS: usize = 2000;
 ///   ports go through the host's addresses.
 /// - `publish`: destinations that are the host's are looked up in the maps, from outside, from
 ///   containers and from the host itself.
+/// - `output`: the kernel lets nothing from ::1 out to a bridge; the daemon passes it on itself.
 /// - `postrouting`: containers leave with the host's address; a container that reaches another (or
 ///   itself) through the host's address, and the host through a loopback address, are seen as the
 ///   bridge, so that answers come back the same way.
-/// - `forward`: what enters the bridge from elsewhere is an answer or came through a map.
-pub(super) fn table_text(firewall: &Firewall, mappings: &[Mapping]) -> String {
-    let Firewall {
-        table,
-        bridge,
-        subnet,
-        ..
-    } = firewall;
-    let gateway = subnet.gateway();
-    let elements_any = elements_text(mappings, true);
-    let elements_at = elements_text(mappings, false);
-    format!(
-        r#"add table ip {table}
-delete table ip {table}
-table ip {table} {{
-  map {MAP_ANY} {{
-    type inet_proto . inet_service : ipv4_addr . inet_service
-{elements_any}  }}
-  map {MAP_AT} {{
-    type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service
-{elements_at}  }}
-  chain guard {{
-    type filter hook prerouting priority raw; policy accept;
-    iifname != "lo" ip daddr 127.0.0.0/8 drop
-    iifname != {{ "lo", "{bridge}" }} ip daddr {subnet} ip daddr != {gateway} drop
-  }}
-  chain publish {{
+/// - `forward`: what enters a bridge from elsewhere is an answer, came through a map, or goes to a
+///   port of a routed network; nothing leaves or enters an internal network.
+///
+/// A packet meets the same number of rules however many networks and ports there are: bridges are
+/// found in verdict maps, addresses and ports in sets and maps.
+pub(super) fn table_text(table: &str, rules: &Rules) -> String {
+    let mut text = format!(
+        "add table ip {table}\ndelete table ip {table}\nadd table inet {table}\ndelete table inet {table}\ntable inet {table} {{\n"
+    );
+    push_maps(&mut text, rules);
+    push_sets(&mut text, &rules.bridges);
+    push_guard(&mut text, &rules.bridges);
+    text.push_str(PUBLISH_CHAINS);
+    push_postrouting(&mut text, &rules.bridges);
+    push_forward(&mut text, &rules.bridges);
+    text.push_str("}\n");
+    text
+}
+
+const PUBLISH_CHAINS: &str = "  chain publish {
     fib daddr type != local return
-    meta l4proto {{ tcp, udp }} dnat ip to ip daddr . meta l4proto . th dport map @{MAP_AT}
-    meta l4proto {{ tcp, udp }} dnat ip to meta l4proto . th dport map @{MAP_ANY}
-  }}
-  chain prerouting {{
+    meta nfproto ipv4 meta l4proto { tcp, udp, sctp } dnat ip to ip daddr . meta l4proto . th dport map @published_at4
+    meta nfproto ipv4 meta l4proto { tcp, udp, sctp } dnat ip to meta l4proto . th dport map @published_any4
+    meta nfproto ipv6 meta l4proto { tcp, udp, sctp } dnat ip6 to ip6 daddr . meta l4proto . th dport map @published_at6
+    meta nfproto ipv6 meta l4proto { tcp, udp, sctp } dnat ip6 to meta l4proto . th dport map @published_any6
+  }
+  chain prerouting {
     type nat hook prerouting priority dstnat; policy accept;
     jump publish
-  }}
-  chain output {{
+  }
+  chain output {
     type nat hook output priority -100; policy accept;
+    ip6 daddr ::1 return
     jump publish
-  }}
-  chain postrouting {{
-    type nat hook postrouting priority srcnat; policy accept;
-    ip saddr {subnet} oifname != "{bridge}" masquerade
-    ip saddr {subnet} oifname "{bridge}" ct status dnat masquerade
-    ip saddr 127.0.0.0/8 oifname "{bridge}" masquerade
-  }}
-  chain forward {{
+  }
+";
+
+/// Adds the maps and sets whose elements come and go with containers.
+fn push_maps(text: &mut String, rules: &Rules) {
+    for (place, names) in PLACES {
+        for (name, ipv6) in names.into_iter().zip([false, true]) {
+            let address = if ipv6 { "ipv6_addr" } else { "ipv4_addr" };
+            let (kind, types) = match place {
+                Place::Any => (
+                    "map",
+                    format!("inet_proto . inet_service : {address} . inet_service"),
+                ),
+                Place::At => (
+                    "map",
+                    format!("{address} . inet_proto . inet_service : {address} . inet_service"),
+                ),
+                Place::Routed => ("set", format!("{address} . inet_proto . inet_service")),
+            };
+            let elements = rules
+                .ports
+                .iter()
+                .filter(|port| {
+                    port.is_translated()
+                        && place_of(port) == place
+                        && port.address.is_ipv6() == ipv6
+                })
+                .map(|port| element_text(port, place));
+            push_set(text, kind, name, &format!("type {types}"), elements);
+        }
+    }
+    let links = rules.links.iter().map(|link| {
+        format!(
+            "{} . {} . {} . {}",
+            link.from, link.to, link.protocol, link.port
+        )
+    });
+    push_set(
+        text,
+        "set",
+        "linked",
+        "type ipv4_addr . ipv4_addr . inet_proto . inet_service",
+        links,
+    );
+}
+
+/// Adds the sets that come and go with networks.
+fn push_sets(text: &mut String, bridges: &[BridgeRules]) {
+    let names = bridges
+        .iter()
+        .map(|bridge| format!("\"{}\"", bridge.device));
+    push_set(text, "set", "bridges", "type ifname", names);
+    for ipv6 in [false, true] {
+        let suffix = if ipv6 { 6 } else { 4 };
+        let kind = if ipv6 { "ipv6_addr" } else { "ipv4_addr" };
+        let guarded = families(bridges, ipv6)
+            .filter(|(_, family)| matches!(family.mode, GatewayMode::Nat | GatewayMode::Isolated))
+            .map(|(_, family)| family.subnet.to_string());
+        push_set(
+            text,
+            "set",
+            &format!("guarded{suffix}"),
+            &format!("type {kind}; flags interval"),
+            guarded,
+        );
+        let gateways = families(bridges, ipv6).map(|(_, family)| family.gateway.to_string());
+        push_set(
+            text,
+            "set",
+            &format!("gateways{suffix}"),
+            &format!("type {kind}"),
+            gateways,
+        );
+    }
+    let entering = bridges
+        .iter()
+        .map(|bridge| format!("\"{0}\" : goto enter_{0}", bridge.device));
+    push_set(text, "map", "entering", "type ifname : verdict", entering);
+    let leaving = bridges
+        .iter()
+        .filter(|bridge| bridge.internal)
+        .map(|bridge| format!("\"{0}\" : jump leave_{0}", bridge.device));
+    push_set(text, "map", "leaving", "type ifname : verdict", leaving);
+}
+
+fn push_guard(text: &mut String, bridges: &[BridgeRules]) {
+    text.push_str(
+        "  chain guard {
+    type filter hook prerouting priority raw; policy accept;
+    iifname != \"lo\" ip daddr 127.0.0.0/8 drop
+    ip daddr @guarded4 jump guarded
+    ip6 daddr @guarded6 jump guarded
+  }
+  chain guarded {
+    iifname \"lo\" return
+    iifname @bridges return
+    ip daddr @gateways4 return
+    ip6 daddr @gateways6 return
+",
+    );
+    for bridge in bridges {
+        for interface in &bridge.trusted_interfaces {
+            for family in &bridge.families {
+                let _ = writeln!(
+                    text,
+                    "    iifname \"{interface}\" {} daddr {} return",
+                    family_word(family),
+                    family.subnet
+                );
+            }
+        }
+    }
+    text.push_str("    drop\n  }\n");
+}
+
+fn push_postrouting(text: &mut String, bridges: &[BridgeRules]) {
+    text.push_str(
+        "  chain postrouting {\n    type nat hook postrouting priority srcnat; policy accept;\n",
+    );
+    for bridge in bridges {
+        let device = &bridge.device;
+        for family in bridge.families.iter().filter(|family| family.mode.is_nat()) {
+            let (word, subnet) = (family_word(family), family.subnet);
+            if bridge.masquerade && !bridge.internal {
+                let translation = family
+                    .host_address
+                    .map_or("masquerade".to_owned(), |address| {
+                        format!("snat {word} to {address}")
+                    });
+                let _ = writeln!(
+                    text,
+                    "    {word} saddr {subnet} oifname != \"{device}\" {translation}"
+                );
+            }
+            let _ = writeln!(
+                text,
+                "    {word} saddr {subnet} oifname \"{device}\" ct status dnat masquerade"
+            );
+        }
+    }
+    text.push_str(
+        "    ip saddr 127.0.0.0/8 oifname @bridges masquerade
+  }
+",
+    );
+}
+
+fn push_forward(text: &mut String, bridges: &[BridgeRules]) {
+    for bridge in bridges {
+        push_enter_chain(text, bridge);
+        if bridge.internal {
+            let device = &bridge.device;
+            let _ = writeln!(
+                text,
+                "  chain leave_{device} {{\n    oifname != \"{device}\" drop\n  }}"
+            );
+        }
+    }
+    text.push_str(
+        "  chain forward {
     type filter hook forward priority filter; policy accept;
-    oifname "{bridge}" ct state established,related accept
-    oifname "{bridge}" ct status dnat accept
-    oifname "{bridge}" iifname != "{bridge}" drop
-  }}
-}}
-"#
-    )
+    iifname vmap @leaving
+    oifname vmap @entering
+  }
+",
+    );
+}
+
+/// Adds the chain of what goes to a bridge's containers.
+fn push_enter_chain(text: &mut String, bridge: &BridgeRules) {
+    let device = &bridge.device;
+    let _ = writeln!(
+        text,
+        "  chain enter_{device} {{\n    ct state established,related accept"
+    );
+    if bridge.internal {
+        let _ = writeln!(text, "    iifname != \"{device}\" drop");
+    }
+    text.push_str("    ct status dnat accept\n");
+    if bridge.icc {
+        let _ = writeln!(text, "    iifname \"{device}\" accept");
+    } else {
+        let _ = writeln!(
+            text,
+            "    iifname \"{device}\" ip saddr . ip daddr . meta l4proto . th dport @linked accept\n    iifname \"{device}\" drop"
+        );
+    }
+    for interface in &bridge.trusted_interfaces {
+        let _ = writeln!(text, "    iifname \"{interface}\" accept");
+    }
+    for family in &bridge.families {
+        let (word, icmp) = match family.subnet.is_ipv6() {
+            true => ("ip6", "meta l4proto ipv6-icmp"),
+            false => ("ip", "meta l4proto icmp"),
+        };
+        match family.mode {
+            GatewayMode::NatUnprotected => {
+                let _ = writeln!(text, "    {word} daddr {} accept", family.subnet);
+            }
+            GatewayMode::Routed => {
+                let set = if family.subnet.is_ipv6() { 6 } else { 4 };
+                let _ = writeln!(
+                    text,
+                    "    {word} daddr . meta l4proto . th dport @routed{set} accept\n    {word} daddr {} {icmp} accept",
+                    family.subnet
+                );
+            }
+            GatewayMode::Nat | GatewayMode::Isolated => {}
+        }
+    }
+    text.push_str("    drop\n  }\n");
+}
+
+fn families(
+    bridges: &[BridgeRules],
+    ipv6: bool,
+) -> impl Iterator<Item = (&BridgeRules, &FamilyRules)> {
+    bridges.iter().flat_map(move |bridge| {
+        bridge
+            .families
+            .iter()
+            .filter(move |family| family.subnet.is_ipv6() == ipv6)
+            .map(move |family| (bridge, family))
+    })
+}
+
+fn family_word(family: &FamilyRules) -> &'static str {
+    if family.subnet.is_ipv6() { "ip6" } else { "ip" }
+}
+
+/// Adds a set or map with its elements.
+fn push_set(
+    text: &mut String,
+    kind: &str,
+    name: &str,
+    types: &str,
+    elements: impl Iterator<Item = String>,
+) {
+    // Writing to a String cannot fail.
+    let _ = writeln!(text, "  {kind} {name} {{\n    {types}");
+    let elements: Vec<String> = elements.collect();
+    if !elements.is_empty() {
+        let _ = writeln!(text, "    elements = {{ {} }}", elements.join(", "));
+    }
+    text.push_str("  }\n");
+}
+
+fn element_text(port: &PublishedPort, place: Place) -> String {
+    let PublishedPort {
+        container_port,
+        protocol,
+        host_ip,
+        host_port,
+        address,
+    } = port;
+    match place {
+        Place::Any => format!("{protocol} . {host_port} : {address} . {container_port}"),
+        Place::At => format!("{host_ip} . {protocol} . {host_port} : {address} . {container_port}"),
+        Place::Routed => format!("{address} . {protocol} . {container_port}"),
+    }
 }
 
 /// Returns the transaction that removes the table whether it exists or not.
 pub(super) fn removal_text(table: &str) -> String {
-    format!("add table ip {table}\ndelete table ip {table}\n")
+    format!(
+        "add table ip {table}\ndelete table ip {table}\nadd table inet {table}\ndelete table inet {table}\n"
+    )
 }
 
 /// Runs `nft -f -` on a transaction.
 ///
 /// # Errors
 /// [`NetworkError::NftMissing`] or [`NetworkError::Ruleset`] with `nft`'s complaint.
-pub(super) fn run_nft(table: &str, text: &str) -> Result<(), NetworkError> {
+pub(super) fn run_nft(table: &str, text: &str, own: &OwnChanges) -> Result<(), NetworkError> {
     for program in NFT_PROGRAMS {
-        match run(program, text) {
+        match run(program, text, own) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(ruleset_error(table, format!("cannot run nft: {error}"))),
             Ok(None) => return Ok(()),
@@ -101,13 +347,15 @@ pub(super) fn run_nft(table: &str, text: &str) -> Result<(), NetworkError> {
 }
 
 /// Returns what `nft` complained about, `None` if it did not.
-fn run(program: &str, text: &str) -> io::Result<Option<String>> {
+fn run(program: &str, text: &str, own: &OwnChanges) -> io::Result<Option<String>> {
     let mut child = Command::new(program)
         .args(["-f", "-"])
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()?;
+    // It changes nothing before it has read everything.
+    own.remember(child.id());
     // If nft ends before it has read everything, its own message says more than the broken pipe.
     let written = child
         .stdin
@@ -133,64 +381,159 @@ fn ruleset_error(table: &str, reason: String) -> NetworkError {
     }
 }
 
-fn elements_text(mappings: &[Mapping], any: bool) -> String {
-    let mut text = String::new();
-    for Mapping { port, address } in mappings
+/// Returns the chains of other tables that drop forwarded packets unless a rule of theirs accepts
+/// them: what passes here may still end there.
+pub(crate) fn foreign_drops(table: &str) -> Vec<String> {
+    for program in NFT_PROGRAMS {
+        let Ok(output) = Command::new(program)
+            .args(["-j", "list", "chains"])
+            .stdin(Stdio::null())
+            .stderr(Stdio::null())
+            .output()
+        else {
+            continue;
+        };
+        return parse_foreign_drops(&output.stdout, table);
+    }
+    Vec::new()
+}
+
+fn parse_foreign_drops(json: &[u8], table: &str) -> Vec<String> {
+    let Ok(document) = serde_json::from_slice::<serde_json::Value>(json) else {
+        return Vec::new();
+    };
+    let chains = document
+        .get("nftables")
+        .and_then(|list| list.as_array())
+        .map(Vec::as_slice)
+        .unwrap_or_default();
+    let text = |chain: &serde_json::Value, key: &str| {
+        chain
+            .get(key)
+            .and_then(|value| value.as_str())
+            .unwrap_or_default()
+            .to_owned()
+    };
+    chains
         .iter()
-        .filter(|mapping| mapping.port.host_ip.is_unspecified() == any)
-    {
-        text.push_str(if text.is_empty() {
-            "    elements = { "
-        } else {
-            ", "
-        });
-        if !any {
-            // Writing to a String cannot fail.
-            let _ = write!(text, "{} . ", port.host_ip);
-        }
-        let _ = write!(
-            text,
-            "{} . {} : {address} . {}",
-            port.protocol, port.host_port, port.container_port
-        );
-    }
-    if !text.is_empty() {
-        text.push_str(" }\n");
-    }
-    text
+        .filter_map(|entry| entry.get("chain"))
+        .filter(|chain| {
+            text(chain, "hook") == "forward"
+                && text(chain, "policy") == "drop"
+                && text(chain, "table") != table
+        })
+        .map(|chain| {
+            format!(
+                "table {} {} chain {}",
+                text(chain, "family"),
+                text(chain, "table"),
+                text(chain, "name")
+            )
+        })
+        .collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
-
     use super::*;
-    use crate::endpoint::{Protocol, PublishedPort};
+    use crate::port::Protocol;
+
+    fn port(host_ip: &str, host_port: u16, address: &str) -> PublishedPort {
+        PublishedPort {
+            container_port: 80,
+            protocol: Protocol::Tcp,
+            host_ip: host_ip.parse().unwrap(),
+            host_port,
+            address: address.parse().unwrap(),
+        }
+    }
+
+    fn bridge(device: &str, subnets: &[&str]) -> BridgeRules {
+        BridgeRules {
+            device: device.to_owned(),
+            internal: false,
+            icc: true,
+            masquerade: true,
+            trusted_interfaces: Vec::new(),
+            families: subnets
+                .iter()
+                .map(|subnet| {
+                    let subnet: crate::subnet::Subnet = subnet.parse().unwrap();
+                    FamilyRules {
+                        subnet,
+                        gateway: subnet.gateway(),
+                        mode: GatewayMode::Nat,
+                        host_address: None,
+                    }
+                })
+                .collect(),
+        }
+    }
 
     #[test]
     fn published_ports_become_elements_of_the_right_map() {
-        let mapping = |host_ip: [u8; 4], host_port| Mapping {
-            port: PublishedPort {
-                container_port: 80,
-                protocol: Protocol::Tcp,
-                host_ip: host_ip.into(),
-                host_port,
-            },
-            address: Ipv4Addr::new(10, 9, 0, 2),
+        let rules = Rules {
+            ports: vec![
+                port("0.0.0.0", 8080, "10.9.0.2"),
+                port("0.0.0.0", 8081, "10.9.0.2"),
+                port("127.0.0.1", 8082, "10.9.0.2"),
+                port("::", 8080, "fd00::2"),
+                port("::1", 8080, "fd00::2"),
+                port("0.0.0.0", 0, "10.9.0.3"),
+            ],
+            ..Rules::default()
         };
-        let mappings = [
-            mapping([0; 4], 8080),
-            mapping([0; 4], 8081),
-            mapping([127, 0, 0, 1], 8082),
-        ];
+        let text = table_text("t", &rules);
+        for expected in [
+            "elements = { tcp . 8080 : 10.9.0.2 . 80, tcp . 8081 : 10.9.0.2 . 80 }",
+            "elements = { 127.0.0.1 . tcp . 8082 : 10.9.0.2 . 80 }",
+            "elements = { tcp . 8080 : fd00::2 . 80 }",
+            "elements = { ::1 . tcp . 8080 : fd00::2 . 80 }",
+            "elements = { 10.9.0.3 . tcp . 80 }",
+        ] {
+            assert!(text.contains(expected), "{expected} in\n{text}");
+        }
+    }
+
+    #[test]
+    fn every_kind_of_network_gets_its_rules() {
+        let mut internal = bridge("br-internal", &["10.9.1.0/24"]);
+        internal.internal = true;
+        internal.icc = false;
+        let mut routed = bridge("br-routed", &["10.9.2.0/24", "fd00:2::/64"]);
+        routed.families[1].mode = GatewayMode::Routed;
+        routed.trusted_interfaces = vec!["wg0".into()];
+        let rules = Rules {
+            bridges: vec![bridge("wharf0", &["10.9.0.0/24"]), internal, routed],
+            ..Rules::default()
+        };
+        let text = table_text("t", &rules);
+        for expected in [
+            "elements = { \"wharf0\", \"br-internal\", \"br-routed\" }",
+            "ip saddr 10.9.0.0/24 oifname != \"wharf0\" masquerade",
+            "elements = { \"br-internal\" : jump leave_br-internal }",
+            "@linked accept\n    iifname \"br-internal\" drop",
+            "ip6 daddr . meta l4proto . th dport @routed6 accept",
+            "iifname \"wg0\" ip daddr 10.9.2.0/24 return",
+        ] {
+            assert!(text.contains(expected), "{expected} in\n{text}");
+        }
+        assert!(!text.contains("ip saddr 10.9.1.0/24 oifname !="));
+        assert!(!text.contains("ip6 saddr fd00:2::/64 oifname !="));
+        let guarded6 = text.split("set guarded6").nth(1).unwrap();
+        assert!(!guarded6.split('}').next().unwrap().contains("elements"));
+    }
+
+    #[test]
+    fn drops_of_others_are_found() {
+        let json = br#"{"nftables": [{"metainfo": {}},
+            {"chain": {"family": "ip", "table": "filter", "name": "FORWARD", "hook": "forward", "policy": "drop"}},
+            {"chain": {"family": "ip", "table": "filter", "name": "INPUT", "hook": "input", "policy": "drop"}},
+            {"chain": {"family": "inet", "table": "t", "name": "x", "hook": "forward", "policy": "drop"}}]}"#;
         assert_eq!(
-            elements_text(&mappings, true),
-            "    elements = { tcp . 8080 : 10.9.0.2 . 80, tcp . 8081 : 10.9.0.2 . 80 }\n"
+            parse_foreign_drops(json, "t"),
+            ["table ip filter chain FORWARD"]
         );
-        assert_eq!(
-            elements_text(&mappings, false),
-            "    elements = { 127.0.0.1 . tcp . 8082 : 10.9.0.2 . 80 }\n"
-        );
-        assert_eq!(elements_text(&[], true), "");
+        assert!(parse_foreign_drops(b"nonsense", "t").is_empty());
     }
 }

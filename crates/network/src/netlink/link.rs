@@ -6,11 +6,13 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{
-    InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoPortKind, InfoVeth, LinkAttribute,
-    LinkFlags, LinkInfo, LinkMessage,
+    InfoBridgePort, InfoData, InfoIpVlan, InfoKind, InfoMacVlan, InfoPortData, InfoPortKind,
+    InfoVeth, InfoVlan, IpVlanFlags, IpVlanMode, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
+    MacVlanMode,
 };
 
 use super::socket::Netlink;
+use crate::options::SubMode;
 
 /// A device as the kernel lists it.
 #[derive(Debug, Clone)]
@@ -23,6 +25,10 @@ pub(crate) struct Link {
     pub(crate) kind: String,
     /// Number of the bridge the device is a port of.
     pub(crate) controller: Option<u32>,
+    /// What its maker noted on it, such as which daemon made it.
+    pub(crate) alias: String,
+    /// Largest packet in bytes.
+    pub(crate) mtu_bytes: u32,
 }
 
 /// Where the far end of a veth pair goes.
@@ -31,8 +37,8 @@ pub(crate) struct PeerLocation<'a> {
     pub(crate) namespace: BorrowedFd<'a>,
     /// The device's name there.
     pub(crate) name: &'a str,
-    /// The device's hardware address.
-    pub(crate) mac: [u8; 6],
+    /// The device's hardware address; `None` leaves the choice to the kernel.
+    pub(crate) mac: Option<[u8; 6]>,
 }
 
 /// A veth pair to be made.
@@ -45,6 +51,18 @@ pub(crate) struct VethPair<'a> {
     pub(crate) mtu_bytes: u32,
     /// The other end.
     pub(crate) peer: PeerLocation<'a>,
+}
+
+/// A macvlan or ipvlan device to be made.
+pub(crate) struct SubInterface<'a> {
+    /// Number of the device it lies on.
+    pub(crate) parent_index: u32,
+    /// How it lies there.
+    pub(crate) mode: SubMode,
+    /// Largest packet in bytes.
+    pub(crate) mtu_bytes: u32,
+    /// Where it goes.
+    pub(crate) place: PeerLocation<'a>,
 }
 
 impl Netlink {
@@ -74,12 +92,7 @@ impl Netlink {
     pub(crate) fn create_veth(&mut self, pair: &VethPair<'_>) -> io::Result<()> {
         // Setting this end up too is refused: while it is configured it does not know its pair yet.
         let mut peer = LinkMessage::default();
-        peer.attributes = vec![
-            LinkAttribute::IfName(pair.peer.name.to_owned()),
-            LinkAttribute::Address(pair.peer.mac.to_vec()),
-            LinkAttribute::Mtu(pair.mtu_bytes),
-            LinkAttribute::NetNsFd(pair.peer.namespace.as_raw_fd()),
-        ];
+        peer.attributes = attributes_inside(&pair.peer, pair.mtu_bytes);
         let mut message = up_link();
         message.attributes = vec![
             LinkAttribute::IfName(pair.name.to_owned()),
@@ -94,6 +107,79 @@ impl Netlink {
             RouteNetlinkMessage::NewLink(message),
             NLM_F_CREATE | NLM_F_EXCL,
         )
+    }
+
+    /// Makes a macvlan or ipvlan device inside a namespace.
+    pub(crate) fn create_sub_interface(&mut self, device: &SubInterface<'_>) -> io::Result<()> {
+        let mut message = LinkMessage::default();
+        message.attributes = attributes_inside(&device.place, device.mtu_bytes);
+        message
+            .attributes
+            .push(LinkAttribute::Link(device.parent_index));
+        message
+            .attributes
+            .push(LinkAttribute::LinkInfo(match device.mode {
+                SubMode::Macvlan(mode) => vec![
+                    LinkInfo::Kind(InfoKind::MacVlan),
+                    LinkInfo::Data(InfoData::MacVlan(vec![InfoMacVlan::Mode(
+                        MacVlanMode::from(mode),
+                    )])),
+                ],
+                SubMode::Ipvlan(mode, flags) => vec![
+                    LinkInfo::Kind(InfoKind::IpVlan),
+                    LinkInfo::Data(InfoData::IpVlan(vec![
+                        InfoIpVlan::Mode(IpVlanMode::from(mode)),
+                        InfoIpVlan::Flags(IpVlanFlags::from_bits_retain(flags)),
+                    ])),
+                ],
+            }));
+        self.request(
+            RouteNetlinkMessage::NewLink(message),
+            NLM_F_CREATE | NLM_F_EXCL,
+        )
+    }
+
+    /// Makes a VLAN device on another one and sets it up.
+    pub(crate) fn create_vlan(
+        &mut self,
+        name: &str,
+        parent_index: u32,
+        vlan: u16,
+    ) -> io::Result<()> {
+        let mut message = up_link();
+        message.attributes = vec![
+            LinkAttribute::IfName(name.to_owned()),
+            LinkAttribute::Link(parent_index),
+            LinkAttribute::LinkInfo(vec![
+                LinkInfo::Kind(InfoKind::Vlan),
+                LinkInfo::Data(InfoData::Vlan(vec![InfoVlan::Id(vlan)])),
+            ]),
+        ];
+        self.request(
+            RouteNetlinkMessage::NewLink(message),
+            NLM_F_CREATE | NLM_F_EXCL,
+        )
+    }
+
+    /// Makes a device that leads nowhere and sets it up.
+    pub(crate) fn create_dummy(&mut self, name: &str) -> io::Result<()> {
+        let mut message = up_link();
+        message.attributes = vec![
+            LinkAttribute::IfName(name.to_owned()),
+            LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Dummy)]),
+        ];
+        self.request(
+            RouteNetlinkMessage::NewLink(message),
+            NLM_F_CREATE | NLM_F_EXCL,
+        )
+    }
+
+    /// Notes on a device who made it.
+    pub(crate) fn set_alias(&mut self, index: u32, alias: &str) -> io::Result<()> {
+        let mut message = LinkMessage::default();
+        message.header.index = index;
+        message.attributes = vec![LinkAttribute::IfAlias(alias.to_owned())];
+        self.request(RouteNetlinkMessage::SetLink(message), 0)
     }
 
     /// Sets a device up.
@@ -111,19 +197,21 @@ impl Netlink {
         self.request(RouteNetlinkMessage::SetLink(message), 0)
     }
 
-    /// Lets a bridge port send packets back to where they came from.
+    /// Sets a bridge port up: `hairpin` lets it send packets back to where they came from,
+    /// `isolated` keeps it from all other isolated ports.
     ///
-    /// A container that reaches its own published port needs it where bridged packets go through
-    /// the firewall (`br_netfilter`): there they turn around inside the bridge.
-    pub(crate) fn set_hairpin(&mut self, name: &str) -> io::Result<()> {
+    /// A container that reaches its own published port needs the first where bridged packets go
+    /// through the firewall (`br_netfilter`): there they turn around inside the bridge.
+    pub(crate) fn set_port(&mut self, name: &str, hairpin: bool, isolated: bool) -> io::Result<()> {
         let mut message = LinkMessage::default();
         message.attributes = vec![
             LinkAttribute::IfName(name.to_owned()),
             LinkAttribute::LinkInfo(vec![
                 LinkInfo::PortKind(InfoPortKind::Bridge),
-                LinkInfo::PortData(InfoPortData::BridgePort(vec![InfoBridgePort::HairpinMode(
-                    true,
-                )])),
+                LinkInfo::PortData(InfoPortData::BridgePort(vec![
+                    InfoBridgePort::HairpinMode(hairpin),
+                    InfoBridgePort::Isolated(isolated),
+                ])),
             ]),
         ];
         self.request(RouteNetlinkMessage::NewLink(message), 0)
@@ -164,6 +252,18 @@ impl Netlink {
     }
 }
 
+fn attributes_inside(place: &PeerLocation<'_>, mtu_bytes: u32) -> Vec<LinkAttribute> {
+    let mut attributes = vec![
+        LinkAttribute::IfName(place.name.to_owned()),
+        LinkAttribute::Mtu(mtu_bytes),
+        LinkAttribute::NetNsFd(place.namespace.as_raw_fd()),
+    ];
+    if let Some(mac) = place.mac {
+        attributes.push(LinkAttribute::Address(mac.to_vec()));
+    }
+    attributes
+}
+
 fn up_link() -> LinkMessage {
     let mut message = LinkMessage::default();
     message.header.flags = LinkFlags::Up;
@@ -177,11 +277,15 @@ fn link_of(message: &LinkMessage) -> Link {
         name: String::new(),
         kind: String::new(),
         controller: None,
+        alias: String::new(),
+        mtu_bytes: 0,
     };
     for attribute in &message.attributes {
         match attribute {
             LinkAttribute::IfName(name) => link.name.clone_from(name),
             LinkAttribute::Controller(index) => link.controller = Some(*index),
+            LinkAttribute::IfAlias(alias) => link.alias.clone_from(alias),
+            LinkAttribute::Mtu(mtu_bytes) => link.mtu_bytes = *mtu_bytes,
             LinkAttribute::LinkInfo(infos) => {
                 for info in infos {
                     if let LinkInfo::Kind(kind) = info {

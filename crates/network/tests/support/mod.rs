@@ -14,8 +14,9 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use wharf_network::{
-    Endpoint, EndpointRequest, HostPorts, Network, NetworkError, NetworkOptions, PortRequest,
-    Protocol,
+    AddressPoolBase, Driver, Endpoint, EndpointRequest, HostPorts, LiveContainer, NetworkConfig,
+    NetworkError, NetworkRequest, Networks, NetworksOptions, PoolRequest, PortRequest, Protocol,
+    PublishedPort, Subnet, local_ipv6_pools,
 };
 
 /// How long an answer is waited for where one must come.
@@ -29,7 +30,7 @@ pub const OTHER_HOST_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
 /// Runs a test body on a thread whose network namespace stands for the host.
 pub fn on_private_host(body: impl FnOnce() + Send + 'static) {
     if !rustix::process::geteuid().is_root() {
-        println!("skipped: needs root");
+        println!("SKIP: needs root");
         return;
     }
     let outcome = std::thread::spawn(|| {
@@ -125,24 +126,142 @@ pub fn other_host() -> OwnedFd {
     other
 }
 
-pub fn options() -> NetworkOptions {
-    NetworkOptions {
-        bridge: "wh0a1b2c3d".into(),
-        table: "wharf_0a1b2c3d".into(),
-        subnet: None,
+pub const DEFAULT_ID: &str = "d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0";
+
+pub fn options(device: &str, table: &str) -> NetworksOptions {
+    let mut pools = AddressPoolBase::docker();
+    pools.push(local_ipv6_pools([1, 2, 3, 4, 5]));
+    NetworksOptions {
+        default_bridge: device.into(),
+        default_bridge_id: DEFAULT_ID.into(),
+        table: table.into(),
+        instance: table.into(),
+        pools,
     }
 }
 
-pub fn open(live: &[Endpoint]) -> Network {
-    Network::open(options(), live).unwrap()
+/// A daemon's networks, one of them used where a test names none.
+pub struct Host {
+    pub networks: Networks,
+    pub config: NetworkConfig,
 }
 
-pub fn request(ports: Vec<PortRequest>) -> EndpointRequest {
+impl std::ops::Deref for Host {
+    type Target = Networks;
+
+    fn deref(&self) -> &Networks {
+        &self.networks
+    }
+}
+
+impl Host {
+    pub fn gateway(&self) -> Ipv4Addr {
+        ipv4(self.config.pools[0].gateway)
+    }
+
+    pub fn subnet(&self) -> Subnet {
+        self.config.pools[0].subnet
+    }
+
+    /// The same daemon's networks with another one used by default.
+    pub fn with(&self, config: NetworkConfig) -> Used<'_> {
+        Used {
+            networks: &self.networks,
+            config,
+        }
+    }
+}
+
+/// A network of a daemon.
+pub struct Used<'a> {
+    pub networks: &'a Networks,
+    pub config: NetworkConfig,
+}
+
+pub fn ipv4(address: std::net::IpAddr) -> Ipv4Addr {
+    match address {
+        std::net::IpAddr::V4(address) => address,
+        std::net::IpAddr::V6(address) => panic!("{address} is not IPv4"),
+    }
+}
+
+/// Asks for a network; identifiers are made of the name.
+pub fn network(name: &str) -> NetworkRequest {
+    let mut id: String = name.bytes().map(|byte| format!("{byte:02x}")).collect();
+    while id.len() < 64 {
+        id.push('0');
+    }
+    id.truncate(64);
+    NetworkRequest {
+        id,
+        name: name.into(),
+        driver: Driver::Bridge,
+        ipv4: true,
+        ipv6: false,
+        internal: false,
+        pools: Vec::new(),
+        options: std::collections::BTreeMap::new(),
+    }
+}
+
+pub fn pool(subnet: &str) -> PoolRequest {
+    PoolRequest {
+        subnet: Some(subnet.parse().unwrap()),
+        ..PoolRequest::default()
+    }
+}
+
+pub fn option(request: NetworkRequest, key: &str, value: &str) -> NetworkRequest {
+    let mut request = request;
+    request.options.insert(key.into(), value.into());
+    request
+}
+
+pub fn default_request() -> NetworkRequest {
+    NetworkRequest {
+        id: DEFAULT_ID.into(),
+        ..network("bridge")
+    }
+}
+
+pub fn open() -> Host {
+    open_as("wh0a1b2c3d", "wharf_0a1b2c3d")
+}
+
+pub fn open_as(device: &str, table: &str) -> Host {
+    let (networks, failures) = Networks::open(options(device, table), Vec::new(), &[]).unwrap();
+    assert!(failures.is_empty(), "{failures:?}");
+    let config = networks.create(default_request()).unwrap();
+    Host { networks, config }
+}
+
+/// Opens the networks again, as the next daemon does.
+pub fn open_again(configs: Vec<NetworkConfig>, live: &[&Container]) -> Host {
+    let live: Vec<LiveContainer> = live
+        .iter()
+        .map(|container| LiveContainer {
+            endpoints: vec![container.endpoint.clone()],
+            ports: container.ports.clone(),
+        })
+        .collect();
+    let config = configs[0].clone();
+    let (networks, failures) =
+        Networks::open(options("wh0a1b2c3d", "wharf_0a1b2c3d"), configs, &live).unwrap();
+    assert!(failures.is_empty(), "{failures:?}");
+    Host { networks, config }
+}
+
+/// Returns an identifier that no other container of this program has.
+pub fn container_id() -> String {
+    static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(1);
+    format!("{:064x}", NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+pub fn request(config: &NetworkConfig) -> EndpointRequest {
     EndpointRequest {
-        container_id: "ab".repeat(32),
-        address: None,
-        mac: None,
-        ports,
+        network_id: config.id.clone(),
+        container_id: container_id(),
+        ..EndpointRequest::default()
     }
 }
 
@@ -156,27 +275,54 @@ pub fn port(container_port: u16, protocol: Protocol, host_port: u16) -> PortRequ
     }
 }
 
-/// A container: its namespace and its place on the bridge.
+/// A container: its namespace, its place on a network, its published ports.
 pub struct Container {
     pub namespace: OwnedFd,
     pub endpoint: Endpoint,
+    pub ports: Vec<PublishedPort>,
 }
 
 impl Container {
-    pub fn start(network: &Network, ports: Vec<PortRequest>) -> Container {
-        Container::try_start(network, ports).unwrap()
+    pub fn start(host: &Host, ports: Vec<PortRequest>) -> Container {
+        Container::try_start(host, ports).unwrap()
     }
 
-    pub fn try_start(
-        network: &Network,
+    pub fn try_start(host: &Host, ports: Vec<PortRequest>) -> Result<Container, NetworkError> {
+        Container::join(&host.networks, &request(&host.config), ports)
+    }
+
+    pub fn on(used: &Used<'_>, ports: Vec<PortRequest>) -> Container {
+        Container::join(used.networks, &request(&used.config), ports).unwrap()
+    }
+
+    pub fn join(
+        networks: &Networks,
+        request: &EndpointRequest,
         ports: Vec<PortRequest>,
     ) -> Result<Container, NetworkError> {
-        let namespace = network.new_namespace()?;
-        let endpoint = network.attach(namespace.as_fd(), &request(ports))?;
+        let namespace = networks.new_namespace()?;
+        let endpoint = networks.attach(namespace.as_fd(), request)?;
+        let ports = match networks.publish(&endpoint.container_id, &ports) {
+            Ok(ports) => ports,
+            Err(error) => {
+                networks.detach(&endpoint);
+                return Err(error);
+            }
+        };
         Ok(Container {
             namespace,
             endpoint,
+            ports,
         })
+    }
+
+    pub fn stop(&self, networks: &Networks) {
+        networks.withdraw(&self.endpoint.container_id).unwrap();
+        networks.detach(&self.endpoint);
+    }
+
+    pub fn address(&self) -> Ipv4Addr {
+        self.endpoint.ipv4.unwrap().address
     }
 }
 

@@ -92,7 +92,7 @@ impl Drop for Registry {
 
 #[expect(clippy::print_stderr, reason = "a skipped test must show")]
 fn skipped(reason: &str) {
-    eprintln!("skipped: {reason}");
+    eprintln!("SKIP: {reason}");
 }
 
 fn configuration(

@@ -263,7 +263,7 @@ mod tests {
         match load(&program) {
             Ok(_) => {}
             Err(error) if error.to_string().contains("not permitted") => {
-                eprintln!("skipped: may not load programs here");
+                eprintln!("SKIP: may not load programs here");
             }
             Err(error) => panic!("{error}"),
         }

@@ -15,6 +15,9 @@ pub struct Setting {
     pub value: String,
 }
 
+/// The least and most CPU shares (version 1, kernel `sched.h`).
+const CPU_SHARES: std::ops::RangeInclusive<u64> = 2..=262_144;
+
 /// The longest CPU or memory node list, in bytes (CVE-2018-20699: a huge range must cost nothing).
 const MAX_LIST_BYTES: usize = 8192;
 
@@ -57,6 +60,7 @@ pub fn v1(resources: &LinuxResources) -> Result<Vec<Setting>> {
     }
     if let Some(cpu) = resources.cpu() {
         let shares = cpu.shares().filter(|shares| *shares != 0);
+        check_shares(shares)?;
         settings.maybe("cpu", "cpu.shares", shares);
         let period = cpu.period().filter(|period| *period != 0);
         settings.maybe("cpu", "cpu.cfs_period_us", period);
@@ -133,6 +137,13 @@ pub fn v2(resources: &LinuxResources) -> Result<Vec<Setting>> {
             let weight = 1 + (u64::from(weight).saturating_sub(10)) * 9999 / 990;
             settings.set("io", "io.weight", weight);
         }
+        for device in block.weight_device().iter().flatten() {
+            if let Some(weight) = device.weight() {
+                let weight = 1 + u64::from(weight.saturating_sub(10)) * 9999 / 990;
+                let value = format!("{}:{} {weight}", device.major(), device.minor());
+                settings.set("io", "io.weight", value);
+            }
+        }
         let names = ["rbps", "wbps", "riops", "wiops"];
         for (name, (_, devices)) in names.into_iter().zip(throttles(block)) {
             for device in devices {
@@ -152,6 +163,19 @@ pub fn v2(resources: &LinuxResources) -> Result<Vec<Setting>> {
         settings.set("unified", file, value);
     }
     Ok(settings.0)
+}
+
+/// Refuses shares that the kernel would silently replace by the nearest it takes.
+fn check_shares(shares: Option<u64>) -> Result<()> {
+    let (least, most) = CPU_SHARES.into_inner();
+    let text = match shares {
+        Some(shares) if shares < least => format!("the minimum allowed cpu-shares is {least}"),
+        Some(shares) if shares > most => format!("the maximum allowed cpu-shares is {most}"),
+        _ => return Ok(()),
+    };
+    Err(RuntimeError::refused(format!(
+        "unable to start container process: error during container init: error setting cgroup config for procHooks process: {text}"
+    )))
 }
 
 fn refuse(resources: &LinuxResources) -> Result<()> {

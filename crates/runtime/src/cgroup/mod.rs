@@ -153,13 +153,31 @@ impl Cgroup {
                 {
                     postponed.push(setting);
                 }
-                result => result?,
+                result => self.applied(setting, result)?,
             }
         }
         for setting in postponed {
-            self.write(setting.controller, &setting.file, &setting.value)?;
+            let result = self.write(setting.controller, &setting.file, &setting.value);
+            self.applied(setting, result)?;
         }
         Ok(())
+    }
+
+    /// Puts the kernel's answer to a limit into the words clients know.
+    fn applied(&self, setting: &limits::Setting, result: Result<()>) -> Result<()> {
+        let Err(RuntimeError::Io { source, .. }) = &result else {
+            return result;
+        };
+        let Some(errno) = source.raw_os_error() else {
+            return result;
+        };
+        let path = self.directory(setting.controller).join(&setting.file);
+        Err(RuntimeError::refused(format!(
+            "unable to start container process: unable to apply cgroup configuration: failed to write {:?}: write {}: {}",
+            setting.value,
+            path.display(),
+            crate::error::errno_text(errno)
+        )))
     }
 
     /// Puts a process into the group.

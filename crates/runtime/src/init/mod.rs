@@ -4,12 +4,13 @@ pub mod child;
 pub mod console;
 pub mod mount_plan;
 pub mod mounts;
-mod options;
+pub mod options;
 pub mod overlay;
 pub mod plan;
 pub mod privileges;
 pub mod reaper;
 pub mod report;
+mod sysctl;
 
 use std::ffi::CString;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
@@ -501,6 +502,7 @@ fn plan_sysctls(spec: &Spec) -> Result<Vec<(CString, Vec<u8>)>> {
                 format!("{name:?} is no parameter"),
             ));
         }
+        sysctl::check(&path.replace('/', "."), spec)?;
         planned.push((c_string("sysctl", &path)?, value.as_bytes().to_vec()));
     }
     planned.sort();

@@ -1,10 +1,13 @@
 //! The container's mounts, prepared from the OCI form.
 
 use std::ffi::CString;
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
 use oci_spec::runtime::{LinuxDevice, LinuxDeviceType, Mount, Spec};
+
+use wharf_safefs::trusted;
 
 use crate::cgroup::Cgroup;
 use crate::error::{Result, RuntimeError};
@@ -41,8 +44,14 @@ pub struct MountsPlan {
 
 /// A path of the host that is mounted into the container.
 pub struct SourcePlan {
-    /// The path on the host.
+    /// The path on the host; of layers, their common parent.
     pub path: CString,
+    /// Options for `mount(2)` where the source is an overlay of layers, with names relative to `path`.
+    pub layers: Option<CString>,
+    /// What of it is mounted, if not all.
+    pub subpath: Option<CString>,
+    /// The mount namespace that the path is in, if not the host's.
+    pub namespace: Option<OwnedFd>,
     /// Whether mounts below it come along.
     pub recursive: bool,
     /// The detached copy; set by the child.
@@ -195,7 +204,13 @@ fn plan_mount(mount: &Mount, sources: &mut Vec<SourcePlan>, cgroup: &Cgroup) -> 
         let source = source.ok_or_else(|| {
             RuntimeError::invalid("mount", format!("{target:?} is a bind without a source"))
         })?;
-        MountKind::Bind(add_source(sources, source, options.recursive)?)
+        let index = add_source(sources, source, options.recursive)?;
+        refine_source(sources, index, &options)?;
+        MountKind::Bind(index)
+    } else if kind_name == "overlay" {
+        let index = add_layers(sources, &options)?;
+        refine_source(sources, index, &options)?;
+        MountKind::Bind(index)
     } else if kind_name == "cgroup" || kind_name == "cgroup2" {
         plan_cgroup(sources, cgroup)?
     } else {
@@ -230,7 +245,55 @@ fn add_source(sources: &mut Vec<SourcePlan>, path: &Path, recursive: bool) -> Re
     }
     sources.push(SourcePlan {
         path: path_string("mount source", path)?,
+        layers: None,
+        subpath: None,
+        namespace: None,
         recursive,
+        fd: std::cell::Cell::new(-1),
+    });
+    Ok(sources.len() - 1)
+}
+
+fn refine_source(sources: &mut [SourcePlan], index: usize, options: &MountOptions) -> Result<()> {
+    let Some(source) = sources.get_mut(index) else {
+        return Ok(());
+    };
+    if !options.subpath.is_empty() {
+        source.subpath = Some(c_string("subpath", &options.subpath)?);
+    }
+    if !options.namespace.is_empty() {
+        source.namespace = Some(OwnedFd::from(trusted::open(&options.namespace)?));
+    }
+    Ok(())
+}
+
+/// Adds layers that are mounted read-only, as `lowerdir=` lists them.
+fn add_layers(sources: &mut Vec<SourcePlan>, options: &MountOptions) -> Result<usize> {
+    let list = options
+        .data
+        .iter()
+        .find_map(|option| option.strip_prefix("lowerdir="));
+    let (Some(list), 1) = (list, options.data.len()) else {
+        return Err(RuntimeError::Unsupported {
+            what: "an overlay mount with other options than lowerdir".to_owned(),
+        });
+    };
+    let lower_dirs: Vec<PathBuf> = list.split(':').rev().map(PathBuf::from).collect();
+    let (path, layers) = match plan_root(&RootMount::Overlay {
+        lower_dirs,
+        upper: None,
+        work: None,
+        volatile: false,
+    })? {
+        RootPlan::Directory { path, .. } => (path, None),
+        RootPlan::Overlay { base, options } => (base, Some(options)),
+    };
+    sources.push(SourcePlan {
+        path,
+        layers,
+        subpath: None,
+        namespace: None,
+        recursive: false,
         fd: std::cell::Cell::new(-1),
     });
     Ok(sources.len() - 1)

@@ -24,11 +24,20 @@ pub fn mount_root(plan: &MountsPlan, position: &mut Position) -> SysResult<Owned
     for (index, source) in plan.sources.iter().enumerate() {
         position.at_item(Stage::Source, index);
         // Before the mounts turn private, so that a shared source stays in its group.
-        let fd = open_source(source)?;
-        source.fd.set(fd.into_raw_fd());
+        if source.layers.is_none() {
+            let fd = open_source(source)?;
+            source.fd.set(fd.into_raw_fd());
+        }
     }
     position.at(Stage::Private);
     mount_change(c"/", libc::MS_PRIVATE | libc::MS_REC)?;
+    for (index, source) in plan.sources.iter().enumerate() {
+        position.at_item(Stage::Source, index);
+        if let Some(layers) = &source.layers {
+            let fd = mount_layers(plan, source, layers)?;
+            source.fd.set(fd.into_raw_fd());
+        }
+    }
     position.at(Stage::Root);
     match &plan.root {
         RootPlan::Overlay { base, options } => {
@@ -68,7 +77,61 @@ fn open_source(source: &SourcePlan) -> SysResult<OwnedFd> {
         0
     };
     let flags = libc::OPEN_TREE_CLONE | recursive;
-    sys::open_tree(libc::AT_FDCWD, &source.path, flags)
+    if let Some(namespace) = &source.namespace {
+        return clone_elsewhere(namespace.as_raw_fd(), &source.path, flags);
+    }
+    let Some(subpath) = &source.subpath else {
+        return sys::open_tree(libc::AT_FDCWD, &source.path, flags);
+    };
+    let top = sys::openat2(libc::AT_FDCWD, &source.path, libc::O_PATH, 0, 0)?;
+    clone_inside(top.as_raw_fd(), subpath, flags)
+}
+
+/// Clones a mount of another mount namespace, whose root the path is resolved beneath.
+fn clone_elsewhere(namespace: RawFd, path: &CStr, flags: u32) -> SysResult<OwnedFd> {
+    let own = sys::openat2(libc::AT_FDCWD, c"/proc/self/ns/mnt", 0, 0, 0)?;
+    sys::setns(namespace, libc::CLONE_NEWNS)?;
+    let clone = sys::openat2(libc::AT_FDCWD, c"/", libc::O_PATH, 0, 0).and_then(|root| {
+        let inside = sys::openat2(root.as_raw_fd(), path, libc::O_PATH, 0, IN_ROOT)?;
+        sys::open_tree(inside.as_raw_fd(), c"", flags | EMPTY_PATH)
+    });
+    sys::setns(own.as_raw_fd(), libc::CLONE_NEWNS)?;
+    clone
+}
+
+/// Clones the mount of a path inside a directory; links in the path lead nowhere outside of it.
+fn clone_inside(top: RawFd, subpath: &CStr, flags: u32) -> SysResult<OwnedFd> {
+    let inside = sys::openat2(top, subpath, libc::O_PATH, 0, IN_ROOT)?;
+    sys::open_tree(inside.as_raw_fd(), c"", flags | EMPTY_PATH)
+}
+
+/// Mounts layers where nobody else sees it, takes a copy of the mount, and unmounts them again.
+fn mount_layers(plan: &MountsPlan, source: &SourcePlan, layers: &CStr) -> SysResult<OwnedFd> {
+    // SAFETY: all strings are null-terminated and outlive the calls.
+    unsafe {
+        sys::check(libc::chdir(source.path.as_ptr()).into())?;
+        let staging = plan.staging.as_ptr();
+        let overlay = c"overlay".as_ptr();
+        let result = libc::mount(
+            overlay,
+            staging,
+            overlay,
+            libc::MS_RDONLY,
+            layers.as_ptr().cast(),
+        );
+        sys::check(result.into())?;
+    }
+    let flags = libc::OPEN_TREE_CLONE;
+    let mount = sys::openat2(libc::AT_FDCWD, &plan.staging, libc::O_PATH, 0, 0).and_then(|top| {
+        let subpath = source.subpath.as_deref().unwrap_or(c".");
+        clone_inside(top.as_raw_fd(), subpath, flags)
+    });
+    // SAFETY: both strings are null-terminated.
+    unsafe {
+        sys::check(libc::umount2(plan.staging.as_ptr(), libc::MNT_DETACH).into())?;
+        sys::check(libc::chdir(c"/".as_ptr()).into())?;
+    }
+    mount
 }
 
 /// Makes the container's mounts and devices.

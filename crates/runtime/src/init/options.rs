@@ -20,9 +20,19 @@ pub struct MountOptions {
     pub set_recursive: u64,
     /// Propagation (`MS_*`), and whether for everything below too.
     pub propagation: Option<(u64, bool)>,
+    /// What of the source is mounted, from its root; empty means all.
+    pub subpath: String,
+    /// The file of the mount namespace that the source's path is in; empty means the host's.
+    pub namespace: String,
     /// What the file system itself takes.
     pub data: Vec<String>,
 }
+
+/// Option that names the mount namespace of the source, as a file of procfs.
+const NAMESPACE: &str = "X-wharf.mount-namespace=";
+
+/// Option that names a path inside the source; links in it lead nowhere outside.
+const SUBPATH: &str = "X-wharf.subpath=";
 
 const ATTRIBUTES: [(&str, u64); 8] = [
     ("ro", libc::MOUNT_ATTR_RDONLY),
@@ -46,7 +56,7 @@ const OPPOSITES: [(&str, u64); 7] = [
 ];
 
 /// Options that change nothing here: the defaults, and hints for other systems.
-const WITHOUT_EFFECT: [&str; 7] = [
+const WITHOUT_EFFECT: [&str; 9] = [
     "defaults",
     "relatime",
     "async",
@@ -54,6 +64,8 @@ const WITHOUT_EFFECT: [&str; 7] = [
     "cached",
     "delegated",
     "nostrictatime",
+    "norelatime",
+    "nomand",
 ];
 
 const ATIME_BITS: u64 = libc::MOUNT_ATTR_NOATIME | libc::MOUNT_ATTR_STRICTATIME;
@@ -90,6 +102,10 @@ impl MountOptions {
             _ => {
                 if let Some(kind) = propagation(option) {
                     self.propagation = Some(kind);
+                } else if let Some(path) = option.strip_prefix(SUBPATH) {
+                    path.clone_into(&mut self.subpath);
+                } else if let Some(path) = option.strip_prefix(NAMESPACE) {
+                    path.clone_into(&mut self.namespace);
                 } else if !self.add_attribute(option) {
                     self.data.push(option.to_owned());
                 }

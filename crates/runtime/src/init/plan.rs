@@ -6,7 +6,7 @@ use std::os::fd::{OwnedFd, RawFd};
 use oci_spec::runtime::{LinuxCapabilities, PosixRlimitType, Process};
 
 use crate::capabilities;
-use crate::error::{Result, RuntimeError};
+use crate::error::{Result, RuntimeError, errno_text};
 use crate::init::mount_plan::MountsPlan;
 
 /// The most arguments and environment variables of a process together.
@@ -278,13 +278,11 @@ fn resource_limits(process: &Process) -> Result<Vec<(u32, u64, u64)>> {
     for limit in limits {
         let resource = resource_number(limit.typ());
         if limit.soft() > limit.hard() {
-            let reason = format!(
-                "{}: soft limit {} is above the hard limit {}",
-                limit.typ(),
-                limit.soft(),
-                limit.hard()
-            );
-            return Err(RuntimeError::invalid("ulimit", reason));
+            // What the kernel would say, without the pains of getting there.
+            return Err(RuntimeError::refused(format!(
+                "unable to start container process: error during container init: error setting rlimits for ready process: error setting rlimit type {resource}: {}",
+                errno_text(libc::EINVAL)
+            )));
         }
         check_hard_limit(resource, &limit.typ().to_string(), limit.hard())?;
         prepared.push((resource, limit.soft(), limit.hard()));

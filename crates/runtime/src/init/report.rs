@@ -223,7 +223,12 @@ impl Report {
                 format!("exec: {command:?}: executable file not found in $PATH")
             }
             Stage::Lookup if self.errno == libc::EACCES || self.errno == libc::EISDIR => {
-                format!("exec: {command:?}: {reason}")
+                let denied = if self.errno == libc::EISDIR {
+                    ": permission denied"
+                } else {
+                    ""
+                };
+                format!("exec: {command:?}: {reason}{denied}")
             }
             Stage::Lookup => format!("exec: {command:?}: stat {command}: {reason}"),
             Stage::Exec => format!("exec {command}: {reason}"),

@@ -405,7 +405,7 @@ mod tests {
     #[test]
     fn the_default_profile_is_dockers_for_every_call() {
         if !cfg!(target_arch = "x86_64") {
-            eprintln!("skipped: the recorded profiles are of x86_64");
+            eprintln!("SKIP: the recorded profiles are of x86_64");
             return;
         }
         for vector in vectors() {

@@ -201,7 +201,7 @@ impl Connection {
 }
 
 /// Sends up to two parts as one message.
-fn send_now(fd: RawFd, parts: &[&[u8]]) -> sys::SysResult<usize> {
+pub(in crate::shim) fn send_now(fd: RawFd, parts: &[&[u8]]) -> sys::SysResult<usize> {
     let mut vectors = [libc::iovec {
         iov_base: std::ptr::null_mut(),
         iov_len: 0,

@@ -147,6 +147,11 @@ impl Process {
         self.input.len() < MAX_INPUT_BYTES
     }
 
+    /// Says whether its log takes more output now.
+    pub fn takes_output(&self) -> bool {
+        self.log.as_ref().is_none_or(|log| !log.is_full())
+    }
+
     /// Reads output once.
     pub fn read(&mut self, stream: LogStream, buffer: &mut [u8]) -> Output {
         let Some((_, fd)) = self.outputs().find(|(known, _)| *known == stream) else {

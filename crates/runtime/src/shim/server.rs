@@ -59,6 +59,7 @@ enum Source {
     Launcher,
     Output(usize, LogStream),
     Input(usize),
+    Log(usize),
     Connection(usize),
 }
 
@@ -178,10 +179,13 @@ impl Server {
                 .connections
                 .iter()
                 .any(|client| client.is_stream_of(process.serial) && client.is_full());
-            if !full {
+            if !full && process.takes_output() {
                 for (stream, fd) in process.outputs() {
                     add(fd, libc::POLLIN, Source::Output(index, stream));
                 }
+            }
+            if let Some(fd) = process.log.as_ref().and_then(LogWriter::waiting) {
+                add(fd, libc::POLLOUT, Source::Log(index));
             }
             if let Some(fd) = process.waiting_input() {
                 add(fd, libc::POLLOUT, Source::Input(index));
@@ -250,6 +254,12 @@ impl Server {
             Source::Input(process) => {
                 if let Some(process) = self.processes.get_mut(process) {
                     process.flush_input();
+                }
+            }
+            Source::Log(process) => {
+                let process = self.processes.get_mut(process);
+                if let Some(log) = process.and_then(|process| process.log.as_mut()) {
+                    log.flush();
                 }
             }
             Source::Connection(index) => self.serve(index, events),
@@ -497,7 +507,8 @@ impl Server {
         self.processes.push(process);
         if let Some(mut attach) = request.attach {
             attach.stdin &= stdio.open_stdin;
-            self.make_stream(index, serial, attach, !stdio.tty);
+            let framed = request.framed.unwrap_or(!stdio.tty);
+            self.make_stream(index, serial, attach, framed);
         }
         Ok(Response::ExecStarted(started))
     }

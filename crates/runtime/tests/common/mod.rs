@@ -26,7 +26,7 @@ pub fn can_run() -> bool {
     let root = unsafe { libc::geteuid() } == 0;
     let ready = root && Path::new(BUSYBOX).exists();
     if !ready {
-        eprintln!("skipped: needs root and {BUSYBOX}");
+        eprintln!("SKIP: needs root and {BUSYBOX}");
     }
     ready
 }
@@ -77,6 +77,8 @@ impl Fixture {
                 max_files: 1,
                 compress: false,
                 attributes: Default::default(),
+                max_buffer_bytes: None,
+                remote: None,
             }),
             cgroup_path: format!("/wharf-test-{id}"),
             init: false,
@@ -246,6 +248,7 @@ pub fn process(args: &[&str]) -> Process {
 
 pub fn exec_request(id: &str, args: &[&str]) -> ExecRequest {
     ExecRequest {
+        framed: None,
         id: id.to_owned(),
         process: process(args),
         stdio: Stdio::default(),

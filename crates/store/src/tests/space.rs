@@ -34,7 +34,7 @@ fn a_full_disk_is_told_and_leaves_nothing_half_published() {
         Ok(output) if !String::from_utf8_lossy(&output.stderr).contains("unshare failed") => output,
         other => {
             let mut stderr = std::io::stderr();
-            writeln!(stderr, "skipped: no mount namespace here: {other:?}").unwrap();
+            writeln!(stderr, "SKIP: no mount namespace here: {other:?}").unwrap();
             return;
         }
     };

@@ -27,6 +27,12 @@ pub struct Called {
     pub stderr: String,
 }
 
+/// Returns the program under test: the one built with the tests, or another that `WHARF_TEST_EXE` names.
+pub fn program() -> PathBuf {
+    std::env::var_os("WHARF_TEST_EXE")
+        .map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_wharf")), PathBuf::from)
+}
+
 /// A daemon with a root, a state directory and a socket of its own.
 pub struct Daemon {
     directory: tempfile::TempDir,
@@ -48,6 +54,11 @@ pub fn clients() -> Vec<Client> {
 pub fn skip(reason: &str) {
     // Written past the test harness' capture, so that a passing test cannot hide it.
     let _closed = writeln!(std::io::stderr().lock(), "SKIP: {reason}");
+}
+
+/// Returns the docker CLI to test with.
+pub fn docker_program() -> Option<&'static Path> {
+    docker()
 }
 
 fn docker() -> Option<&'static Path> {
@@ -84,19 +95,24 @@ pub fn base_image_tar(name: &str) -> PathBuf {
 impl Daemon {
     /// Starts a daemon on an empty root.
     pub fn start() -> Self {
+        let mut daemon = Self::prepared();
+        daemon.launch();
+        daemon
+    }
+
+    /// Makes the directory of a daemon that is started later.
+    pub fn prepared() -> Self {
         assert!(
             rustix::process::geteuid().is_root(),
             "system tests need root"
         );
-        let mut daemon = Self {
+        Self {
             directory: tempfile::Builder::new()
                 .prefix("wharf-test-")
                 .tempdir_in("/var/tmp")
                 .unwrap(),
             child: None,
-        };
-        daemon.launch();
-        daemon
+        }
     }
 
     /// Starts a daemon that has `busybox:latest`.
@@ -130,14 +146,32 @@ impl Daemon {
 
     /// Starts the daemon on its root (again).
     pub fn launch(&mut self) {
+        self.launch_with(&[]);
+    }
+
+    /// Starts the daemon on its root with further flags.
+    pub fn launch_with(&mut self, flags: &[&str]) {
+        let socket = self.path("wharf.sock").display().to_string();
+        let mut all = vec!["--socket", &socket];
+        all.extend(flags);
+        self.launch_bare(&all);
+    }
+
+    /// Starts the daemon on its root with flags that say where it listens, `wharf.sock` included.
+    pub fn launch_bare(&mut self, flags: &[&str]) {
+        let mut command = Command::new(program());
+        command.arg("daemon").args(flags);
+        self.launch_command(command);
+    }
+
+    /// Starts the daemon by a command that lacks only the root.
+    pub fn launch_command(&mut self, mut command: Command) {
         let log = std::fs::OpenOptions::new()
             .create(true)
             .append(true)
             .open(self.path("daemon.log"))
             .unwrap();
-        let child = Command::new(env!("CARGO_BIN_EXE_wharf"))
-            .args(["daemon", "--socket"])
-            .arg(self.path("wharf.sock"))
+        let child = command
             .arg("--root")
             .arg(self.path("root"))
             .arg("--run-dir")
@@ -159,6 +193,12 @@ impl Daemon {
             );
             std::thread::sleep(Duration::from_millis(10));
         }
+    }
+
+    /// Sends the daemon a signal.
+    pub fn signal(&self, signal: rustix::process::Signal) {
+        let pid = rustix::process::Pid::from_child(self.child.as_ref().unwrap());
+        rustix::process::kill_process(pid, signal).unwrap();
     }
 
     /// Ends the daemon as a power cut would, without a chance to clean up.
@@ -187,6 +227,11 @@ impl Daemon {
         );
     }
 
+    /// Returns the daemon's process number.
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().unwrap().id()
+    }
+
     /// Returns a path in the test's own directory.
     pub fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
@@ -200,8 +245,8 @@ impl Daemon {
     /// Prepares a client's call.
     pub fn command(&self, client: Client) -> Command {
         let program = match client {
-            Client::Wharf => Path::new(env!("CARGO_BIN_EXE_wharf")),
-            Client::Docker => docker().unwrap(),
+            Client::Wharf => program(),
+            Client::Docker => docker().unwrap().to_owned(),
         };
         let mut command = Command::new(program);
         command
@@ -229,26 +274,30 @@ impl Daemon {
         arguments: &[S],
         input: &[u8],
     ) -> Called {
-        let mut child = self
-            .command(client)
-            .args(arguments)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut stdin = child.stdin.take().unwrap();
-        let input = input.to_vec();
-        let writer = std::thread::spawn(move || {
-            let _program_may_not_read = stdin.write_all(&input);
-        });
-        let output = child.wait_with_output().unwrap();
-        writer.join().unwrap();
-        Called {
-            code: output.status.code().unwrap_or(-1),
-            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        let mut command = self.command(client);
+        command.args(arguments);
+        run_with_input(command, input)
+    }
+
+    /// Calls a client on a terminal of its own and types `typed`; what it showed is in `stdout`.
+    pub fn on_a_terminal(&self, client: Client, arguments: &[&str], typed: &str) -> Called {
+        let command = self.command(client);
+        let mut line = quoted(&command.get_program().to_string_lossy());
+        for argument in arguments {
+            line.push(' ');
+            line.push_str(&quoted(argument));
         }
+        // `script` makes the terminal, types what it reads, and ends with the command's exit code.
+        let mut script = Command::new("script");
+        script.args(["-qec", &line, "/dev/null"]);
+        script.current_dir(self.directory.path());
+        for (name, value) in command.get_envs() {
+            match value {
+                Some(value) => script.env(name, value),
+                None => script.env_remove(name),
+            };
+        }
+        run_with_input(script, typed.as_bytes())
     }
 
     /// Calls a client that must succeed and returns its standard output without the last line end.
@@ -290,6 +339,25 @@ impl Daemon {
         path
     }
 
+    /// Makes a FIFO without a writer, which hangs whoever opens it.
+    pub fn make_fifo(&self, name: &str) {
+        let path = self.path(name);
+        let made = Command::new("mkfifo").arg(&path).status();
+        assert!(made.is_ok_and(|status| status.success()), "{path:?}");
+    }
+
+    /// Returns the layers of an image, lowest first.
+    pub fn layers(&self, client: Client, name: &str) -> Vec<String> {
+        let format = "{{json .RootFS.Layers}}";
+        let list = self.ok(client, &["image", "inspect", "--format", format, name]);
+        serde_json::from_str(&list).unwrap()
+    }
+
+    /// Returns the daemon's process, while it runs.
+    pub fn running_pid(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
+    }
+
     /// Lists what the daemon left in the kernel that names its root: mounts of this mount namespace.
     pub fn mounts(&self) -> Vec<String> {
         let own = self.directory.path().display().to_string();
@@ -310,8 +378,11 @@ impl Drop for Daemon {
                 std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.clean_up()));
         } else {
             self.clean_up();
-            let mounts = self.mounts();
-            assert!(mounts.is_empty(), "mounts are left: {mounts:?}");
+            let mut left = Vec::new();
+            eventually("the daemon leaves nothing behind", || {
+                left = self.left_of_daemon();
+                left.is_empty()
+            });
         }
     }
 }
@@ -329,6 +400,33 @@ impl Daemon {
         }
         self.stop();
     }
+}
+
+/// Runs a program with standard input from a pipe.
+fn run_with_input(mut command: Command, input: &[u8]) -> Called {
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    let input = input.to_vec();
+    let writer = std::thread::spawn(move || {
+        let _program_may_not_read = stdin.write_all(&input);
+    });
+    let output = child.wait_with_output().unwrap();
+    writer.join().unwrap();
+    Called {
+        code: output.status.code().unwrap_or(-1),
+        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+    }
+}
+
+/// Quotes a word for a shell.
+fn quoted(word: &str) -> String {
+    format!("'{}'", word.replace('\'', "'\\''"))
 }
 
 /// Waits until `condition` holds.

@@ -192,31 +192,6 @@ fn import_and_export() {
 }
 
 #[test]
-fn broken_archives_leave_nothing() {
-    let d = Daemon::with_busybox();
-    d.ok(Client::Wharf, &["save", "-o", "good.tar", "busybox"]);
-    let good = std::fs::read(d.path("good.tar")).unwrap();
-    let fresh = Daemon::start();
-    fresh.write("cut.tar", &good[..good.len() / 2]);
-    fresh.fails(Client::Wharf, &["load", "-i", "cut.tar"], 1, "archive");
-    let mut corrupt = good.clone();
-    let middle = corrupt.len() / 2;
-    corrupt[middle] ^= 0xff;
-    fresh.write("corrupt.tar", &corrupt);
-    fresh.fails(Client::Wharf, &["load", "-i", "corrupt.tar"], 1, "invalid");
-    fresh.write("nonsense.tar", b"this is no archive");
-    fresh.fails(Client::Wharf, &["load", "-i", "nonsense.tar"], 1, "archive");
-    fresh.fails(Client::Wharf, &["import", "cut.tar", "x"], 1, "cannot read");
-    assert_eq!(fresh.ok(Client::Wharf, &["images", "-aq"]), "");
-    assert_eq!(
-        std::fs::read_dir(fresh.path("root/layers"))
-            .unwrap()
-            .count(),
-        0
-    );
-}
-
-#[test]
 fn layers_side_by_side_and_disk_use() {
     let d = Daemon::with_busybox();
     d.ok(

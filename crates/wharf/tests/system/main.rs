@@ -3,9 +3,38 @@
 //! Each test has its own data root, bridge and firewall table, so all run at the same time. A test
 //! that cannot run here prints `SKIP` and why; `scripts/test` counts those lines.
 
+#![allow(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, and prepares and looks at files itself"
+)]
+
+mod archives;
 mod build;
+mod commands;
+mod compare;
+mod compose;
+mod connections;
 mod containers;
+mod daemon;
 mod errors;
 mod harness;
+mod hostile;
 mod images;
+mod killing;
+mod leftovers;
+mod lifecycle;
+mod load;
+mod logs;
+mod names;
+mod networks;
+mod options;
+mod raw;
+mod registry;
+mod removal;
+mod solver;
+mod story;
 mod survival;
+mod traces;
+mod vectors;
+mod volumes;

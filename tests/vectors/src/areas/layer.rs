@@ -197,7 +197,7 @@ fn tree_differences(input: &Value) -> Result<Vec<String>, String> {
                 .unwrap();
         }
     }
-    let found = changes(&new, &[old]).unwrap();
+    let found = changes(&new, &[old], &[]).unwrap();
     Ok(found
         .iter()
         .map(|change| {

@@ -2,8 +2,12 @@
 
 #[cfg(feature = "api")]
 mod api;
+#[cfg(feature = "api")]
+mod api_status;
 #[cfg(feature = "cli")]
 mod cli;
+#[cfg(feature = "api")]
+mod container_create;
 #[cfg(feature = "api")]
 mod daemon_misc;
 #[cfg(feature = "dockerfile")]
@@ -14,6 +18,8 @@ mod image;
 mod layer;
 #[cfg(feature = "api")]
 mod log_tag;
+#[cfg(feature = "api")]
+mod mounts;
 #[cfg(feature = "network")]
 mod network;
 #[cfg(feature = "runtime")]
@@ -36,12 +42,16 @@ pub enum Runner {
 
 /// The areas by name.
 pub static AREAS: &[(&str, Runner)] = &[
+    #[cfg(feature = "api")]
+    ("api-status", Runner::Whole(api_status::check)),
     #[cfg(feature = "image")]
     ("chain-id", Runner::Each(image::chain_id)),
     #[cfg(feature = "cli")]
     ("cli-format", Runner::Each(cli::format)),
     #[cfg(feature = "cli")]
     ("cli-opts", Runner::Each(cli::options)),
+    #[cfg(feature = "api")]
+    ("container-create", Runner::Whole(container_create::check)),
     #[cfg(feature = "api")]
     ("container-state", Runner::Each(api::container_state)),
     #[cfg(feature = "api")]
@@ -69,6 +79,8 @@ pub static AREAS: &[(&str, Runner)] = &[
     ("layer-diff", Runner::Each(layer::differences)),
     #[cfg(feature = "api")]
     ("log-tag", Runner::Each(log_tag::check)),
+    #[cfg(feature = "api")]
+    ("mount-parse", Runner::Each(mounts::check)),
     #[cfg(feature = "image")]
     ("platforms", Runner::Each(image::platforms)),
     #[cfg(feature = "cli")]

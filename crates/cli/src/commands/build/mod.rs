@@ -132,9 +132,10 @@ async fn build(
     let context = Context::resolve(args)?;
     let headers = session.client.ping().await?;
     let has = |name: &str| headers.get(name).is_some_and(|value| !value.is_empty());
-    let reads_in_place = headers
-        .get(CONTEXT_HEADER)
-        .is_some_and(|value| value == "dir");
+    let reads_in_place = session.client.host().is_local()
+        && headers
+            .get(CONTEXT_HEADER)
+            .is_some_and(|value| value == "dir");
     let request = parameters(session, args, outputs)?;
     let project = project(&context);
     let request = match context {

@@ -5,8 +5,9 @@ pub(crate) mod history;
 
 use clap::Args;
 
-use crate::commands::prune::{self, PruneAllArgs, Pruned};
+use crate::commands::prune::{self, PruneAllArgs};
 use crate::error::Result;
+use crate::options::limits;
 use crate::session::Session;
 
 /// Remove build cache
@@ -14,9 +15,16 @@ use crate::session::Session;
 pub struct PruneCacheArgs {
     #[command(flatten)]
     common: PruneAllArgs,
+    /// Remove only the longest unused, until no more than this is kept
+    #[arg(long, alias = "max-used-space", value_name = "SIZE")]
+    keep_storage: Option<String>,
 }
 
 /// Runs `wharf builder prune`.
 pub async fn prune_command(session: &mut Session, args: PruneCacheArgs) -> Result<()> {
-    prune::prune_all_command(session, Pruned::BuildCache, args.common).await
+    let limit_bytes = match &args.keep_storage {
+        Some(size) => Some(limits::memory("keep-storage", size)?),
+        None => None,
+    };
+    prune::prune_cache_command(session, args.common, limit_bytes).await
 }

@@ -3,7 +3,8 @@
 use clap::Args;
 use serde_json::Value as Json;
 
-use crate::error::Result;
+use crate::commands::plugin;
+use crate::error::{CliError, Result};
 use crate::render::template::{Missing, Template};
 use crate::session::Session;
 use crate::units::bytes_size;
@@ -23,31 +24,81 @@ pub async fn info_command(session: &mut Session, args: InfoArgs) -> Result<()> {
         Some("json") => Some(Template::parse("{{json .}}")?),
         Some(source) => Some(Template::parse(source)?),
     };
-    let mut info: Json = session.client.get_json("/info").await?;
-    match template {
-        Some(template) => {
-            if let Some(members) = info.as_object_mut() {
-                members.insert(
-                    "ClientInfo".into(),
-                    serde_json::json!({"Context": "default", "Debug": false}),
-                );
-            }
-            let text = template.execute_json(&info, "system.dockerInfo", Missing::IsAnError)?;
-            session.output.line(&text)
+    let client = client_info(session)?;
+    let (mut info, failure) = match session.client.get_json::<Json>("/info").await {
+        Ok(info) => (info, None),
+        Err(error) => (
+            serde_json::json!({"ServerErrors": [error.to_string()]}),
+            Some(error),
+        ),
+    };
+    if let Some(template) = template {
+        if let Some(members) = info.as_object_mut() {
+            members.insert("ClientInfo".into(), client);
         }
-        None => {
-            session.output.text(&pretty(&info))?;
-            for warning in info["Warnings"]
-                .as_array()
-                .into_iter()
-                .flatten()
-                .filter_map(Json::as_str)
-            {
-                session.output.talk(warning);
-            }
-            Ok(())
-        }
+        let text = template.execute_json(&info, "system.dockerInfo", Missing::IsAnError)?;
+        session.output.line(&text)?;
+        return failure.map_or(Ok(()), |error| Err(complaint(&error)));
     }
+    session.output.text(&pretty_client(&client))?;
+    if let Some(error) = failure {
+        session.output.text("\nServer:\n")?;
+        return Err(complaint(&error));
+    }
+    session.output.text(&pretty(&info))?;
+    let warnings = info["Warnings"].as_array();
+    for warning in warnings.into_iter().flatten().filter_map(Json::as_str) {
+        session.output.talk(warning);
+    }
+    Ok(())
+}
+
+/// Returns docker's text for a daemon that does not answer.
+fn complaint(error: &CliError) -> CliError {
+    let text = error.report().unwrap_or_default();
+    CliError::Plain(format!("ERROR: {text}\nerrors pretty printing info"))
+}
+
+/// Returns what the client knows of itself.
+fn client_info(session: &mut Session) -> Result<Json> {
+    let directory = session.config_directory().to_owned();
+    let plugins = plugin::describe_all(session.config()?, &directory);
+    Ok(serde_json::json!({
+        "Debug": false,
+        "Version": env!("CARGO_PKG_VERSION"),
+        "DefaultAPIVersion": crate::http::API_VERSION,
+        "APIVersion": session.client.version(),
+        "Os": std::env::consts::OS,
+        "Context": session.context(),
+        "Plugins": plugins,
+        "Warnings": null,
+    }))
+}
+
+fn pretty_client(client: &Json) -> String {
+    let text = |value: &Json| value.as_str().unwrap_or_default().to_owned();
+    let mut lines = vec![
+        "Client: wharf".to_owned(),
+        format!(" Version:    {}", text(&client["Version"])),
+        format!(" Context:    {}", text(&client["Context"])),
+        " Debug Mode: false".to_owned(),
+    ];
+    let plugins = client["Plugins"].as_array();
+    if plugins.is_some_and(|plugins| !plugins.is_empty()) {
+        lines.push(" Plugins:".to_owned());
+    }
+    for plugin in plugins.into_iter().flatten() {
+        let vendor = text(&plugin["Vendor"]);
+        lines.push(format!(
+            "  {}: {} ({vendor})",
+            text(&plugin["Name"]),
+            text(&plugin["ShortDescription"])
+        ));
+        lines.push(format!("    Version:  {}", text(&plugin["Version"])));
+        lines.push(format!("    Path:     {}", text(&plugin["Path"])));
+    }
+    lines.push(String::new());
+    lines.join("\n")
 }
 
 /// Lines of the overview: label and the key of a plain value.
@@ -69,12 +120,7 @@ const PLAIN: [(&str, &str); 14] = [
 ];
 
 fn pretty(info: &Json) -> String {
-    let mut lines = vec![
-        "Client: wharf".to_owned(),
-        format!(" Version:    {}", env!("CARGO_PKG_VERSION")),
-        String::new(),
-        "Server:".to_owned(),
-    ];
+    let mut lines = vec![String::new(), "Server:".to_owned()];
     let plain = |key: &str| match &info[key] {
         Json::String(text) => text.clone(),
         Json::Null => String::new(),
@@ -112,6 +158,10 @@ fn pretty(info: &Json) -> String {
             .collect();
         lines.push(format!("  {kind}: {}", names.join(" ")));
     }
+    lines.push(format!(
+        " Swarm: {}",
+        info["Swarm"]["LocalNodeState"].as_str().unwrap_or_default()
+    ));
     let runtimes: Vec<&str> = info["Runtimes"]
         .as_object()
         .into_iter()
@@ -141,6 +191,34 @@ fn pretty(info: &Json) -> String {
             lines.push(format!(" {label}: {value}"));
         }
     }
+    lines.extend(registry_lines(info));
     lines.push(String::new());
     lines.join("\n")
+}
+
+/// The lines about labels and registries, which are there only when there is something to tell.
+fn registry_lines(info: &Json) -> Vec<String> {
+    let texts = |value: &Json| -> Vec<String> {
+        let list = value.as_array().into_iter().flatten();
+        list.filter_map(Json::as_str).map(str::to_owned).collect()
+    };
+    let config = &info["RegistryConfig"];
+    let insecure_hosts = config["IndexConfigs"].as_object().into_iter().flatten();
+    let insecure = insecure_hosts
+        .filter(|(_, index)| index["Secure"] == false)
+        .map(|(name, _)| name.clone())
+        .chain(texts(&config["InsecureRegistryCIDRs"]))
+        .collect();
+    [
+        ("Labels", texts(&info["Labels"])),
+        ("Insecure Registries", insecure),
+        ("Registry Mirrors", texts(&config["Mirrors"])),
+    ]
+    .into_iter()
+    .filter(|(_, values)| !values.is_empty())
+    .flat_map(|(title, values)| {
+        let indented = values.into_iter().map(|value| format!("  {value}"));
+        [format!(" {title}:")].into_iter().chain(indented)
+    })
+    .collect()
 }

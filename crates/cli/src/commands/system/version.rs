@@ -30,25 +30,48 @@ pub async fn version_command(session: &mut Session, args: VersionArgs) -> Result
         Ok(server) => (server, None),
         Err(error) => (Json::Null, Some(error)),
     };
-    let data = json!({
+    let mut data = json!({
         "Client": {
             "Version": env!("CARGO_PKG_VERSION"),
             "ApiVersion": client.version(),
+            "Platform": {"Name": "wharf"},
+            "GitCommit": "",
+            "GoVersion": "",
+            "BuildTime": "",
             "DefaultAPIVersion": API_VERSION,
             "Os": std::env::consts::OS,
             "Arch": architecture(),
-            "Context": "default",
+            "Context": session.context(),
         },
         "Server": server,
     });
     match template {
         Some(template) => {
+            let asks_for_json = args
+                .format
+                .as_deref()
+                .is_some_and(|source| source.contains("json"));
+            if !asks_for_json {
+                add_go_names(&mut data);
+            }
             let text = template.execute_json(&data, "system.versionInfo", Missing::IsAnError)?;
             session.output.line(&text)?;
         }
         None => session.output.text(&pretty(&data))?,
     }
     failure.map_or(Ok(()), Err)
+}
+
+/// Adds the names that templates use where JSON has others.
+fn add_go_names(data: &mut Json) {
+    for side in ["Client", "Server"] {
+        let Some(fields) = data[side].as_object_mut() else {
+            continue;
+        };
+        if let Some(version) = fields.get("ApiVersion").cloned() {
+            fields.insert("APIVersion".to_owned(), version);
+        }
+    }
 }
 
 /// Returns Go's name of this machine's architecture, which the API uses everywhere.
@@ -76,6 +99,7 @@ fn pretty(data: &Json) -> String {
         "OS/Arch",
         format!("{}/{}", text(&client["Os"]), text(&client["Arch"])),
     );
+    add("Context", text(&client["Context"]));
     let server = &data["Server"];
     if server.is_object() {
         lines.push_str(&format!(

@@ -1,0 +1,265 @@
+//! What an administrator sets for the whole engine; can change while it runs.
+
+use crate::engine::Engine;
+use crate::error::{EngineError, ErrorKind, Result};
+use crate::model::host_config::{HostConfig, LogConfig, Ulimit};
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError, RwLock};
+
+/// Log driver of containers that ask for none.
+pub const DEFAULT_LOG_DRIVER: &str = "json-file";
+
+/// Holds an engine's settings. Defaults apply to containers that are created from then on.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Settings {
+    /// Labels of the engine, `key=value`, shown by `info`.
+    pub labels: Vec<String>,
+    /// True while the engine logs at level debug; shown by `info`.
+    pub debug: bool,
+    /// Log driver and options of containers that ask for no driver; an empty driver means
+    /// [`DEFAULT_LOG_DRIVER`].
+    pub log: LogConfig,
+    /// Registries that may be spoken to without checked TLS: `host`, `host:port` or a network.
+    pub insecure_registries: Vec<String>,
+    /// URLs that are asked before docker.io when an image is pulled.
+    pub registry_mirrors: Vec<String>,
+    /// Name servers of containers that name none.
+    pub dns: Vec<String>,
+    /// Resolver options of containers that give none.
+    pub dns_options: Vec<String>,
+    /// Search domains of containers that give none.
+    pub dns_search: Vec<String>,
+    /// Resource limits by name of containers that do not set them.
+    pub ulimits: Vec<Ulimit>,
+    /// Bytes of `/dev/shm` where nothing is asked for; None means 64 MiB.
+    pub shm_size_bytes: Option<i64>,
+    /// Runs a small init as process 1 where nothing is asked for.
+    pub init: bool,
+    /// Control group namespace where nothing is asked for: `private` or `host`; empty leaves the
+    /// choice to the engine.
+    pub cgroupns_mode: String,
+    /// Control group parent where nothing is asked for.
+    pub cgroup_parent: String,
+    /// Forbids processes to gain privileges where nothing is asked for.
+    pub no_new_privileges: bool,
+    /// Host address of published ports that name none; empty means every address.
+    pub publish_address: String,
+    /// Proxies of the engine as `info` shows them: HTTP, HTTPS, exceptions.
+    pub proxies: [String; 3],
+}
+
+impl Settings {
+    /// Returns the log driver of containers that ask for none.
+    pub fn log_driver(&self) -> &str {
+        if self.log.driver.is_empty() {
+            DEFAULT_LOG_DRIVER
+        } else {
+            &self.log.driver
+        }
+    }
+
+    /// Refuses settings that no container could be created with.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`] with the setting's name.
+    pub fn check(&self) -> Result<()> {
+        if self.log_driver() == DEFAULT_LOG_DRIVER {
+            crate::container::log_options::LogOptions::parse(&self.log)
+                .map_err(|error| EngineError::invalid(format!("log-opts: {}", error.message())))?;
+        }
+        for label in &self.labels {
+            let key = label.split('=').next().unwrap_or_default();
+            if key.is_empty() || !label.contains('=') {
+                return Err(EngineError::invalid(format!(
+                    "labels: {label:?} is not of the form key=value"
+                )));
+            }
+        }
+        if !matches!(self.cgroupns_mode.as_str(), "" | "private" | "host") {
+            return Err(EngineError::invalid(format!(
+                "default-cgroupns-mode: {:?} is neither private nor host",
+                self.cgroupns_mode
+            )));
+        }
+        wharf_registry::Client::new(self.registry_options())
+            .map(drop)
+            .map_err(|error| EngineError::wrap(ErrorKind::Invalid, "registries", error))
+    }
+
+    /// Fills in what a create request leaves open.
+    pub(crate) fn fill_in(&self, host: &mut HostConfig) {
+        if host.log_config.driver.is_empty() {
+            self.log_driver().clone_into(&mut host.log_config.driver);
+            if host.log_config.options.is_empty() {
+                host.log_config.options = self.log.options.clone();
+            }
+        }
+        let shares_network =
+            host.network_mode == "host" || host.network_mode.starts_with("container:");
+        for (wanted, own) in [
+            (&mut host.dns, &self.dns),
+            (&mut host.dns_options, &self.dns_options),
+            (&mut host.dns_search, &self.dns_search),
+        ] {
+            if wanted.is_empty() && !shares_network {
+                wanted.clone_from(own);
+            }
+        }
+        for limit in &self.ulimits {
+            if host.ulimits.iter().all(|own| own.name != limit.name) {
+                host.ulimits.push(limit.clone());
+            }
+        }
+        if host.shm_size_bytes == 0 {
+            host.shm_size_bytes = self.shm_size_bytes.unwrap_or_default();
+        }
+        if host.init.is_none() && self.init {
+            host.init = Some(true);
+        }
+        if host.cgroupns_mode.is_empty() && !host.privileged {
+            host.cgroupns_mode.clone_from(&self.cgroupns_mode);
+        }
+        if host.resources.cgroup_parent.is_empty() {
+            host.resources.cgroup_parent.clone_from(&self.cgroup_parent);
+        }
+        let says_privileges = |option: &String| option.starts_with("no-new-privileges");
+        if self.no_new_privileges && !host.security_opt.iter().any(says_privileges) {
+            host.security_opt.push("no-new-privileges".to_owned());
+        }
+        for binding in host.port_bindings.values_mut().flatten() {
+            if binding.host_ip.is_empty() {
+                binding.host_ip.clone_from(&self.publish_address);
+            }
+        }
+    }
+
+    pub(crate) fn registry_options(&self) -> wharf_registry::ClientOptions {
+        wharf_registry::ClientOptions {
+            insecure_registries: self.insecure_registries.clone(),
+            mirrors: self.registry_mirrors.clone(),
+            ..wharf_registry::ClientOptions::default()
+        }
+    }
+
+    /// Returns what can change while the engine runs, as attributes of the event `reload`.
+    fn attributes(&self) -> BTreeMap<String, String> {
+        let json = |list: &[String]| serde_json::to_string(list).unwrap_or_default();
+        BTreeMap::from([
+            ("debug".to_owned(), self.debug.to_string()),
+            ("labels".to_owned(), json(&self.labels)),
+            (
+                "insecure-registries".to_owned(),
+                json(&self.insecure_registries),
+            ),
+            ("registry-mirrors".to_owned(), json(&self.registry_mirrors)),
+            ("live-restore".to_owned(), "true".to_owned()),
+            (
+                "default-log-driver".to_owned(),
+                self.log_driver().to_owned(),
+            ),
+        ])
+    }
+}
+
+/// The engine's current settings: readers take what is current, and keep it as long as they like.
+#[derive(Debug, Default)]
+pub(crate) struct Current(RwLock<Arc<Settings>>);
+
+impl Current {
+    pub(crate) fn new(settings: Settings) -> Self {
+        Self(RwLock::new(Arc::new(settings)))
+    }
+
+    pub(crate) fn get(&self) -> Arc<Settings> {
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn set(&self, settings: Settings) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
+    }
+}
+
+impl Engine {
+    /// Returns the settings in force.
+    pub fn settings(&self) -> Arc<Settings> {
+        self.settings.get()
+    }
+
+    /// Puts other settings in force and tells so in the event `reload`.
+    ///
+    /// # Errors
+    /// Those of [`Settings::check`]; the old settings stay then.
+    pub fn reload(&self, settings: Settings) -> Result<()> {
+        settings.check()?;
+        self.registry
+            .reconfigure(settings.registry_options())
+            .map_err(|error| EngineError::wrap(ErrorKind::Invalid, "registries", error))?;
+        let mut attributes = settings.attributes();
+        attributes.insert("name".to_owned(), crate::host::host().name.clone());
+        self.settings.set(settings);
+        self.events
+            .publish("daemon", "reload", &self.id, attributes);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_fill_only_what_is_open() {
+        let settings = Settings {
+            log: LogConfig {
+                driver: String::new(),
+                options: BTreeMap::from([("max-size".to_owned(), "1m".to_owned())]),
+            },
+            dns: vec!["10.0.0.1".to_owned()],
+            shm_size_bytes: Some(1 << 20),
+            init: true,
+            ..Settings::default()
+        };
+        let mut open = HostConfig::default();
+        settings.fill_in(&mut open);
+        assert_eq!(open.log_config.driver, "json-file");
+        assert_eq!(open.log_config.options["max-size"], "1m");
+        assert_eq!(open.dns, ["10.0.0.1"]);
+        assert_eq!((open.shm_size_bytes, open.init), (1 << 20, Some(true)));
+        let mut own = HostConfig {
+            log_config: LogConfig {
+                driver: "none".to_owned(),
+                ..LogConfig::default()
+            },
+            init: Some(false),
+            ..HostConfig::default()
+        };
+        settings.fill_in(&mut own);
+        assert_eq!(own.log_config.driver, "none");
+        assert!(own.log_config.options.is_empty());
+        assert_eq!(own.init, Some(false));
+    }
+
+    #[test]
+    fn what_no_container_could_use_is_refused() {
+        for settings in [
+            Settings {
+                labels: vec!["nokey".to_owned()],
+                ..Settings::default()
+            },
+            Settings {
+                log: LogConfig {
+                    driver: String::new(),
+                    options: BTreeMap::from([("nonsense".to_owned(), "1".to_owned())]),
+                },
+                ..Settings::default()
+            },
+            Settings {
+                insecure_registries: vec!["not a host".to_owned()],
+                ..Settings::default()
+            },
+        ] {
+            assert!(settings.check().is_err(), "{settings:?}");
+        }
+        assert!(Settings::default().check().is_ok());
+    }
+}

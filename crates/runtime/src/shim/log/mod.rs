@@ -1,0 +1,340 @@
+//! Where a container's output is recorded (spec runtime §7).
+
+mod file;
+mod journald;
+mod json;
+mod local;
+mod remote;
+mod syslog;
+mod time;
+
+use std::os::fd::RawFd;
+
+use crate::error::Result;
+use crate::request::{LogConfig, LogDriver};
+use file::RotatingFile;
+use remote::Remote;
+pub(crate) use time::format_time;
+
+/// The longest line written as one entry; longer ones are split.
+pub const MAX_LINE_BYTES: usize = 16 << 10;
+
+/// A process's output stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogStream {
+    /// Standard output, or a terminal's output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+}
+
+impl LogStream {
+    /// Returns the stream's number in frames (spec engine-api §2.1).
+    pub fn number(self) -> u8 {
+        match self {
+            Self::Stdout => 1,
+            Self::Stderr => 2,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Stdout => "stdout",
+            Self::Stderr => "stderr",
+        }
+    }
+}
+
+/// A line, or a part of one that is too long.
+struct Line<'a> {
+    stream: LogStream,
+    /// With its line end, where it has one.
+    bytes: &'a [u8],
+    /// When its first part was read.
+    time_ns: u64,
+    /// Set for parts of a long line.
+    part: Option<Part>,
+}
+
+/// A part's place in its line.
+#[derive(Debug, Clone, Copy)]
+struct Part {
+    /// Counted from 1.
+    ordinal: u32,
+    is_last: bool,
+}
+
+impl Line<'_> {
+    /// Says whether the line ends here.
+    fn is_last(&self) -> bool {
+        self.part.is_none_or(|part| part.is_last)
+    }
+
+    /// Returns the text without its line end.
+    fn text(&self) -> &[u8] {
+        self.bytes.strip_suffix(b"\n").unwrap_or(self.bytes)
+    }
+}
+
+/// Writes a log.
+pub struct LogWriter {
+    file: Option<RotatingFile>,
+    format: LogDriver,
+    attributes: String,
+    remote: Option<Remote>,
+    pending: [Pending; 2],
+    /// Entries of one read, written at once.
+    entries: Vec<u8>,
+}
+
+/// A line that is not complete yet.
+#[derive(Default)]
+struct Pending {
+    bytes: Vec<u8>,
+    /// The time of the first part, if parts were written already.
+    first_part_ns: Option<u64>,
+    parts: u32,
+}
+
+impl LogWriter {
+    /// Opens a log; none where nothing is recorded.
+    ///
+    /// # Errors
+    /// [`crate::RuntimeError::Invalid`] for compression without rotation; file errors; a log daemon
+    /// that cannot be reached.
+    pub fn open(config: &LogConfig) -> Result<Option<Self>> {
+        if config.driver == LogDriver::None && config.remote.is_none() {
+            return Ok(None);
+        }
+        let file = match config.driver {
+            LogDriver::None => None,
+            LogDriver::JsonFile | LogDriver::Local => Some(RotatingFile::open(config)?),
+        };
+        let remote = config
+            .remote
+            .as_ref()
+            .map(|remote| Remote::open(remote, config.max_buffer_bytes))
+            .transpose()?;
+        let attributes = if config.attributes.is_empty() {
+            String::new()
+        } else {
+            let object = serde_json::to_string(&config.attributes).unwrap_or_default();
+            format!(",\"attrs\":{object}")
+        };
+        Ok(Some(Self {
+            file,
+            format: config.driver,
+            attributes,
+            remote,
+            pending: Default::default(),
+            entries: Vec::new(),
+        }))
+    }
+
+    /// Says whether no more output may be handed in now: a log daemon does not keep up.
+    pub fn is_full(&self) -> bool {
+        self.remote.as_ref().is_some_and(Remote::is_full)
+    }
+
+    /// Returns where entries wait to be sent.
+    pub fn waiting(&self) -> Option<RawFd> {
+        self.remote.as_ref().and_then(Remote::waiting)
+    }
+
+    /// Sends entries that wait.
+    pub fn flush(&mut self) {
+        if let Some(remote) = &mut self.remote {
+            remote.flush();
+        }
+    }
+
+    /// Records output read at a time, in nanoseconds since 1970.
+    pub fn write(&mut self, stream: LogStream, mut bytes: &[u8], now_ns: u64) {
+        let index = usize::from(stream == LogStream::Stderr);
+        let [stdout, stderr] = std::mem::take(&mut self.pending);
+        let mut pending = [stdout, stderr];
+        if let Some(pending) = pending.get_mut(index) {
+            while !bytes.is_empty() {
+                let room = MAX_LINE_BYTES - pending.bytes.len();
+                let window = bytes.get(..room.min(bytes.len())).unwrap_or_default();
+                let line_end = window.iter().position(|byte| *byte == b'\n');
+                let take = line_end.map_or(window.len(), |end| end + 1);
+                let (now, later) = bytes.split_at_checked(take).unwrap_or((bytes, &[]));
+                bytes = later;
+                if line_end.is_none() && pending.bytes.len() + now.len() < MAX_LINE_BYTES {
+                    pending.bytes.extend_from_slice(now);
+                    break;
+                }
+                self.complete(stream, pending, now, now_ns, line_end.is_some());
+            }
+        }
+        self.pending = pending;
+        self.write_entries();
+    }
+
+    /// Records a line that ends, or that is as long as a part gets.
+    fn complete(
+        &mut self,
+        stream: LogStream,
+        pending: &mut Pending,
+        now: &[u8],
+        now_ns: u64,
+        is_last: bool,
+    ) {
+        let time_ns = pending.first_part_ns.unwrap_or(now_ns);
+        let part = (!is_last || pending.first_part_ns.is_some()).then(|| {
+            pending.parts += 1;
+            Part {
+                ordinal: pending.parts,
+                is_last,
+            }
+        });
+        let mut held = std::mem::take(&mut pending.bytes);
+        let bytes = if held.is_empty() {
+            now
+        } else {
+            held.extend_from_slice(now);
+            &held
+        };
+        self.record(&Line {
+            stream,
+            bytes,
+            time_ns,
+            part,
+        });
+        if is_last {
+            *pending = Pending::default();
+        } else {
+            pending.first_part_ns = Some(time_ns);
+        }
+    }
+
+    /// Records what is left of unfinished lines and sends what waits.
+    pub fn finish(&mut self) {
+        let pending = std::mem::take(&mut self.pending);
+        for (stream, mut pending) in [LogStream::Stdout, LogStream::Stderr]
+            .into_iter()
+            .zip(pending)
+        {
+            if !pending.bytes.is_empty() || pending.first_part_ns.is_some() {
+                let now_ns = crate::state::now_ns();
+                self.complete(stream, &mut pending, &[], now_ns, true);
+            }
+        }
+        self.write_entries();
+        if let Some(remote) = &mut self.remote {
+            remote.finish();
+        }
+    }
+
+    fn record(&mut self, line: &Line<'_>) {
+        match self.format {
+            LogDriver::JsonFile => json::encode(&mut self.entries, line, &self.attributes),
+            LogDriver::Local => local::encode(&mut self.entries, line),
+            LogDriver::None => {}
+        }
+        if let Some(remote) = &mut self.remote {
+            remote.send(line);
+        }
+    }
+
+    fn write_entries(&mut self) {
+        if self.entries.is_empty() {
+            return;
+        }
+        let entries = std::mem::take(&mut self.entries);
+        if let Some(file) = &mut self.file {
+            file.write(&entries);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::{Path, PathBuf};
+    use wharf_safefs::trusted;
+
+    const TIME: u64 = 1_714_557_600_123_456_000;
+
+    fn writer(directory: &Path, max_size_bytes: Option<u64>, max_files: u32) -> LogWriter {
+        let config = LogConfig {
+            path: directory.join("x-json.log"),
+            driver: LogDriver::JsonFile,
+            max_size_bytes,
+            max_files,
+            compress: false,
+            attributes: Default::default(),
+            remote: None,
+            max_buffer_bytes: None,
+        };
+        LogWriter::open(&config).unwrap().unwrap()
+    }
+
+    fn text(path: PathBuf) -> String {
+        trusted::read_to_string(path, 1 << 20).unwrap()
+    }
+
+    #[test]
+    fn entries_are_dockers() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut log = writer(directory.path(), None, 1);
+        log.write(
+            LogStream::Stdout,
+            b"a<b>&\"\\\t\r\n\xff\xe2\x80\xa8\xc3\xa9\n",
+            TIME,
+        );
+        log.write(LogStream::Stderr, b"half", TIME);
+        log.finish();
+        let text = text(directory.path().join("x-json.log"));
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(
+            lines[0],
+            r#"{"log":"a\u003cb\u003e\u0026\"\\\u0009\r\n","stream":"stdout","time":"2024-05-01T10:00:00.123456Z"}"#
+        );
+        assert!(lines[1].starts_with("{\"log\":\"\\ufffd\\u2028é\\n\",\"stream\":\"stdout\""));
+        assert!(lines[2].starts_with(r#"{"log":"half\n","stream":"stderr""#));
+        assert_eq!(lines.len(), 3);
+    }
+
+    #[test]
+    fn long_lines_are_split_and_share_their_time() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut log = writer(directory.path(), None, 1);
+        let mut line = vec![b'x'; MAX_LINE_BYTES + 10];
+        line.push(b'\n');
+        log.write(LogStream::Stdout, &line[..100], TIME);
+        log.write(LogStream::Stdout, &line[100..MAX_LINE_BYTES + 5], TIME + 1);
+        log.write(
+            LogStream::Stdout,
+            &line[MAX_LINE_BYTES + 5..],
+            TIME + 2_000_000_000,
+        );
+        let text = text(directory.path().join("x-json.log"));
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines.len(), 2);
+        assert!(
+            lines[0].contains("xx\",\"stream\""),
+            "a part has no line feed"
+        );
+        assert!(lines[1].starts_with(r#"{"log":"xxxxxxxxxx\n""#));
+        assert_eq!(
+            lines[0].rsplit("time").next(),
+            lines[1].rsplit("time").next()
+        );
+    }
+
+    #[test]
+    fn files_are_rotated() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut log = writer(directory.path(), Some(10), 3);
+        for number in 0..5 {
+            log.write(LogStream::Stdout, format!("{number}\n").as_bytes(), TIME);
+        }
+        for (name, line) in [("log", 4), ("log.1", 3), ("log.2", 2)] {
+            let text = text(directory.path().join(format!("x-json.{name}")));
+            assert!(text.contains(&format!("\"{line}\\n\"")), "{name}: {text}");
+        }
+        assert!(!directory.path().join("x-json.log.3").exists());
+    }
+}

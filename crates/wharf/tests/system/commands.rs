@@ -1,0 +1,369 @@
+//! Every command of docker's client against wharf, compared with what a real dockerd of the client's version answered.
+//!
+//! `commands/commands.txt` says what is run; `commands/docker-*.txt` is what the client printed against dockerd (written
+//! by this test when `WHARF_RECORD_PEERS` is set); `commands/differences-*.txt` lists the commands that wharf answers
+//! differently, each with its reason.
+
+use crate::harness::{Daemon, PATIENCE, base_image_tar, docker_program, skip};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+const COMMANDS: &str = include_str!("commands/commands.txt");
+
+/// One command and what came of it, normalised.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Step {
+    command: String,
+    outcome: String,
+}
+
+#[test]
+fn docker_28_5() {
+    let Some(client) = docker_program() else {
+        skip("the docker CLI is not installed (set WHARF_TEST_DOCKER to its path)");
+        return;
+    };
+    compare(client, "28.5");
+}
+
+#[test]
+fn docker_20_10() {
+    let Some(client) = std::env::var_os("WHARF_TEST_DOCKER_OLD").map(PathBuf::from) else {
+        skip("docker's client 20.10 is not at hand (set WHARF_TEST_DOCKER_OLD to its path)");
+        return;
+    };
+    compare(&client, "20.10");
+}
+
+/// Runs all commands against wharf and compares with the record.
+fn compare(client: &Path, version: &str) {
+    let d = Daemon::start();
+    let host = format!("unix://{}", d.path("wharf.sock").display());
+    let ours = run_all(client, &host, &d.path("client"));
+    let recorded = parse(&read(&data(&format!("docker-{version}.txt"))));
+    let listed = read(&data(&format!("differences-{version}.txt")));
+    let allowed = differences(&listed);
+    if let Some(path) = std::env::var_os("WHARF_COMMANDS_OUTPUT") {
+        std::fs::write(Path::new(&path).join(version), text(&ours)).unwrap();
+    }
+    let (mut complaints, mut differing) = (String::new(), BTreeSet::new());
+    for (index, our) in ours.iter().enumerate() {
+        let Some(their) = recorded
+            .get(index)
+            .filter(|their| their.command == our.command)
+        else {
+            panic!(
+                "the record is of other commands: record again (see scripts/peer-daemon); at {}",
+                our.command
+            );
+        };
+        if our.outcome == their.outcome {
+            continue;
+        }
+        differing.insert(our.command.as_str());
+        if !allowed.contains_key(our.command.as_str()) {
+            let _ = writeln!(
+                complaints,
+                "$ {}\n--- docker\n{}+++ wharf\n{}",
+                our.command, their.outcome, our.outcome
+            );
+        }
+    }
+    for command in allowed
+        .keys()
+        .filter(|command| !differing.contains(*command))
+    {
+        let _ = writeln!(
+            complaints,
+            "$ {command}\nis listed as different and is not\n"
+        );
+    }
+    assert!(complaints.is_empty(), "docker {version}: {complaints}");
+}
+
+/// Records what real daemons answer: `WHARF_RECORD_PEERS=28.5=ROOT,20.10=ROOT` with roots as `scripts/peer-daemon` takes them.
+#[test]
+fn record() {
+    let Ok(peers) = std::env::var("WHARF_RECORD_PEERS") else {
+        return;
+    };
+    for peer in peers.split(',') {
+        let (version, root) = peer.split_once('=').expect("VERSION=ROOT");
+        let peer = Peer::start(Path::new(root));
+        let host = format!(
+            "unix://{}",
+            peer.directory.path().join("docker.sock").display()
+        );
+        let client = Path::new(root).join("usr/bin/docker");
+        let steps = run_all(&client, &host, &peer.directory.path().join("client"));
+        std::fs::write(data(&format!("docker-{version}.txt")), text(&steps)).unwrap();
+    }
+}
+
+/// A real dockerd in namespaces of its own.
+struct Peer {
+    directory: tempfile::TempDir,
+    child: Child,
+}
+
+impl Peer {
+    fn start(root: &Path) -> Self {
+        let directory = tempfile::Builder::new()
+            .prefix("wharf-peer-")
+            .tempdir_in("/var/tmp")
+            .unwrap();
+        let log = std::fs::File::create(directory.path().join("log")).unwrap();
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/peer-daemon");
+        let child = Command::new(script)
+            .arg(root)
+            .arg(directory.path())
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        let peer = Self { directory, child };
+        let until = Instant::now() + PATIENCE;
+        let socket = peer.directory.path().join("docker.sock");
+        while std::os::unix::net::UnixStream::connect(&socket).is_err() {
+            let log = read(&peer.directory.path().join("log"));
+            assert!(Instant::now() < until, "dockerd does not listen: {log}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        peer
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        // `unshare --kill-child` takes everything with it once its parent is gone.
+        let _already_dead = self.child.kill();
+        let _ended = self.child.wait();
+        std::thread::sleep(Duration::from_millis(500));
+    }
+}
+
+fn run_all(client: &Path, host: &str, directory: &Path) -> Vec<Step> {
+    std::fs::create_dir_all(directory).unwrap();
+    std::fs::copy(base_image_tar("busybox"), directory.join("busybox.tar")).unwrap();
+    std::fs::write(directory.join("note"), "a note\n").unwrap();
+    let own = directory.display().to_string();
+    COMMANDS
+        .lines()
+        .filter(|line| !line.is_empty() && !line.starts_with('#'))
+        .map(|line| {
+            let (input, command) = match line.strip_prefix('<') {
+                Some(rest) => rest.split_once('|').expect("<text|command"),
+                None => ("", line),
+            };
+            let arguments = split(&command.replace("$DIR", &own));
+            let mut child = Command::new(client)
+                .args(arguments)
+                .env("DOCKER_HOST", host)
+                .env("DOCKER_CONFIG", directory.join("config"))
+                .env("DOCKER_BUILDKIT", "0")
+                .env("DOCKER_CLI_HINTS", "false")
+                .current_dir(directory)
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped())
+                .spawn()
+                .unwrap();
+            let mut stdin = child.stdin.take().unwrap();
+            if !input.is_empty() {
+                let _may_not_read = writeln!(stdin, "{input}");
+            }
+            drop(stdin);
+            let output = child.wait_with_output().unwrap();
+            let mut outcome = format!("[{}]\n", output.status.code().unwrap_or(-1));
+            for (name, bytes) in [("out", &output.stdout), ("err", &output.stderr)] {
+                for said in String::from_utf8_lossy(bytes).lines() {
+                    // Old clients tell of a wait that they gave up themselves, sooner or later.
+                    if said.contains("error waiting for container") {
+                        continue;
+                    }
+                    let said = normal(&said.replace(&own, "$DIR").replace(host, "$HOST"));
+                    let _ = writeln!(outcome, "{name}| {said}");
+                }
+            }
+            Step {
+                command: line.to_owned(),
+                outcome,
+            }
+        })
+        .collect()
+}
+
+/// Splits a line into words; single quotes keep blanks.
+fn split(line: &str) -> Vec<String> {
+    let (mut words, mut word, mut quoted, mut any) = (Vec::new(), String::new(), false, false);
+    for letter in line.chars() {
+        match letter {
+            '\'' => {
+                quoted = !quoted;
+                any = true;
+            }
+            ' ' if !quoted => {
+                if any || !word.is_empty() {
+                    words.push(std::mem::take(&mut word));
+                }
+                any = false;
+            }
+            other => word.push(other),
+        }
+    }
+    if any || !word.is_empty() {
+        words.push(word);
+    }
+    words
+}
+
+/// Puts placeholders for what differs from run to run: IDs, times, sizes, process numbers.
+fn normal(line: &str) -> String {
+    let mut text = String::new();
+    let mut rest = line;
+    while let Some(at) = rest.find(|letter: char| letter.is_ascii_alphanumeric()) {
+        text.push_str(&rest[..at]);
+        rest = &rest[at..];
+        let end = rest
+            .find(|letter: char| {
+                !(letter.is_ascii_alphanumeric() || matches!(letter, '.' | '-' | ':' | '_'))
+            })
+            .unwrap_or(rest.len());
+        let (word, behind) = rest.split_at(end);
+        text.push_str(&placeholder(word));
+        rest = behind;
+    }
+    text.push_str(rest);
+    // Columns are as wide as what was in them.
+    let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    without_durations(&text)
+}
+
+/// Puts a placeholder for how long ago something was.
+fn without_durations(line: &str) -> String {
+    let mut text = line
+        .replace("Less than a second", "<while>")
+        .replace("About a minute", "<while>");
+    for unit in ["seconds", "second", "minutes"] {
+        let words: Vec<&str> = text.split(' ').collect();
+        let mut kept: Vec<&str> = Vec::new();
+        for word in words {
+            let follows_number = kept.last().is_some_and(|last| last.parse::<u32>().is_ok());
+            if word == unit && follows_number {
+                kept.pop();
+                kept.push("<while>");
+            } else {
+                kept.push(word);
+            }
+        }
+        text = kept.join(" ");
+    }
+    text
+}
+
+fn placeholder(word: &str) -> String {
+    let is_hex = |text: &str| {
+        text.bytes()
+            .all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
+    };
+    if let Some(hex) = word
+        .strip_prefix("sha256:")
+        .filter(|hex| is_hex(hex) && hex.len() >= 12)
+    {
+        return format!("sha256:<{}>", hex.len());
+    }
+    if is_hex(word) && matches!(word.len(), 12 | 64) {
+        return format!("<{}>", word.len());
+    }
+    let bytes = word.as_bytes();
+    let is_time = bytes.len() >= 10
+        && bytes[..4].iter().all(u8::is_ascii_digit)
+        && bytes[4] == b'-'
+        && bytes[7] == b'-';
+    if is_time {
+        return "<time>".to_owned();
+    }
+    let digits = word.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
+    let unit = &word[digits.len()..];
+    if matches!(unit, "B" | "kB" | "MB" | "GB") && digits.parse::<f64>().is_ok() {
+        return "<size>".to_owned();
+    }
+    if word.bytes().all(|byte| byte.is_ascii_digit()) && word.len() > 3 {
+        return "<number>".to_owned();
+    }
+    word.to_owned()
+}
+
+fn text(steps: &[Step]) -> String {
+    let mut text = String::new();
+    for step in steps {
+        let _ = write!(text, "$ {}\n{}", step.command, step.outcome);
+    }
+    text
+}
+
+fn parse(text: &str) -> Vec<Step> {
+    let mut steps: Vec<Step> = Vec::new();
+    for line in text.lines() {
+        match (line.strip_prefix("$ "), steps.last_mut()) {
+            (Some(command), _) => steps.push(Step {
+                command: command.to_owned(),
+                outcome: String::new(),
+            }),
+            (None, Some(step)) => {
+                let _ = writeln!(step.outcome, "{line}");
+            }
+            (None, None) => {}
+        }
+    }
+    steps
+}
+
+/// Reads the listed differences: a line with the reason, then the commands it holds for, each after `$ `.
+fn differences(text: &str) -> BTreeMap<&str, &str> {
+    let mut reason = "";
+    let mut listed = BTreeMap::new();
+    for line in text
+        .lines()
+        .filter(|line| !line.is_empty() && !line.starts_with('#'))
+    {
+        match line.strip_prefix("$ ") {
+            Some(command) => {
+                assert!(!reason.is_empty(), "{command} has no reason");
+                listed.insert(command, reason);
+            }
+            None => reason = line,
+        }
+    }
+    listed
+}
+
+fn data(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/system/commands")
+        .join(name)
+}
+
+fn read(path: &Path) -> String {
+    std::fs::read_to_string(path).unwrap_or_default()
+}
+
+#[test]
+fn normalising() {
+    for (line, expected) in [
+        ("0123456789ab  x", "<12> x"),
+        ("sha256:0123456789ab", "sha256:<12>"),
+        ("2024-01-02T03:04:05.5Z", "<time>"),
+        ("1.2MB (12%)", "<size> (12%)"),
+        ("123 12345", "123 <number>"),
+        ("a-b.c", "a-b.c"),
+    ] {
+        assert_eq!(normal(line), expected);
+    }
+    assert_eq!(split("a 'b c' ''"), ["a", "b c", ""]);
+}

@@ -1,0 +1,3 @@
+fn main() {
+    println!("{} is the answer", itoa::Buffer::new().format(42));
+}

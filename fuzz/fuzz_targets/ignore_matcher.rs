@@ -1,0 +1,27 @@
+//! Ignore files: the file, a NUL, and a path. A directory that may be skipped holds nothing that is let in.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use wharf_dockerfile::IgnoreFile;
+
+fuzz_target!(|text: &str| {
+    let (content, path) = text.split_once('\0').unwrap_or((text, "a/b/c"));
+    let Ok(file) = IgnoreFile::parse(content) else {
+        return;
+    };
+    let _ = file.decide(path);
+    let path = path.trim_matches('/');
+    if path.is_empty() || path.split('/').any(|part| matches!(part, "" | "." | "..")) {
+        return;
+    }
+    if file.can_skip_directory(path).unwrap_or(false) {
+        for inner in ["a", "b/c", ".hidden"] {
+            let inner = format!("{path}/{inner}");
+            assert!(
+                file.decide(&inner)
+                    .is_ok_and(|decision| decision.is_ignored),
+                "{inner}"
+            );
+        }
+    }
+});
