@@ -31,6 +31,7 @@ areas! {
     dockerfile_instructions "dockerfile-instructions",
     dockerfile_lint "dockerfile-lint",
     dockerfile_parse "dockerfile-parse",
+    dockerfile_plan "dockerfile-plan",
     dockerignore "dockerignore",
     env_file "env-file",
     etc_hosts "etc-hosts",
