@@ -100,7 +100,6 @@ pub(crate) fn expose(
     for word in words {
         shown.extend(ports::parse(word)?);
     }
-    shown.sort();
     for port in &shown {
         config.exposed_ports.insert(port.clone(), Empty {});
     }

@@ -125,6 +125,15 @@ impl Context {
             .map(|(name, file)| (name.as_str(), file))
     }
 
+    /// Applies the ignore file of a context that has no Dockerfile.
+    ///
+    /// # Errors
+    /// An ignore file that is malformed.
+    pub fn with_ignore_file(mut self) -> Result<Self, BuildError> {
+        self.load_ignore_file(DEFAULT_DOCKERFILE)?;
+        Ok(self)
+    }
+
     /// Reads the request's Dockerfile and then the ignore file that belongs to it.
     ///
     /// # Errors

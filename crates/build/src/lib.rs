@@ -5,7 +5,6 @@
     allow(clippy::unwrap_used, clippy::disallowed_methods, clippy::print_stdout)
 )]
 
-mod adapt;
 mod assemble;
 mod builds;
 mod cache;
@@ -19,6 +18,7 @@ mod copy;
 mod error;
 mod event;
 mod finish;
+mod frontend;
 mod glob;
 mod history;
 mod host;
@@ -26,8 +26,6 @@ mod listing;
 mod logs;
 mod lower;
 mod narrate;
-mod old_graph;
-mod old_plan;
 mod owner;
 mod plan;
 mod ports;
@@ -43,12 +41,13 @@ pub use change::apply_change;
 pub use collect::{collect, default_cache_limit};
 pub use error::BuildError;
 pub use event::{BuildEvent, SolveEvent};
+pub use frontend::{Frontend, Lowered, lower_dockerfile};
 pub use host::{
     BaseImage, FetchRequest, Fetched, Host, HostError, MountSource, OutputStream, RunMount,
     RunOutcome, RunStep, Secret, SecretFile,
 };
 pub use listing::{FileChange, ListingChange};
-pub use request::{BuildRequest, ContextSource, SolveOptions};
+pub use request::{BuildRequest, ContextSource, NamedSource, SolveOptions};
 pub use solve::{
     CacheMount, CacheSharing, Cause, FailedStep, cache_mounts, failed_step, find_cache_mount,
     import_cache_mount, remove_cache_mount,
@@ -117,6 +116,12 @@ pub fn build(
     }
     events(BuildEvent::Solve(SolveEvent::Build { id: id.clone() }));
     let mut contexts = BTreeMap::from([(MAIN_CONTEXT.to_owned(), context)]);
+    for (name, source) in &request.contexts {
+        if let NamedSource::Files(files) = source {
+            let opened = Context::open(store, files, request.caller.as_ref())?;
+            contexts.insert(name.clone(), opened.with_ignore_file()?);
+        }
+    }
     let solved = solve_plan(store, host, request, &id, &plan, &contexts, events);
     for context in contexts.values_mut() {
         context.remember();
@@ -421,6 +426,8 @@ fn plan(
             .clone()
             .unwrap_or_else(|| build_platform.clone()),
         build_platform,
+        contexts: &request.named_contexts(),
+        allow_insecure: request.allow_insecure,
     };
     let mut known: HashMap<(String, Platform), BaseImage> = HashMap::new();
     let mut find_base = |name: &str, platform: &Platform| {
@@ -437,5 +444,5 @@ fn plan(
         known.insert(asked, image.clone());
         Ok(image)
     };
-    lower(&input, &mut find_base).map(adapt::adapt)
+    lower(&input, &mut find_base)
 }

@@ -7,6 +7,7 @@ use wharf_image::Platform;
 use wharf_safefs::Caller;
 
 use crate::Secret;
+use crate::lower::NamedContext;
 
 /// Where COPY and ADD take files from.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -18,6 +19,15 @@ pub enum ContextSource {
     /// Nothing.
     #[default]
     Empty,
+}
+
+/// What `--build-context` makes a name stand for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NamedSource {
+    /// Files that the request brings.
+    Files(ContextSource),
+    /// Something to be found: `docker-image://NAME`, `oci-layout://…`, an address, a repository, or `target:STAGE`.
+    Reference(String),
 }
 
 /// What to build; docker's build options (spec engine-api §10).
@@ -63,6 +73,10 @@ pub struct BuildRequest {
     pub caller: Option<Caller>,
     /// Sets the times of all new files that are later than `SOURCE_DATE_EPOCH` to that.
     pub rewrite_timestamp: bool,
+    /// `--build-context`: what names stand for, instead of stages and images.
+    pub contexts: BTreeMap<String, NamedSource>,
+    /// Whether RUN may ask to be confined by nothing.
+    pub allow_insecure: bool,
 }
 
 /// How a graph is solved.
@@ -90,6 +104,18 @@ pub struct SolveOptions {
 const MIN_PARALLEL: usize = 2;
 
 impl BuildRequest {
+    /// Returns what names stand for, as lowering sees it.
+    pub(crate) fn named_contexts(&self) -> BTreeMap<String, NamedContext> {
+        let named = |source: &NamedSource| match source {
+            NamedSource::Files(_) => NamedContext::Local,
+            NamedSource::Reference(text) => NamedContext::parse(text),
+        };
+        let contexts = self.contexts.iter();
+        contexts
+            .map(|(name, source)| (name.clone(), named(source)))
+            .collect()
+    }
+
     /// Returns how the build's graph is solved.
     pub(crate) fn solve_options(&self, build: &str, epoch: Option<String>) -> SolveOptions {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);

@@ -90,11 +90,6 @@ fn patterns() {
         error.contains("the destination must be a directory and end with a /"),
         "{error}"
     );
-    let error = bench.fail("FROM scratch\nCOPY main.go util.go /one\n");
-    assert!(
-        error.starts_with("When using COPY with more than one source file"),
-        "{error}"
-    );
 }
 
 #[test]
@@ -299,7 +294,7 @@ fn ignored_files_are_not_there() {
     assert_eq!(
         error,
         format!(
-            "COPY failed: file not found in build context or excluded by .dockerignore: stat node_modules/deep: file does not exist \
+            "COPY failed: file not found in build context or excluded by .dockerignore: stat /node_modules/deep: file does not exist \
              (in build context {}; excluded by \"node_modules\", line 2 of .dockerignore)",
             context.display()
         )
@@ -329,7 +324,10 @@ fn nothing_outside_the_context() {
     let error = bench.fail("FROM scratch\nCOPY ../secret /s\n");
     assert_eq!(
         error,
-        "COPY failed: forbidden path outside the build context: ../secret ()"
+        format!(
+            "COPY failed: file not found in build context or excluded by .dockerignore: stat /secret: file does not exist (in build context {})",
+            bench.context().display()
+        )
     );
     assert!(
         bench

@@ -7,6 +7,7 @@
 //!   in stages ([`Dockerfile`]), [`load`] both in one step.
 //! - [`parse_commands`] reads single instructions: ONBUILD triggers and `commit --change`.
 //! - [`expand::Expander`] expands variables in words.
+//! - [`parse_git_url`] tells addresses of git repositories.
 //! - [`IgnoreFile`] decides which paths of a build context are left out, and why.
 //! - [`render`] shows diagnostics with their source lines.
 #![forbid(unsafe_code)]
@@ -15,6 +16,7 @@ mod ast;
 mod diagnostic;
 mod error;
 pub mod expand;
+mod git_url;
 pub mod ignore;
 pub mod instruction;
 pub mod lint;
@@ -25,6 +27,7 @@ mod suggest;
 pub use ast::{Ast, Directives, Heredoc, Location, Node, Word, line_and_column};
 pub use diagnostic::{Diagnostic, Phase, Severity, render, render_colored};
 pub use error::Error;
+pub use git_url::{GitUrl, GitUrlError, parse_git_url};
 pub use ignore::{Decision, DirectoryMatches, IgnoreFile};
 pub use instruction::{
     Dockerfile, Instruction, InstructionKind, Stage, interpret, load, parse_commands,

@@ -42,4 +42,6 @@ pub use engine::{DEFAULT_ROOT, Engine, EngineOptions, instance_name};
 pub use error::{EngineError, ErrorKind, Result};
 pub use exec::ClaimedExec;
 pub use settings::{DEFAULT_LOG_DRIVER, Settings};
-pub use wharf_build::{BuildRecord, CacheMount, FailedStep, Secret, SolveEvent, StepRecord};
+pub use wharf_build::{
+    BuildRecord, CacheMount, ContextSource, FailedStep, NamedSource, Secret, SolveEvent, StepRecord,
+};

@@ -32,6 +32,17 @@ pub struct Metadata {
     pub description: BTreeMap<String, String>,
     pub caps: BTreeSet<String>,
 }
+impl Metadata {
+    /// Takes over what is known of an equal vertex: the later name counts, capabilities add up.
+    fn merge(&mut self, other: Metadata) {
+        self.ignore_cache |= other.ignore_cache;
+        if !other.custom_name.is_empty() {
+            self.custom_name = other.custom_name;
+        }
+        self.description.extend(other.description);
+        self.caps.extend(other.caps);
+    }
+}
 #[derive(Debug, Clone, PartialEq)]
 #[allow(
     clippy::large_enum_variant,
@@ -264,8 +275,11 @@ impl Graph {
             .map(|edge| format!("{} {}", self.vertex(edge.vertex).digest, edge.output))
             .collect();
         let digest = Digest::of(format!("{op:?} {inputs_text:?}"));
-        if let Some(id) = self.by_digest.get(&digest) {
-            return *id;
+        if let Some(id) = self.by_digest.get(&digest).copied() {
+            if let Some(known) = self.vertices.get_mut(id.0) {
+                known.metadata.merge(metadata);
+            }
+            return id;
         }
         let id = VertexId(self.vertices.len());
         self.vertices.push(Vertex {
@@ -277,6 +291,12 @@ impl Graph {
         });
         self.by_digest.insert(digest, id);
         id
+    }
+    /// Gives a vertex another name.
+    pub fn rename(&mut self, id: VertexId, name: String) {
+        if let Some(vertex) = self.vertices.get_mut(id.0) {
+            vertex.metadata.custom_name = name;
+        }
     }
     pub fn vertex(&self, id: VertexId) -> &Vertex {
         &self.vertices[id.0]

@@ -100,7 +100,7 @@ fn named_context(query: &Query, peer: &Peer) -> Result<Option<BuildContext>, Fai
 }
 
 /// Checks a directory of this machine that is to be read in place; it is opened with the rights of the client.
-fn local_directory(path: &str, peer: &Peer) -> Result<PathBuf, Failure> {
+pub(super) fn local_directory(path: &str, peer: &Peer) -> Result<PathBuf, Failure> {
     let directory = Path::new(path);
     if !directory.is_absolute() {
         return Err(Failure::bad_request(format!(

@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
 use tokio::sync::mpsc::{self, Receiver};
-use wharf_engine::{CacheMount, Secret};
+use wharf_engine::{CacheMount, ContextSource, NamedSource, Secret};
 
 /// Bytes of the document's length.
 const LENGTH_BYTES: usize = 4;
@@ -46,7 +46,26 @@ struct Document {
     /// Sets times later than `SOURCE_DATE_EPOCH` to that.
     #[serde(default)]
     rewrite_timestamp: bool,
+    /// What names stand for: directories of this machine, and what is to be found.
+    #[serde(default)]
+    contexts: BTreeMap<String, NamedContext>,
+    /// What RUN may ask for besides the usual (`security.insecure`).
+    #[serde(default)]
+    allow: Vec<String>,
 }
+
+/// One named context.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+enum NamedContext {
+    /// An absolute path.
+    Directory(String),
+    /// `docker-image://NAME` and the like.
+    Reference(String),
+}
+
+/// The entitlement that lets RUN be confined by nothing.
+const INSECURE: &str = "security.insecure";
 
 /// `POST /wharf/build`
 pub(crate) async fn build(mut call: Call) -> Answer {
@@ -67,6 +86,17 @@ pub(crate) async fn build(mut call: Call) -> Answer {
     options.ssh = document.ssh;
     if !document.project.is_empty() {
         options.project = document.project;
+    }
+    options.allow_insecure = document.allow.iter().any(|allowed| allowed == INSECURE);
+    for (name, context) in document.contexts {
+        let source = match context {
+            NamedContext::Directory(path) => {
+                let directory = build::local_directory(&path, &call.peer)?;
+                NamedSource::Files(ContextSource::Directory(directory))
+            }
+            NamedContext::Reference(text) => NamedSource::Reference(text),
+        };
+        options.contexts.insert(name, source);
     }
     for (id, value) in document.secrets {
         let bytes = base64::engine::general_purpose::STANDARD

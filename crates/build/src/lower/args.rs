@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use wharf_dockerfile::InstructionKind;
 use wharf_dockerfile::expand::Expander;
 use wharf_image::Platform;
+use wharf_llb::ProxyEnv;
 
 use super::{LowerInput, mistake};
 use crate::BuildError;
@@ -58,6 +59,24 @@ impl Globals {
         Ok(globals)
     }
 
+    /// Returns the time that all that is made gets (spec image-store §12.3).
+    ///
+    /// # Errors
+    /// A time that is no number of seconds.
+    pub fn epoch(&self, input: &LowerInput<'_>) -> Result<Option<String>, BuildError> {
+        let written = given(input.build_args, EPOCH_ARG).or_else(|| self.value(EPOCH_ARG));
+        let Some(text) = written.filter(|text| !text.is_empty()) else {
+            return Ok(None);
+        };
+        let time = text.parse().ok().map(Timestamp::from_second);
+        match time {
+            Some(Ok(time)) => Ok(Some(time.to_string())),
+            _ => Err(BuildError::instruction(format!(
+                "invalid {EPOCH_ARG}: {text}"
+            ))),
+        }
+    }
+
     /// Returns the value of a global argument.
     pub fn value(&self, key: &str) -> Option<String> {
         let found = self.values.iter().rev().find(|(name, _)| name == key);
@@ -70,17 +89,22 @@ pub(super) fn given(build_args: &BTreeMap<String, Option<String>>, key: &str) ->
     build_args.get(key).cloned().flatten()
 }
 
-/// Returns the proxy variables that RUN gets, each in both spellings.
-pub(super) fn proxy_env(build_args: &BTreeMap<String, Option<String>>) -> Vec<String> {
-    let mut env = Vec::new();
-    for name in PROXY_ARGS {
-        let lower = name.to_lowercase();
-        if let Some(value) = given(build_args, name).or_else(|| given(build_args, &lower)) {
-            env.push(format!("{name}={value}"));
-            env.push(format!("{lower}={value}"));
-        }
-    }
-    env
+/// Returns the proxy variables that RUN gets.
+pub(super) fn proxy_env(build_args: &BTreeMap<String, Option<String>>) -> Option<ProxyEnv> {
+    let value = |name: &str| {
+        given(build_args, name)
+            .or_else(|| given(build_args, &name.to_lowercase()))
+            .unwrap_or_default()
+    };
+    let [http, https, ftp, no, all] = PROXY_ARGS.map(value);
+    let proxy = ProxyEnv {
+        http,
+        https,
+        ftp,
+        no,
+        all,
+    };
+    (proxy != ProxyEnv::default()).then_some(proxy)
 }
 
 /// Returns docker's warning about build arguments that nothing declared.
@@ -105,14 +129,6 @@ pub(super) fn unconsumed(
             names.join(" ")
         )
     })
-}
-
-/// Returns the time that SOURCE_DATE_EPOCH asks for (spec image-store §12.3).
-pub(super) fn epoch(build_args: &BTreeMap<String, Option<String>>) -> Option<String> {
-    let seconds = given(build_args, EPOCH_ARG)?.parse::<i64>().ok()?;
-    Timestamp::from_second(seconds)
-        .ok()
-        .map(|time| time.to_string())
 }
 
 fn platform_values(input: &LowerInput<'_>) -> Vec<(String, String)> {

@@ -2,89 +2,148 @@
 
 use wharf_dockerfile::Location;
 use wharf_dockerfile::instruction::Copy;
-use wharf_image::{HistoryEntry, Reference};
+use wharf_image::HistoryEntry;
+use wharf_llb::{
+    Account, Chown, CopyAction, Edge, FileAction, FileActionKind, FileInput, FileOp, MergeOp,
+    Metadata, Op,
+};
 
+use super::names::named;
+use super::sources::{is_address, is_git};
 use super::{Lowering, StageState};
 use crate::BuildError;
 use crate::chmod::ModeChange;
 use crate::config;
 use crate::history;
-use crate::old_graph::{CopyAction, CopySource, FileAction, FileOp, Input, Op, Owner, Source};
 
-/// Name of a file whose address ends in none.
-const UNNAMED: &str = "__unnamed__";
+/// Mode of a here-document.
+const INLINE_MODE: u32 = 0o644;
+/// Where `--parents` cuts a path.
+const PIVOT: &str = "/./";
 
-/// What all sources of one instruction share.
-struct Common {
+/// Where an instruction stands.
+pub(super) struct Place<'a> {
+    /// The stage's number.
+    pub stage: usize,
+    /// Where the instruction is written.
+    pub at: &'a Location,
+    /// Its text as it is shown.
+    pub text: &'a str,
+}
+
+/// One instruction, expanded.
+struct Expanded<'a> {
+    copy: &'a Copy,
+    keyword: &'static str,
+    is_add: bool,
+    sources: Vec<String>,
+    /// Absolute.
     destination: String,
-    owner: Option<Owner>,
-    mode: Option<String>,
+    chown: Option<String>,
+    chmod: Option<String>,
+    checksum: Option<String>,
+    exclude: Vec<String>,
+}
+
+/// Actions under way, each going on from the one before.
+struct Actions {
+    list: Vec<FileAction>,
+    inputs: Vec<Edge>,
+    has_base: bool,
 }
 
 impl Lowering<'_, '_> {
     pub(super) fn copy(
         &mut self,
-        stage: usize,
         copy: &Copy,
         is_add: bool,
         state: &mut StageState,
-        at: &Location,
+        place: &Place<'_>,
     ) -> Result<Option<HistoryEntry>, BuildError> {
-        let keyword = if is_add { "ADD" } else { "COPY" };
-        self.check_flags(copy, keyword, at)?;
-        let mut expanded = Vec::with_capacity(copy.sources.len());
-        for source in &copy.sources {
-            expanded.push(self.expand(source, state, at)?);
-        }
-        let written = self.expand(&copy.destination, state, at)?;
-        let common = Common {
-            destination: destination(state.cwd(), &written),
-            owner: self
-                .expand_option(&copy.chown, state, at)?
-                .map(|owner| Owner::parse(&owner)),
-            mode: self.mode(copy, state, at)?,
+        let written = self.expand(&copy.destination, state, place.at)?;
+        let expanded = self.expanded(copy, is_add, &written, state, place.at)?;
+        let name = state.names.next(place.text);
+        let base = state.output.filter(|_| !copy.link);
+        let mut actions = Actions {
+            list: Vec::new(),
+            inputs: base.into_iter().collect(),
+            has_base: base.is_some(),
         };
-        if expanded.len() + copy.heredocs.len() > 1 && !common.destination.ends_with('/') {
-            let message = format!(
-                "When using {keyword} with more than one source file, the destination must be a directory and end with a /"
-            );
-            return Err(self.mistake(at, message));
-        }
-        let created_by = created_by(keyword, copy, &common, &expanded, &written);
-        let mut inputs = vec![state.output];
-        let mut actions = Vec::new();
-        for path in &expanded {
-            actions.push(self.source(stage, copy, is_add, path, &common, &mut inputs, at)?);
+        let template = expanded.template(base.is_some());
+        for source in &expanded.sources {
+            self.source(
+                source,
+                &expanded,
+                &template,
+                &mut actions,
+                (state, place, &name),
+            )?;
         }
         for file in &copy.heredocs {
             let content = if file.expand {
-                self.inline(&file.content, state, at)?
+                self.inline(&file.content, state, place.at)?
             } else {
                 file.content.clone()
             };
-            let source = CopySource::Inline {
-                name: file.name.clone(),
-                content,
+            let edge = self.inline_file(&file.name, INLINE_MODE, content);
+            let action = CopyAction {
+                source: config::clean_absolute(&file.name),
+                ..template.clone()
             };
-            actions.push(common.action(source));
+            actions.add(Some(edge), action);
         }
-        state.output = Input::Vertex(self.graph.add(Op::File(FileOp { actions }), inputs));
+        let created_by = created_by(&expanded, &written);
+        let copied = self.files(actions, named(&name), state);
+        state.output = match state.output.filter(|_| copy.link) {
+            Some(below) => {
+                let shown = state.names.current(&format!("LINK {}", place.text));
+                Some(self.merge(below, copied, named(shown), state))
+            }
+            None => Some(copied),
+        };
         Ok(Some(history::entry(created_by, false)))
     }
 
-    fn check_flags(&self, copy: &Copy, keyword: &str, at: &Location) -> Result<(), BuildError> {
-        for (is_used, flag) in [
-            (copy.link, "--link"),
-            (copy.parents, "--parents"),
-            (!copy.exclude.is_empty(), "--exclude"),
-            (copy.keep_git_dir.is_some(), "--keep-git-dir"),
-            (copy.checksum.is_some(), "--checksum"),
-        ] {
-            if is_used {
-                return Err(self.unsupported(at, &format!("{keyword} {flag}")));
-            }
+    fn expanded<'c>(
+        &self,
+        copy: &'c Copy,
+        is_add: bool,
+        written: &str,
+        state: &StageState,
+        at: &Location,
+    ) -> Result<Expanded<'c>, BuildError> {
+        let keyword = if is_add { "ADD" } else { "COPY" };
+        let expand = |text: &String| self.expand(text, state, at);
+        let sources = copy
+            .sources
+            .iter()
+            .map(expand)
+            .collect::<Result<Vec<_>, _>>()?;
+        let exclude = copy
+            .exclude
+            .iter()
+            .map(expand)
+            .collect::<Result<Vec<_>, _>>()?;
+        let destination = destination(state.cwd(), written);
+        let checksum = self.expand_option(&copy.checksum, state, at)?;
+        if checksum.is_some() && sources.len() + copy.heredocs.len() != 1 {
+            return Err(self.mistake(at, "checksum can't be specified for multiple sources"));
         }
-        Ok(())
+        let is_fetched = |source: &String| is_address(source) || is_git(source);
+        if checksum.is_some() && !sources.iter().all(is_fetched) {
+            return Err(self.mistake(at, "checksum requires HTTP(S) or Git sources"));
+        }
+        Ok(Expanded {
+            copy,
+            keyword,
+            is_add,
+            sources,
+            destination,
+            chown: self.expand_option(&copy.chown, state, at)?,
+            chmod: self.mode(copy, state, at)?,
+            checksum,
+            exclude,
+        })
     }
 
     fn expand_option(
@@ -127,130 +186,210 @@ impl Lowering<'_, '_> {
             .map_err(|error| self.mistake(at, error.to_string()))
     }
 
-    #[allow(
-        clippy::too_many_arguments,
-        reason = "each is one part of the instruction"
-    )]
+    /// Adds the copy of one source.
     fn source(
         &mut self,
-        stage: usize,
-        copy: &Copy,
-        is_add: bool,
-        path: &str,
-        common: &Common,
-        inputs: &mut Vec<Input>,
-        at: &Location,
-    ) -> Result<FileAction, BuildError> {
-        if is_add && is_git(path) {
-            return Err(self.unsupported(at, "ADD of a git repository"));
-        }
-        if is_add && (path.starts_with("http://") || path.starts_with("https://")) {
-            let file_name = url_file_name(path);
-            let source = Source::Http {
-                url: path.to_owned(),
-                file_name: file_name.clone(),
+        source: &str,
+        expanded: &Expanded<'_>,
+        template: &CopyAction,
+        actions: &mut Actions,
+        (state, place, name): (&StageState, &Place<'_>, &str),
+    ) -> Result<(), BuildError> {
+        let at = place.at;
+        let checksum = expanded.checksum.as_deref();
+        if is_git(source) {
+            if !expanded.is_add {
+                return Err(self.mistake(at, "source can't be a git ref for COPY"));
+            }
+            let options = (expanded.copy.keep_git_dir, checksum);
+            let edge = self.git_vertex(source, options, named(name), at)?;
+            let action = CopyAction {
+                source: "/".to_owned(),
+                ..template.clone()
             };
-            let input = place(
-                inputs,
-                Input::Vertex(self.graph.add(Op::Source(source), Vec::new())),
-            );
-            let action = common.copy(CopySource::Input {
-                input,
-                path: file_name,
-            });
-            return Ok(FileAction::Copy(CopyAction {
-                unpack: copy.unpack == Some(true),
-                ..action
-            }));
+            actions.add(Some(edge), action);
+            return Ok(());
         }
-        let files = match &copy.from {
-            Some(from) => self.from(stage, from, at)?,
-            None => Input::Vertex(self.graph.add(Op::Source(Source::Local), Vec::new())),
+        if is_address(source) {
+            if !expanded.is_add {
+                return Err(self.mistake(at, "source can't be a URL for COPY"));
+            }
+            let (edge, file_name) = self.http_vertex(source, checksum, named(name));
+            let action = CopyAction {
+                source: format!("/{file_name}"),
+                attempt_unpack: expanded.copy.unpack == Some(true),
+                ..template.clone()
+            };
+            actions.add(Some(edge), action);
+            return Ok(());
+        }
+        let (parent, include) = if expanded.copy.parents {
+            let (parent, pattern) = source.split_once(PIVOT).unwrap_or(("/", source));
+            let pattern = config::clean_absolute(pattern);
+            (parent, vec![pattern.trim_start_matches('/').to_owned()])
+        } else {
+            (source, Vec::new())
         };
-        let input = place(inputs, files);
-        let action = common.copy(CopySource::Input {
-            input,
-            path: path.to_owned(),
-        });
-        Ok(FileAction::Copy(CopyAction {
-            keep_owner: copy.from.is_some(),
-            unpack: is_add && copy.unpack != Some(false),
-            ..action
-        }))
+        let required = include
+            .iter()
+            .filter(|pattern| !crate::glob::is_pattern(pattern))
+            .cloned();
+        let taken = config::clean_absolute(source);
+        let files = match &expanded.copy.from {
+            Some(from) => self.from(from, &taken, state, place)?,
+            None => Some(self.context(crate::MAIN_CONTEXT, &taken)),
+        };
+        let action = CopyAction {
+            source: config::clean_absolute(parent),
+            required_paths: required.collect(),
+            include_patterns: include,
+            attempt_unpack: expanded.copy.unpack.unwrap_or(expanded.is_add),
+            follow_symlink: true,
+            dir_copy_contents: true,
+            allow_wildcard: true,
+            allow_empty_wildcard: true,
+            ..template.clone()
+        };
+        actions.add(files, action);
+        Ok(())
     }
 
-    /// Returns the files that `--from` names: those of an earlier stage or of an image.
-    fn from(&mut self, stage: usize, from: &str, at: &Location) -> Result<Input, BuildError> {
+    /// Returns the files that `--from` names: those of an earlier stage, of a named context or of an image.
+    fn from(
+        &mut self,
+        from: &str,
+        path: &str,
+        state: &StageState,
+        place: &Place<'_>,
+    ) -> Result<Option<Edge>, BuildError> {
+        let (stage, at) = (place.stage, place.at);
         if from.contains('$') {
             let message = "variable expansion is not supported for --from, define a new stage with FROM using ARG from global scope as a workaround";
             return Err(self.mistake(at, message));
         }
         if let Some(index) = self.earlier_stage(stage, from) {
-            self.require(index)?;
-            let output = self.done.get(&index).map(|(_, state)| state.output);
-            return output.ok_or_else(|| {
-                self.mistake(at, format!("circular dependency detected on stage: {from}"))
-            });
+            return self.stage_output(index, from, at);
         }
         match self.later_stage(stage, from) {
             Some(later) if later == stage => {
-                return Err(
-                    self.mistake(at, format!("circular dependency detected on stage: {from}"))
-                );
+                Err(self.mistake(at, format!("circular dependency detected on stage: {from}")))
             }
-            Some(_) => {
-                return Err(self.mistake(
-                    at,
-                    format!("stage {from} stands below the stage that copies from it; move it up"),
-                ));
-            }
-            None => {}
+            Some(_) => Err(self.mistake(
+                at,
+                format!("stage {from} stands below the stage that copies from it; move it up"),
+            )),
+            None => self.files_of(from, path, state, at),
         }
-        if from == "scratch" {
-            return Ok(Input::Scratch);
+    }
+
+    fn files(&mut self, mut actions: Actions, metadata: Metadata, state: &StageState) -> Edge {
+        if let Some(last) = actions.list.last_mut() {
+            last.output = Some(0);
         }
-        if let Err(error) = Reference::parse(from) {
-            return Err(self.mistake(at, format!("failed to parse stage name {from:?}: {error}")));
-        }
-        let platform = self.input.platform.clone();
-        let image = (self.find_base)(from, &platform)?;
-        Ok(self.image_source(&image))
+        let op = Op::File(FileOp {
+            actions: actions.list,
+        });
+        let platform = Some(state.platform.clone());
+        let vertex = self.graph.add(op, actions.inputs, platform, metadata);
+        Edge { vertex, output: 0 }
+    }
+
+    fn merge(&mut self, below: Edge, above: Edge, metadata: Metadata, state: &StageState) -> Edge {
+        let op = Op::Merge(MergeOp { inputs: vec![0, 1] });
+        let platform = Some(state.platform.clone());
+        let vertex = self.graph.add(op, vec![below, above], platform, metadata);
+        Edge { vertex, output: 0 }
     }
 }
 
-impl Common {
-    fn action(&self, source: CopySource) -> FileAction {
-        FileAction::Copy(self.copy(source))
+impl Actions {
+    /// Adds a copy out of `files`, which may be nothing.
+    fn add(&mut self, files: Option<Edge>, copy: CopyAction) {
+        let secondary = match files {
+            None => FileInput::Scratch,
+            Some(edge) => {
+                // Place 0 is the tree that is changed.
+                let start = usize::from(self.has_base);
+                let known = self
+                    .inputs
+                    .iter()
+                    .skip(start)
+                    .position(|other| *other == edge);
+                FileInput::Input(known.map_or_else(
+                    || {
+                        self.inputs.push(edge);
+                        self.inputs.len() - 1
+                    },
+                    |index| index + start,
+                ))
+            }
+        };
+        let input = match self.list.len() {
+            0 if self.has_base => FileInput::Input(0),
+            0 => FileInput::Scratch,
+            count => FileInput::Action(count - 1),
+        };
+        self.list.push(FileAction {
+            input,
+            secondary,
+            output: None,
+            kind: FileActionKind::Copy(copy),
+        });
     }
+}
 
-    fn copy(&self, source: CopySource) -> CopyAction {
+impl Expanded<'_> {
+    /// Returns what all copies of the instruction share.
+    fn template(&self, has_base: bool) -> CopyAction {
+        let octal = self
+            .chmod
+            .as_ref()
+            .and_then(|mode| u32::from_str_radix(mode, 8).ok());
         CopyAction {
-            source,
             destination: self.destination.clone(),
-            owner: self.owner.clone(),
-            mode: self.mode.clone(),
-            keep_owner: false,
-            follow_symlink: true,
-            unpack: false,
+            owner: self.chown.as_ref().map(|owner| chown(owner, has_base)),
+            mode: octal,
+            mode_text: self
+                .chmod
+                .clone()
+                .filter(|_| octal.is_none())
+                .unwrap_or_default(),
+            create_dest_path: true,
+            exclude_patterns: self.exclude.clone(),
+            ..CopyAction::default()
         }
     }
 }
 
-/// Adds an input unless it is there, and returns its place.
-fn place(inputs: &mut Vec<Input>, input: Input) -> usize {
-    // Place 0 is the tree that is changed.
-    match inputs.iter().skip(1).position(|other| *other == input) {
-        Some(index) => index + 1,
-        None => {
-            inputs.push(input);
-            inputs.len() - 1
-        }
+/// Reads `user[:group]`; names are looked up in input 0.
+pub(super) fn chown(text: &str, has_base: bool) -> Chown {
+    let input = if has_base {
+        FileInput::Input(0)
+    } else {
+        FileInput::Scratch
+    };
+    let account = |name: &str| match name.parse() {
+        Ok(id) => Account::Id(id),
+        Err(_) if name == "root" => Account::Id(0),
+        Err(_) => Account::Name {
+            name: name.to_owned(),
+            input,
+        },
+    };
+    let (user, group) = match text.split_once(':') {
+        Some((user, group)) => (user, Some(group).filter(|group| !group.is_empty())),
+        None => (text, None),
+    };
+    Chown {
+        user: Some(account(user)),
+        group: group.map(account),
     }
 }
 
 /// Returns an absolute destination; `.` and a `/` at the end mean a directory.
 fn destination(cwd: &str, written: &str) -> String {
-    let is_dir = written.ends_with('/') || written == "." || written.ends_with("/.");
+    let is_dir =
+        written.is_empty() || written.ends_with('/') || written == "." || written.ends_with("/.");
     let mut path = config::join_workdir(cwd, written);
     if is_dir && path != "/" {
         path.push('/');
@@ -258,58 +397,30 @@ fn destination(cwd: &str, written: &str) -> String {
     path
 }
 
-fn created_by(
-    keyword: &str,
-    copy: &Copy,
-    common: &Common,
-    sources: &[String],
-    destination: &str,
-) -> String {
-    let mut text = keyword.to_owned();
-    if let Some(owner) = &common.owner {
-        let group = owner
-            .group
-            .as_ref()
-            .map(|group| format!(":{group}"))
-            .unwrap_or_default();
-        text.push_str(&format!(" --chown={}{group}", owner.user));
+fn created_by(expanded: &Expanded<'_>, destination: &str) -> String {
+    let mut text = expanded.keyword.to_owned();
+    if let Some(owner) = &expanded.chown {
+        text.push_str(&format!(" --chown={}", owner));
     }
-    if let Some(mode) = &common.mode {
+    if let Some(mode) = &expanded.chmod {
         text.push_str(&format!(" --chmod={mode}"));
     }
-    for source in sources {
+    if expanded.copy.parents {
+        text.push_str(" --parents");
+    }
+    for source in &expanded.sources {
         text.push_str(&format!(" {source}"));
     }
-    for file in &copy.heredocs {
+    for file in &expanded.copy.heredocs {
         text.push_str(&format!(" <<{}", file.name));
     }
     format!("{text} {destination} # buildkit")
 }
 
-fn is_git(source: &str) -> bool {
-    let path = source.split(['#', '?']).next().unwrap_or_default();
-    source.starts_with("git@")
-        || source.starts_with("git://")
-        || source.starts_with("ssh://")
-        || ((source.starts_with("http://") || source.starts_with("https://"))
-            && path.ends_with(".git"))
-}
-
-fn url_file_name(url: &str) -> String {
-    let path = url.split(['?', '#']).next().unwrap_or_default();
-    let after_scheme = path.split_once("://").map_or(path, |(_, rest)| rest);
-    match after_scheme
-        .split_once('/')
-        .and_then(|(_, path)| path.rsplit('/').next())
-    {
-        Some(name) if !name.is_empty() && name != "." && name != ".." => name.to_owned(),
-        _ => UNNAMED.to_owned(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{destination, is_git, url_file_name};
+    use super::{chown, destination};
+    use wharf_llb::Account;
 
     #[test]
     fn destinations() {
@@ -320,24 +431,17 @@ mod tests {
             ("/w", "a/", "/w/a/"),
             ("/w", "/a/.", "/a/"),
             ("/w", "../a", "/a"),
-            ("/w", "", "/w"),
+            ("/w", "", "/w/"),
         ] {
             assert_eq!(destination(cwd, written), expected, "{cwd} {written}");
         }
     }
 
     #[test]
-    fn addresses() {
-        for (url, name) in [
-            ("https://e.com/a/b.tgz?x#y", "b.tgz"),
-            ("https://e.com/", "__unnamed__"),
-            ("https://e.com", "__unnamed__"),
-            ("https://e.com/a/..", "__unnamed__"),
-        ] {
-            assert_eq!(url_file_name(url), name, "{url}");
-        }
-        assert!(is_git("https://github.com/a/b.git#main"));
-        assert!(is_git("git@github.com:a/b"));
-        assert!(!is_git("https://e.com/x.tgz"));
+    fn owners() {
+        let owner = chown("1:g", true);
+        assert_eq!(owner.user, Some(Account::Id(1)));
+        assert!(matches!(owner.group, Some(Account::Name { name, .. }) if name == "g"));
+        assert_eq!(chown("app:", true).group, None);
     }
 }

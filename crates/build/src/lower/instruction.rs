@@ -3,13 +3,15 @@
 use wharf_dockerfile::instruction::{Arg, KeyValue};
 use wharf_dockerfile::{Instruction, InstructionKind, Location};
 use wharf_image::HistoryEntry;
+use wharf_llb::{Edge, FileAction, FileActionKind, FileInput, FileOp, MkdirAction, Op};
 
+use super::copy::{Place, chown};
+use super::names::{named, trigger_text};
 use super::{Lowering, StageState, args, config_entry};
 use crate::BuildError;
 use crate::config;
 use crate::history;
-use crate::old_graph::{FileAction, FileOp, Input, Op, Owner};
-use crate::old_plan::Step;
+use crate::plan::Step;
 
 const MAINTAINER_WARNING: &str = "Maintainer instruction is deprecated in favor of using label";
 /// Mode of directories that WORKDIR makes.
@@ -21,15 +23,27 @@ impl Lowering<'_, '_> {
         &mut self,
         stage: usize,
         instruction: &Instruction,
+        is_trigger: bool,
         state: &mut StageState,
     ) -> Result<Step, BuildError> {
         let mut warnings = Vec::new();
         let at = &instruction.location;
+        let text = if is_trigger {
+            trigger_text(&instruction.original)
+        } else {
+            instruction.original.clone()
+        };
+        let shown = self.shown(&text, state);
+        let place = Place {
+            stage,
+            at,
+            text: &shown,
+        };
         let history = match &instruction.kind {
-            InstructionKind::Run(run) => self.run(run, state, at)?,
-            InstructionKind::Copy(copy) => self.copy(stage, copy, false, state, at)?,
-            InstructionKind::Add(copy) => self.copy(stage, copy, true, state, at)?,
-            InstructionKind::Workdir(path) => self.workdir(path, state, at)?,
+            InstructionKind::Run(run) => self.run(stage, run, state, (at, &text))?,
+            InstructionKind::Copy(copy) => self.copy(copy, false, state, &place)?,
+            InstructionKind::Add(copy) => self.copy(copy, true, state, &place)?,
+            InstructionKind::Workdir(path) => self.workdir(path, state, &place)?,
             InstructionKind::Arg(args) => self.arg(args, state, at)?,
             InstructionKind::Maintainer(name) => {
                 warnings.push(MAINTAINER_WARNING.to_owned());
@@ -168,7 +182,10 @@ impl Lowering<'_, '_> {
                 text.push_str(&format!("={value}"));
                 state.set_variable(&arg.key, value);
             }
-            state.args.push((arg.key.clone(), value));
+            match state.args.iter_mut().find(|(key, _)| *key == arg.key) {
+                Some((_, old)) => *old = value,
+                None => state.args.push((arg.key.clone(), value)),
+            }
         }
         Ok(config_entry(text))
     }
@@ -177,9 +194,9 @@ impl Lowering<'_, '_> {
         &mut self,
         path: &str,
         state: &mut StageState,
-        at: &Location,
+        place: &Place<'_>,
     ) -> Result<Option<HistoryEntry>, BuildError> {
-        let path = self.expand(path, state, at)?;
+        let path = self.expand(path, state, place.at)?;
         // An absolute path is kept as it is written.
         let written = if path.starts_with('/') {
             path
@@ -193,16 +210,33 @@ impl Lowering<'_, '_> {
             return Ok(config_entry(text));
         }
         let user = &state.config.user;
-        let owner = (!user.is_empty()).then(|| Owner::parse(user));
-        let action = FileAction::Mkdir {
+        let has_base = state.output.is_some();
+        let directory = MkdirAction {
             path,
             mode: WORKDIR_MODE,
-            owner,
+            make_parents: true,
+            owner: (!user.is_empty()).then(|| chown(user, has_base)),
+            timestamp_ns: None,
+        };
+        let input = if has_base {
+            FileInput::Input(0)
+        } else {
+            FileInput::Scratch
+        };
+        let action = FileAction {
+            input,
+            secondary: FileInput::Scratch,
+            output: Some(0),
+            kind: FileActionKind::Mkdir(directory),
         };
         let op = Op::File(FileOp {
             actions: vec![action],
         });
-        state.output = Input::Vertex(self.graph.add(op, vec![state.output]));
+        let metadata = named(state.names.next(place.text));
+        let inputs = state.output.into_iter().collect();
+        let platform = Some(state.platform.clone());
+        let vertex = self.graph.add(op, inputs, platform, metadata);
+        state.output = Some(Edge { vertex, output: 0 });
         Ok(Some(history::entry(text, false)))
     }
 }

@@ -1,23 +1,29 @@
 //! From a Dockerfile to a graph, purely: no file is read and nothing is run (spec llb §7).
 
 mod args;
+mod contexts;
 mod copy;
 mod instruction;
+mod mounts;
+mod names;
 mod run;
+mod sources;
 mod stages;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use wharf_dockerfile::expand::Expander;
 use wharf_dockerfile::{Diagnostic, Dockerfile, Location, Phase, Severity, render};
 use wharf_image::{ContainerConfig, HistoryEntry, Platform};
+use wharf_llb::{Edge, Graph, VertexId};
 
 use crate::history;
-use crate::old_graph::{Graph, Input};
-use crate::old_plan::{Plan, PlannedStage, Step, StepState};
+use crate::plan::{Plan, PlannedStage, Step, StepState};
 use crate::{BaseImage, BuildError};
+
+pub(crate) use contexts::NamedContext;
 
 use args::Globals;
 use stages::From;
@@ -40,7 +46,14 @@ pub(crate) struct LowerInput<'a> {
     pub platform: Platform,
     /// Platform that steps run on.
     pub build_platform: Platform,
+    /// `--build-context`: what names stand for, instead of stages and images.
+    pub contexts: &'a BTreeMap<String, NamedContext>,
+    /// Whether RUN may ask to be confined by nothing.
+    pub allow_insecure: bool,
 }
+
+/// Most rounds of lowering: the second one knows the paths that the first one met.
+const ROUNDS: usize = 2;
 
 /// Finds an image by name for a platform.
 pub(crate) type FindBase<'a> = dyn FnMut(&str, &Platform) -> Result<BaseImage, BuildError> + 'a;
@@ -53,8 +66,27 @@ pub(crate) fn lower(
     input: &LowerInput<'_>,
     find_base: &mut FindBase<'_>,
 ) -> Result<Plan, BuildError> {
+    let mut paths = BTreeMap::new();
+    let mut round = 0;
+    loop {
+        let (plan, met) = lower_round(input, find_base, &paths)?;
+        round += 1;
+        if met == paths || round == ROUNDS {
+            return Ok(plan);
+        }
+        paths = met;
+    }
+}
+
+/// Lowers with what is known of the paths that are taken of each context; returns the paths met.
+fn lower_round(
+    input: &LowerInput<'_>,
+    find_base: &mut FindBase<'_>,
+    paths: &ContextPaths,
+) -> Result<(Plan, ContextPaths), BuildError> {
     let expander = Expander::new(input.dockerfile.directives.escape);
     let globals = Globals::new(input, &expander)?;
+    let epoch = globals.epoch(input)?;
     let froms = stages::expand_froms(input, &expander, &globals)?;
     let target = stages::find_target(input)?;
     stages::check_cycles(input)?;
@@ -65,10 +97,18 @@ pub(crate) fn lower(
         globals,
         froms,
         graph: Graph::default(),
+        images: HashMap::new(),
         find_base,
         done: BTreeMap::new(),
+        open: Vec::new(),
+        paths,
+        met: BTreeMap::new(),
+        first_names: BTreeMap::new(),
+        uses: Vec::new(),
+        epoch,
     };
     lowering.require(target)?;
+    lowering.name_bases(target);
     Ok(lowering.finish())
 }
 
@@ -79,19 +119,49 @@ struct Lowering<'a, 'b> {
     globals: Globals,
     froms: Vec<From>,
     graph: Graph,
-    find_base: &'b mut FindBase<'b>,
+    /// Images by the identifier of their source.
+    images: HashMap<String, BaseImage>,
+    find_base: &'b mut FindBase<'a>,
     /// Names of build arguments that something declared.
     consumed: BTreeSet<String>,
     /// Finished stages by their number in the Dockerfile.
     done: BTreeMap<usize, (PlannedStage, StageState)>,
+    /// Stages being lowered.
+    open: Vec<usize>,
+    /// Paths taken of each context, as far as they are known already.
+    paths: &'b ContextPaths,
+    /// Paths taken of each context, as they are met.
+    met: ContextPaths,
+    /// The base images of stages with their names.
+    first_names: BTreeMap<usize, (VertexId, String)>,
+    /// What stages take of others, in order.
+    uses: Vec<(usize, Use)>,
+    /// Time of all that is made.
+    epoch: Option<String>,
 }
+
+/// What a stage takes of elsewhere.
+#[derive(Debug, Clone)]
+enum Use {
+    /// Another stage.
+    Stage(usize),
+    /// An image.
+    Image(VertexId, String),
+}
+
+/// Paths that are taken of each context; `/` is all of it.
+type ContextPaths = BTreeMap<String, BTreeSet<String>>;
 
 /// What later instructions of a stage, and stages built on it, depend on.
 #[derive(Debug, Clone)]
 struct StageState {
     config: ContainerConfig,
     author: Option<String>,
-    output: Input,
+    output: Option<Edge>,
+    /// Platform of the stage.
+    platform: Platform,
+    /// How its steps are numbered.
+    names: names::Numbering,
     /// Variables for expansion and RUN: the config's and the build arguments, the last of a name counts.
     env: Vec<(String, String)>,
     /// Build arguments in scope, in the order of declaration.
@@ -109,11 +179,18 @@ impl StageState {
         }
     }
 
-    /// Sets a variable for expansion and RUN: in its place where it is there, else at the end.
+    /// Sets a variable for expansion and RUN: it comes last, wherever it was before.
     fn set_variable(&mut self, key: &str, value: &str) {
-        match self.env.iter_mut().find(|(name, _)| name == key) {
-            Some((_, old)) => *old = value.to_owned(),
-            None => self.env.push((key.to_owned(), value.to_owned())),
+        self.env.retain(|(name, _)| name != key);
+        self.env.push((key.to_owned(), value.to_owned()));
+    }
+
+    /// Puts the variables of the config behind the build arguments, as a stage on top of another sees them.
+    fn variables_of_config_last(&mut self) {
+        for entry in &self.config.env {
+            let (key, value) = entry.split_once('=').unwrap_or((entry, ""));
+            self.env.retain(|(name, _)| name != key);
+            self.env.push((key.to_owned(), value.to_owned()));
         }
     }
 
@@ -130,8 +207,10 @@ impl Lowering<'_, '_> {
     /// Lowers a stage and all that it needs, in the Dockerfile's order.
     fn require(&mut self, stage: usize) -> Result<(), BuildError> {
         for index in self.needed(stage) {
-            if !self.done.contains_key(&index) {
+            if !self.done.contains_key(&index) && !self.open.contains(&index) {
+                self.open.push(index);
                 let lowered = self.stage(index)?;
+                self.open.pop();
                 self.done.insert(index, lowered);
             }
         }
@@ -149,12 +228,31 @@ impl Lowering<'_, '_> {
         mistake(self.input, at, message, None)
     }
 
-    /// Returns the error for what is not there yet.
-    fn unsupported(&self, at: &Location, what: &str) -> BuildError {
-        self.mistake(at, format!("{what} is not supported yet"))
+    /// Names the base images: where several stages stand on one, the last counts that is come to on the way from the
+    /// target to what it needs.
+    fn name_bases(&mut self, target: usize) {
+        let mut seen = BTreeSet::new();
+        let mut names = Vec::new();
+        self.visit(target, &mut seen, &mut names);
+        for (vertex, name) in names {
+            self.graph.rename(vertex, name);
+        }
     }
 
-    fn finish(mut self) -> Plan {
+    fn visit(&self, stage: usize, seen: &mut BTreeSet<usize>, names: &mut Vec<(VertexId, String)>) {
+        if !seen.insert(stage) {
+            return;
+        }
+        names.extend(self.first_names.get(&stage).cloned());
+        for (_, used) in self.uses.iter().filter(|(user, _)| *user == stage) {
+            match used {
+                Use::Stage(index) => self.visit(*index, seen, names),
+                Use::Image(vertex, name) => names.push((*vertex, name.clone())),
+            }
+        }
+    }
+
+    fn finish(mut self) -> (Plan, ContextPaths) {
         let places: BTreeMap<usize, usize> = self.done.keys().copied().zip(0..).collect();
         let mut stages: Vec<PlannedStage> = Vec::with_capacity(places.len());
         for (stage, _) in std::mem::take(&mut self.done).into_values() {
@@ -175,17 +273,19 @@ impl Lowering<'_, '_> {
             .iter()
             .map(|stage| 1 + stage.steps.len() - stage.triggers)
             .sum();
-        Plan {
+        let plan = Plan {
+            images: self.images,
             total: global_args.len() + shown,
             warnings: args::unconsumed(self.input.build_args, &self.consumed)
                 .into_iter()
                 .collect(),
-            epoch: args::epoch(self.input.build_args),
+            epoch: self.epoch,
             platform: self.input.platform.clone(),
             graph: self.graph,
             global_args,
             stages,
-        }
+        };
+        (plan, self.met)
     }
 
     /// Adds the labels of the request: a step without history (spec llb §7.5).

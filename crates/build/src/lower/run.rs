@@ -1,85 +1,201 @@
 //! RUN (spec llb §7.3).
 
 use wharf_dockerfile::Location;
-use wharf_dockerfile::instruction::{CommandLine, NetworkMode, Run, SecurityMode};
+use wharf_dockerfile::instruction::{NetworkMode, Run, SecurityMode};
 use wharf_image::HistoryEntry;
+use wharf_llb::{
+    Edge, ExecMeta, ExecOp, FileAction, FileActionKind, FileInput, FileOp, MkfileAction, Mount, Op,
+    SecretEnv,
+};
 
+use super::mounts::{RunMounts, bind};
+use super::names::{internal, named, summary};
 use super::{Lowering, StageState, args};
 use crate::BuildError;
 use crate::config;
 use crate::history;
-use crate::old_graph::{Exec, Input, Op};
+
+/// Where a here-document with an interpreter of its own is mounted.
+const SCRIPT_DIR: &str = "/dev/pipes/";
+const SCRIPT_MODE: u32 = 0o755;
+
+/// What RUN runs.
+struct Command {
+    args: Vec<String>,
+    /// Appended to what is shown.
+    summary: String,
+    /// A script that has to be there.
+    script: Option<(Option<Edge>, Mount)>,
+}
 
 impl Lowering<'_, '_> {
     pub(super) fn run(
         &mut self,
+        stage: usize,
         run: &Run,
         state: &mut StageState,
-        at: &Location,
+        (at, text): (&Location, &str),
     ) -> Result<Option<HistoryEntry>, BuildError> {
-        if !run.mounts.is_empty() {
-            return Err(self.unsupported(at, "RUN --mount"));
+        if let Some(device) = run.devices.first() {
+            return Err(self.mistake(
+                at,
+                format!(
+                    "RUN --device={}: device feature is only supported in Dockerfile frontend 1.14.0-labs or later, and not here: build steps get no devices",
+                    device.name
+                ),
+            ));
         }
-        if !run.devices.is_empty() {
-            return Err(self.unsupported(at, "RUN --device"));
+        let is_insecure = run.security == SecurityMode::Insecure;
+        if is_insecure && !self.input.allow_insecure {
+            return Err(self.mistake(
+                at,
+                "RUN --security=insecure is not allowed: grant it with --allow security.insecure",
+            ));
         }
-        if run.security == SecurityMode::Insecure {
-            return Err(self.unsupported(at, "RUN --security=insecure"));
+        let command = self.command(run, state, at)?;
+        if command.args.is_empty() {
+            return Err(self.mistake(at, "marshal: arguments are required"));
         }
-        let command = self.command(&run.command, state, at)?;
-        let created_by = history::run(&args_in_scope(state), &command);
-        let exec = Exec {
-            args: command,
-            env: state
-                .env
-                .iter()
-                .map(|(key, value)| format!("{key}={value}"))
-                .collect(),
-            cwd: state.cwd().to_owned(),
-            user: state.config.user.clone(),
-            network: match run.network {
-                NetworkMode::Default => "default",
-                NetworkMode::None => "none",
-                NetworkMode::Host => "host",
+        let mut mounts = self.mounts(stage, run, state, at)?;
+        mounts.files.extend(command.script);
+        let name = self.run_name(text, &command.summary, &mounts.secret_env, state);
+        let created_by = history::run(&args_in_scope(state), &command.args);
+        let mut env: Vec<String> = state
+            .env
+            .iter()
+            .map(|(key, value)| format!("{key}={value}"))
+            .collect();
+        if let Some((key, value)) = mounts.agent_variable() {
+            config::set_env(&mut env, &key, &value);
+        }
+        let exec = ExecOp {
+            meta: ExecMeta {
+                args: command.args,
+                env,
+                cwd: state.cwd().to_owned(),
+                user: state.config.user.clone(),
+                proxy_env: args::proxy_env(self.input.build_args),
+                ..ExecMeta::default()
             },
-            proxy_env: args::proxy_env(self.input.build_args),
+            network: match run.network {
+                NetworkMode::Default => wharf_llb::NetworkMode::Sandbox,
+                NetworkMode::None => wharf_llb::NetworkMode::None,
+                NetworkMode::Host => wharf_llb::NetworkMode::Host,
+            },
+            security: if is_insecure {
+                wharf_llb::SecurityMode::Insecure
+            } else {
+                wharf_llb::SecurityMode::Sandbox
+            },
+            ..ExecOp::default()
         };
-        state.output = Input::Vertex(self.graph.add(Op::Exec(exec), vec![state.output]));
+        state.output = Some(self.exec(exec, mounts, state, &name));
         Ok(Some(history::entry(created_by, false)))
     }
 
-    /// Returns program and arguments; here-documents become text of the shell.
-    fn command(
+    fn exec(&mut self, exec: ExecOp, mounts: RunMounts, state: &StageState, name: &str) -> Edge {
+        let secret_env = mounts.secret_env.clone();
+        let (mounts, inputs) = mounts.assemble(state.output);
+        let op = Op::Exec(ExecOp {
+            mounts,
+            secret_env,
+            ..exec
+        });
+        let platform = Some(state.platform.clone());
+        let vertex = self.graph.add(op, inputs, platform, named(name));
+        Edge { vertex, output: 0 }
+    }
+
+    fn run_name(
         &self,
-        command: &CommandLine,
+        text: &str,
+        summary: &str,
+        secrets: &[SecretEnv],
+        state: &mut StageState,
+    ) -> String {
+        let secrets: Vec<String> = secrets.iter().map(|secret| secret.name.clone()).collect();
+        let shown = self.shown_run(&format!("{text}{summary}"), state, &secrets);
+        state.names.next(&shown)
+    }
+
+    /// Returns program and arguments; here-documents become text of the shell, or a script.
+    fn command(
+        &mut self,
+        run: &Run,
         state: &StageState,
         at: &Location,
-    ) -> Result<Vec<String>, BuildError> {
+    ) -> Result<Command, BuildError> {
+        let command = &run.command;
+        let plain = |args: Vec<String>| Command {
+            args,
+            summary: String::new(),
+            script: None,
+        };
         let [text] = command.arguments.as_slice() else {
             let mut arguments = config::command_arguments(&state.config, command);
             if command.is_shell {
                 arguments.push(String::new());
             }
-            return Ok(arguments);
+            return Ok(plain(arguments));
         };
         let Some(first) = command.heredocs.first().filter(|_| command.is_shell) else {
-            return Ok(config::command_arguments(&state.config, command));
+            return Ok(plain(config::command_arguments(&state.config, command)));
         };
-        let script = if is_heredoc_alone(text) {
-            if first.content.starts_with("#!") {
-                return Err(self.unsupported(at, "RUN with a here-document that starts with #!"));
-            }
-            first.text()
-        } else {
+        let mut arguments = config::shell(&state.config);
+        if !is_heredoc_alone(text) {
             let bodies = command
                 .heredocs
                 .iter()
                 .map(|heredoc| format!("\n{}{}", heredoc.content, heredoc.name));
-            format!("{text}{}", bodies.collect::<String>())
+            arguments.push(format!("{text}{}", bodies.collect::<String>()));
+            return Ok(plain(arguments));
+        }
+        let summary = format!(" ({})", summary(&first.content));
+        if !first.content.starts_with("#!") {
+            arguments.push(first.text());
+            return Ok(Command {
+                args: arguments,
+                summary,
+                script: None,
+            });
+        }
+        if first.name.contains('/') {
+            return Err(self.mistake(at, "the name of a here-document that is a script is a path"));
+        }
+        arguments.push(format!("{SCRIPT_DIR}{}", first.name));
+        let file = self.inline_file(&first.name, SCRIPT_MODE, first.text());
+        let mount = Mount {
+            read_only: true,
+            ..bind(SCRIPT_DIR)
         };
-        let mut arguments = config::shell(&state.config);
-        arguments.push(script);
-        Ok(arguments)
+        Ok(Command {
+            args: arguments,
+            summary,
+            script: Some((Some(file), mount)),
+        })
+    }
+
+    /// Makes a file whose content the Dockerfile holds.
+    pub(super) fn inline_file(&mut self, name: &str, mode: u32, content: String) -> Edge {
+        let file = MkfileAction {
+            path: config::clean_absolute(name),
+            mode,
+            data: content.into_bytes(),
+            owner: None,
+            timestamp_ns: None,
+        };
+        let action = FileAction {
+            input: FileInput::Scratch,
+            secondary: FileInput::Scratch,
+            output: Some(0),
+            kind: FileActionKind::Mkfile(file),
+        };
+        let op = Op::File(FileOp {
+            actions: vec![action],
+        });
+        let metadata = internal("preparing inline document");
+        let vertex = self.graph.add(op, Vec::new(), None, metadata);
+        Edge { vertex, output: 0 }
     }
 }
 

@@ -4,20 +4,23 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use wharf_dockerfile::expand::Expander;
 use wharf_dockerfile::instruction::Copy;
-use wharf_dockerfile::{Instruction, InstructionKind, Stage, parse_commands};
+use wharf_dockerfile::{Instruction, InstructionKind, Location, Stage, parse_commands};
 use wharf_image::{ContainerConfig, ImageConfig, Platform, Reference};
+use wharf_llb::Edge;
 
 use super::args::Globals;
-use super::{LowerInput, Lowering, StageState, mistake};
+use super::contexts::Resolved;
+use super::names::{Numbering, is_counted, named};
+use super::{LowerInput, Lowering, StageState, Use, mistake};
 use crate::config::{self, DEFAULT_PATH};
-use crate::old_graph::{Input, Op, Source};
-use crate::old_plan::{PlannedStage, StageBase};
+use crate::plan::{PlannedStage, StageBase};
 use crate::suggest::nearest;
 use crate::{BaseImage, BuildError};
 
-const SCRATCH: &str = "scratch";
+pub(super) const SCRATCH: &str = "scratch";
 
 /// A FROM line after expansion.
+#[derive(Clone)]
 pub(super) struct From {
     base: String,
     platform: Option<Platform>,
@@ -116,6 +119,18 @@ fn stage_by_name(stages: &[Stage], name: &str) -> Option<usize> {
         .rposition(|stage| stage.from.stage_name.as_deref() == Some(lower.as_str()))
 }
 
+/// Returns the names that RUN mounts from.
+fn mounted_from(instruction: &Instruction) -> Vec<&str> {
+    match &instruction.kind {
+        InstructionKind::Run(run) => run
+            .mounts
+            .iter()
+            .filter_map(|mount| mount.from.as_deref())
+            .collect(),
+        _ => Vec::new(),
+    }
+}
+
 fn copied_from(instruction: &Instruction) -> Option<&str> {
     match &instruction.kind {
         InstructionKind::Copy(Copy { from, .. }) => from.as_deref(),
@@ -139,11 +154,16 @@ impl Lowering<'_, '_> {
                 .stages
                 .get(index)
                 .map(|stage| stage.instructions.as_slice());
-            let names = instructions
-                .unwrap_or_default()
-                .iter()
-                .filter_map(copied_from);
-            open.extend(names.filter_map(|name| self.earlier_stage(index, name)));
+            for instruction in instructions.unwrap_or_default() {
+                let copied = copied_from(instruction);
+                open.extend(copied.and_then(|name| self.earlier_stage(index, name)));
+                let mounted = mounted_from(instruction).into_iter();
+                open.extend(
+                    mounted
+                        .filter_map(|name| self.stage_named(name))
+                        .filter(|stage| *stage < index),
+                );
+            }
         }
         needed
     }
@@ -164,13 +184,59 @@ impl Lowering<'_, '_> {
         stage_by_name(self.input.dockerfile.stages.get(..index)?, base)
     }
 
+    /// Returns the stage of a name, wherever it stands.
+    pub(super) fn stage_named(&self, name: &str) -> Option<usize> {
+        stage_by_name(&self.input.dockerfile.stages, name)
+    }
+
+    /// Returns the files at the end of a stage.
+    pub(super) fn stage_output(
+        &mut self,
+        index: usize,
+        name: &str,
+        at: &Location,
+    ) -> Result<Option<Edge>, BuildError> {
+        self.require(index)?;
+        let user = self.open.last().copied().unwrap_or(index);
+        self.uses.push((user, Use::Stage(index)));
+        let output = self.done.get(&index).map(|(_, state)| state.output);
+        output.ok_or_else(|| {
+            self.mistake(at, format!("circular dependency detected on stage: {name}"))
+        })
+    }
+
+    /// Refuses what is no image's name.
+    pub(super) fn check_reference(&self, name: &str, at: &Location) -> Result<(), BuildError> {
+        match Reference::parse(name) {
+            Ok(_) => Ok(()),
+            Err(error) => {
+                Err(self.mistake(at, format!("failed to parse stage name {name:?}: {error}")))
+            }
+        }
+    }
+
     /// Lowers one stage; those it needs are done.
     pub(super) fn stage(&mut self, index: usize) -> Result<(PlannedStage, StageState), BuildError> {
         let input = self.input;
         // Only numbers of stages that exist are asked for.
         let stage = &input.dockerfile.stages[index];
-        let (base, mut state) = self.base(index, stage)?;
-        let triggers = self.take_triggers(stage, &mut state)?;
+        let counted = stage
+            .instructions
+            .iter()
+            .filter(|one| is_counted(one))
+            .count();
+        let names = Numbering {
+            stage: self.stage_label(index),
+            last: 0,
+            total: counted,
+        };
+        let (base, mut state, is_replaced) = self.base(index, stage, names)?;
+        let triggers = if is_replaced {
+            Vec::new()
+        } else {
+            self.take_triggers(stage, &mut state)?
+        };
+        state.names.total += triggers.len();
         let mut planned = PlannedStage {
             text: stage.original.clone(),
             base,
@@ -178,55 +244,122 @@ impl Lowering<'_, '_> {
             start: state.step_state(),
             steps: Vec::new(),
         };
-        for instruction in triggers.iter().chain(&stage.instructions) {
-            let step = self.instruction(index, instruction, &mut state)?;
+        let own: &[Instruction] = if is_replaced {
+            &[]
+        } else {
+            &stage.instructions
+        };
+        for (number, instruction) in triggers.iter().chain(own).enumerate() {
+            let is_trigger = number < triggers.len();
+            let step = self.instruction(index, instruction, is_trigger, &mut state)?;
             planned.steps.push(step);
         }
         Ok((planned, state))
     }
 
-    fn base(&mut self, index: usize, stage: &Stage) -> Result<(StageBase, StageState), BuildError> {
+    /// Returns how a stage is called in the names of its steps.
+    fn stage_label(&self, index: usize) -> String {
+        let stages = &self.input.dockerfile.stages;
+        let is_outside = |stage: usize, instruction: &Instruction| {
+            let copied = copied_from(instruction);
+            let is_mounting =
+                matches!(&instruction.kind, InstructionKind::Run(run) if !run.mounts.is_empty());
+            is_mounting || copied.is_some_and(|from| self.earlier_stage(stage, from).is_none())
+        };
+        let has_others = stages.iter().enumerate().any(|(number, stage)| {
+            stage
+                .instructions
+                .iter()
+                .any(|instruction| is_outside(number, instruction))
+        });
+        if stages.len() == 1 && !has_others {
+            return String::new();
+        }
+        let name = stages
+            .get(index)
+            .and_then(|stage| stage.from.stage_name.clone());
+        name.unwrap_or_else(|| format!("stage-{index}"))
+    }
+
+    /// Returns what a stage starts from, and whether it is replaced as a whole by a named context.
+    fn base(
+        &mut self,
+        index: usize,
+        stage: &Stage,
+        mut names: Numbering,
+    ) -> Result<(StageBase, StageState, bool), BuildError> {
+        // Only numbers of stages that exist are asked for.
+        let From { base, platform } = self.froms[index].clone();
+        let platform = platform.unwrap_or_else(|| self.input.platform.clone());
+        let at = &stage.location;
+        if let Some(name) = &stage.from.stage_name
+            && let Some(found) = self.named_context(name, &platform, at)?
+        {
+            let (base, state) = self.resolved(found, name, names, platform, at)?;
+            return Ok((base, state, true));
+        }
         if let Some(base) = self.base_stage(index)
             && let Some((_, state)) = self.done.get(&base)
         {
-            let state = StageState {
+            self.uses.push((index, Use::Stage(base)));
+            let mut state = StageState {
                 has_cmd: false,
+                names,
                 ..state.clone()
             };
-            return Ok((StageBase::Stage(base), state));
+            state.variables_of_config_last();
+            return Ok((StageBase::Stage(base), state, false));
         }
-        // Only numbers of stages that exist are asked for.
-        let From { base, platform } = &self.froms[index];
+        if let Some(found) = self.named_context(&base, &platform, at)? {
+            let (base, state) = self.resolved(found, &base, names, platform, at)?;
+            return Ok((base, state, false));
+        }
         if base == SCRATCH {
-            let config = ContainerConfig {
-                working_dir: "/".to_owned(),
-                ..ContainerConfig::default()
-            };
-            return Ok((StageBase::Scratch, start(config, None, Input::Scratch)));
+            let state = start(empty_config(), None, None, platform, names);
+            return Ok((StageBase::Scratch, state, false));
         }
-        let (base, platform) = (base.clone(), platform.clone());
-        if let Err(error) = Reference::parse(&base) {
-            let message = format!("failed to parse stage name {base:?}: {error}");
-            return Err(self.mistake(&stage.location, message));
-        }
-        let platform = platform.unwrap_or_else(|| self.input.platform.clone());
+        self.check_reference(&base, at)?;
         let image = (self.find_base)(&base, &platform)?;
-        let output = self.image_source(&image);
-        let config = inherited(&image.config);
-        let state = start(config, image.config.author.clone(), output);
-        Ok((StageBase::Image(image), state))
+        names.total += 1;
+        let name = names.next(&format!("FROM {}", canonical(&base, &image)));
+        let output = self.image_vertex(&base, &image, &platform, named(name.clone()));
+        self.first_names.insert(index, (output.vertex, name));
+        let state = image_state(&image, output, platform, names);
+        Ok((StageBase::Image(image), state, false))
     }
 
-    /// Returns the files of an image.
-    pub(super) fn image_source(&mut self, image: &BaseImage) -> Input {
-        let layers = image.config.rootfs.diff_ids.clone();
-        if layers.is_empty() {
-            return Input::Scratch;
-        }
-        Input::Vertex(
-            self.graph
-                .add(Op::Source(Source::Image { layers }), Vec::new()),
-        )
+    /// Starts a stage from what a named context stands for.
+    fn resolved(
+        &mut self,
+        found: Resolved,
+        name: &str,
+        names: Numbering,
+        platform: Platform,
+        at: &Location,
+    ) -> Result<(StageBase, StageState), BuildError> {
+        Ok(match found {
+            Resolved::Image(image, edge) => {
+                let state = image_state(&image, edge, platform, names);
+                (StageBase::Image(image), state)
+            }
+            Resolved::Files(files) => {
+                let state = start(empty_config(), None, files, platform, names);
+                (StageBase::Scratch, state)
+            }
+            Resolved::Stage(index) => {
+                self.stage_output(index, name, at)?;
+                let state = self.done.get(&index).map(|(_, state)| state.clone());
+                let state = state.ok_or_else(|| {
+                    self.mistake(at, format!("circular dependency detected on stage: {name}"))
+                })?;
+                let state = StageState {
+                    has_cmd: false,
+                    names,
+                    ..state
+                };
+                (StageBase::Stage(index), state)
+            }
+        })
     }
 
     /// Takes the triggers out of the config and reads them; they stand where FROM stands.
@@ -256,8 +389,33 @@ impl Lowering<'_, '_> {
     }
 }
 
+fn empty_config() -> ContainerConfig {
+    ContainerConfig {
+        working_dir: "/".to_owned(),
+        ..ContainerConfig::default()
+    }
+}
+
+fn image_state(
+    image: &BaseImage,
+    output: Edge,
+    platform: Platform,
+    names: Numbering,
+) -> StageState {
+    // An image without layers is nothing.
+    let output = (!image.config.rootfs.diff_ids.is_empty()).then_some(output);
+    let config = inherited(&image.config);
+    start(config, image.config.author.clone(), output, platform, names)
+}
+
 /// Returns the state of a stage before its first instruction.
-fn start(mut config: ContainerConfig, author: Option<String>, output: Input) -> StageState {
+fn start(
+    mut config: ContainerConfig,
+    author: Option<String>,
+    output: Option<Edge>,
+    platform: Platform,
+    names: Numbering,
+) -> StageState {
     if config::env_value(&config.env, "PATH").is_none() {
         config.env.push(format!("PATH={DEFAULT_PATH}"));
     }
@@ -270,8 +428,25 @@ fn start(mut config: ContainerConfig, author: Option<String>, output: Input) -> 
         config,
         author,
         output,
+        platform,
+        names,
         args: Vec::new(),
         has_cmd: false,
+    }
+}
+
+/// Returns an image's whole name with the digest of what was found.
+pub(super) fn canonical(name: &str, image: &BaseImage) -> String {
+    match Reference::parse(name) {
+        Ok(reference) => {
+            let reference = reference.with_default_tag();
+            let tag = reference
+                .tag()
+                .map_or_else(String::new, |tag| format!(":{tag}"));
+            let digest = reference.digest().copied().unwrap_or(image.id);
+            format!("{}{tag}@{digest}", reference.name())
+        }
+        Err(_) => name.to_owned(),
     }
 }
 

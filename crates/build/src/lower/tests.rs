@@ -46,6 +46,8 @@ fn plan(input: &Value, bases: &Map<String, Value>) -> Result<Value, String> {
             .as_str()
             .map_or(host.clone(), |text| Platform::parse(text).unwrap()),
         build_platform: host,
+        contexts: &BTreeMap::new(),
+        allow_insecure: true,
     };
     let mut find_base = |name: &str, _: &Platform| {
         let canonical = Reference::parse(name).unwrap().with_default_tag();
@@ -64,7 +66,7 @@ fn plan(input: &Value, bases: &Map<String, Value>) -> Result<Value, String> {
         })
     };
     let plan = lower(&lower_input, &mut find_base).map_err(|error| error.to_string())?;
-    Ok(image(&crate::adapt::adapt(plan)))
+    Ok(image(&plan))
 }
 
 /// Returns the config that a plan leads to if every step makes a layer, in the form of the vectors.

@@ -265,6 +265,8 @@ fn build_request(request: Build, context: OpenedContext, id: String) -> Prepared
         ssh: options.ssh,
         caller: options.caller,
         rewrite_timestamp: options.rewrite_timestamp,
+        contexts: options.contexts,
+        allow_insecure: options.allow_insecure,
     };
     PreparedBuild {
         request: build,

@@ -280,6 +280,10 @@ pub struct BuildOptions {
     pub caller: Option<wharf_safefs::Caller>,
     /// Sets the times of new files that are later than `SOURCE_DATE_EPOCH` to that.
     pub rewrite_timestamp: bool,
+    /// What names stand for, instead of stages and images.
+    pub contexts: BTreeMap<String, wharf_build::NamedSource>,
+    /// Whether RUN may ask to be confined by nothing.
+    pub allow_insecure: bool,
     /// Sends what the solver does, too.
     pub trace: bool,
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use wharf_dockerfile::expand::Expander;
 use wharf_dockerfile::{
     Diagnostic, Dockerfile, IgnoreFile, Instruction, InstructionKind, Node, Stage, ignore,
-    instruction, lint as checks, load, parse as parse_text,
+    instruction, lint as checks, load, parse as parse_text, parse_git_url,
 };
 
 use super::{strings, text};
@@ -467,4 +467,26 @@ fn lint_answer(input: &Value, file: &Value) -> Value {
         })
         .collect();
     json!({"warnings": warnings})
+}
+
+// --- giturl ------------------------------------------------------------------
+
+pub(super) fn git_url(vector: &Vector, _: &Document) -> Verdict {
+    let found = match parse_git_url(text(&vector.input, "ref")) {
+        Err(error) => json!({"error": error.to_string(), "is_git": error.is_git()}),
+        Ok(url) => json!({"is_git": true, "ref": {
+            "Remote": url.remote,
+            "ShortName": url.short_name,
+            "Ref": url.reference,
+            "Checksum": url.checksum,
+            "SubDir": url.subdirectory,
+            "IndistinguishableFromLocal": url.could_be_local,
+            "UnencryptedTCP": url.is_unencrypted,
+            "KeepGitDir": url.keep_git_dir,
+            "Submodules": url.submodules,
+            "MTime": url.modified_time,
+            "FetchByCommit": url.fetch_by_commit,
+        }}),
+    };
+    verdict(&found, &vector.expected)
 }

@@ -22,6 +22,8 @@ mod log_tag;
 mod mounts;
 #[cfg(feature = "network")]
 mod network;
+#[cfg(feature = "build")]
+mod plan;
 #[cfg(feature = "runtime")]
 mod seccomp;
 mod units;
@@ -65,8 +67,12 @@ pub static AREAS: &[(&str, Runner)] = &[
     ("dockerfile-lint", Runner::Each(dockerfile::lint)),
     #[cfg(feature = "dockerfile")]
     ("dockerfile-parse", Runner::Each(dockerfile::parse)),
+    #[cfg(feature = "build")]
+    ("dockerfile-plan", Runner::Each(plan::check)),
     #[cfg(feature = "dockerfile")]
     ("dockerignore", Runner::Each(dockerfile::dockerignore)),
+    #[cfg(feature = "dockerfile")]
+    ("giturl", Runner::Each(dockerfile::git_url)),
     #[cfg(feature = "cli")]
     ("env-file", Runner::Each(cli::env_file)),
     #[cfg(feature = "network")]

@@ -9,6 +9,12 @@ pub struct BuildArgs {
     /// Add a line to /etc/hosts of the steps (HOST:IP)
     #[arg(long, value_name = "HOST:IP")]
     pub add_host: Vec<String>,
+    /// Let RUN ask for more than usual (security.insecure)
+    #[arg(long, value_name = "ENTITLEMENT")]
+    pub allow: Vec<String>,
+    /// Let a name stand for a directory, an image (docker-image://NAME), an address, a repository or target:STAGE
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub build_context: Vec<String>,
     /// Set a build argument (NAME=VALUE, or NAME to pass the caller's on)
     #[arg(long, value_name = "NAME=VALUE")]
     pub build_arg: Vec<String>,

@@ -5,6 +5,7 @@ mod context;
 mod display;
 mod flags;
 mod live;
+mod named;
 mod outputs;
 mod secrets;
 mod source;
@@ -318,6 +319,8 @@ fn own_request(
         )
     });
     let parallel = args.parallel.unwrap_or_default();
+    let contexts = named::contexts(&args.build_context)?;
+    let allow = named::allowed(&args.allow)?;
     Ok(request.framed("/wharf/build", |query| {
         json!({
             "query": query,
@@ -326,6 +329,8 @@ fn own_request(
             "parallel": parallel,
             "project": project,
             "rewrite_timestamp": rewrites,
+            "contexts": contexts,
+            "allow": allow,
         })
     }))
 }
@@ -333,6 +338,8 @@ fn own_request(
 /// Refuses what another daemon would silently leave undone.
 fn refuse_own_flags(args: &BuildArgs) -> Result<()> {
     let flags = [
+        ("--allow", !args.allow.is_empty()),
+        ("--build-context", !args.build_context.is_empty()),
         ("--secret", !args.secret.is_empty()),
         ("--ssh", !args.ssh.is_empty()),
         ("--output", !args.output.is_empty()),

@@ -1,0 +1,137 @@
+//! A Dockerfile as a build graph and an image config, without building anything.
+
+use std::collections::BTreeMap;
+
+use wharf_dockerfile::Diagnostic;
+use wharf_image::{HistoryEntry, ImageConfig, Platform};
+use wharf_llb::{Edge, Graph};
+
+use crate::assemble::padded_history;
+use crate::lower::{FindBase, LowerInput, NamedContext, lower};
+use crate::plan::{Plan, StageBase};
+use crate::{BaseImage, BuildError};
+
+/// What a Dockerfile is lowered with.
+#[derive(Debug, Clone, Default)]
+pub struct Frontend {
+    /// `--build-arg`.
+    pub build_args: BTreeMap<String, Option<String>>,
+    /// `--label`.
+    pub labels: BTreeMap<String, String>,
+    /// The stage to build, by name or number; empty means the last.
+    pub target: String,
+    /// Platform to build for; `None` means this machine's.
+    pub platform: Option<Platform>,
+    /// Platform that steps run on; `None` means this machine's.
+    pub build_platform: Option<Platform>,
+    /// `--build-context NAME=VALUE`; directories are told by any other value.
+    pub contexts: BTreeMap<String, String>,
+    /// Whether RUN may ask to be confined by nothing.
+    pub allow_insecure: bool,
+}
+
+/// A Dockerfile, lowered.
+#[derive(Debug, Clone)]
+pub struct Lowered {
+    /// All that has to be done.
+    pub graph: Graph,
+    /// Files of the image; none where it has no layers.
+    pub result: Option<Edge>,
+    /// Config of the image, as it is if every step that can change files makes a layer. Times are missing, and so are
+    /// the layers that are made.
+    pub image: ImageConfig,
+    /// What the user should know.
+    pub warnings: Vec<String>,
+}
+
+/// Lowers a Dockerfile; `find_base` finds the config of an image by name and platform.
+///
+/// # Errors
+/// Mistakes in the Dockerfile, unknown targets, and what `find_base` says.
+pub fn lower_dockerfile(
+    text: &str,
+    options: &Frontend,
+    find_base: &mut dyn FnMut(&str, &Platform) -> Result<BaseImage, BuildError>,
+) -> Result<Lowered, BuildError> {
+    const NAME: &str = "Dockerfile";
+    let (dockerfile, diagnostics) = wharf_dockerfile::load(text);
+    let errors: Vec<Diagnostic> = diagnostics
+        .into_iter()
+        .filter(Diagnostic::is_error)
+        .collect();
+    if !errors.is_empty() {
+        return Err(BuildError::Dockerfile {
+            rendered: wharf_dockerfile::render(NAME, text, &errors),
+        });
+    }
+    let host = options
+        .build_platform
+        .clone()
+        .unwrap_or_else(Platform::host);
+    let contexts = options
+        .contexts
+        .iter()
+        .map(|(name, value)| (name.clone(), NamedContext::parse(value)))
+        .collect();
+    let input = LowerInput {
+        dockerfile: &dockerfile,
+        file_name: NAME,
+        source: text,
+        build_args: &options.build_args,
+        labels: &options.labels,
+        target: &options.target,
+        platform: options.platform.clone().unwrap_or_else(|| host.clone()),
+        build_platform: host,
+        contexts: &contexts,
+        allow_insecure: options.allow_insecure,
+    };
+    let find: &mut FindBase<'_> = find_base;
+    let plan = lower(&input, find)?;
+    let image = image(&plan);
+    let last = plan.stages.last();
+    let state = last.map(|stage| stage.steps.last().map_or(&stage.start, |step| &step.state));
+    Ok(Lowered {
+        result: state.and_then(|state| state.output),
+        image,
+        warnings: plan.warnings,
+        graph: plan.graph,
+    })
+}
+
+/// Returns the config that a plan leads to if every step makes a layer.
+fn image(plan: &Plan) -> ImageConfig {
+    let mut chain = Vec::new();
+    let mut base = None;
+    let mut at = plan.stages.last();
+    while let Some(stage) = at {
+        chain.push(stage);
+        at = match &stage.base {
+            StageBase::Stage(index) => plan.stages.get(*index),
+            StageBase::Image(image) => {
+                base = Some(image.config.clone());
+                None
+            }
+            StageBase::Scratch => None,
+        };
+    }
+    let mut history = base
+        .as_ref()
+        .map(|base| padded_history(base))
+        .unwrap_or_default();
+    for stage in chain.iter().rev() {
+        let entries = stage.steps.iter().filter_map(|step| step.history.clone());
+        history.extend(entries.map(|entry| HistoryEntry {
+            created: plan.epoch.clone(),
+            ..entry
+        }));
+    }
+    let Some(last) = plan.stages.last() else {
+        return ImageConfig::default();
+    };
+    let state = last.steps.last().map_or(&last.start, |step| &step.state);
+    let mut image = plan.image_config(state, history);
+    if let Some(base) = base {
+        image.rootfs.diff_ids.clone_from(&base.rootfs.diff_ids);
+    }
+    image
+}
