@@ -165,7 +165,7 @@ async fn start_failures_have_the_words_clients_know() {
             "exec: \"/nope\": stat /nope: no such file or directory",
         ),
         ("/etc/data", "exec: \"/etc/data\": permission denied"),
-        ("/etc", "exec: \"/etc\": is a directory"),
+        ("/etc", "exec: \"/etc\": is a directory: permission denied"),
         ("/bin/notexec", "exec /bin/notexec: exec format error"),
     ] {
         let fixture = Fixture::new(&[command]);

@@ -4,7 +4,7 @@ use crate::respond::Failure;
 use crate::version::ApiVersion;
 use http::StatusCode;
 use wharf_engine::model::host_config::{HostConfig, MountRequest};
-use wharf_engine::model::request::{CreateContainer, EndpointRequest};
+use wharf_engine::model::request::CreateContainer;
 
 /// Told to clients that still set the MAC address of a whole container.
 const MAC_ADDRESS_WARNING: &str = "The container-wide MacAddress field is now deprecated. It should be specified in EndpointsConfig instead.";
@@ -174,7 +174,7 @@ fn mac_address(request: &mut CreateContainer, is_old: bool) -> Result<Option<Str
         let endpoint = request
             .networks
             .entry(mode.to_owned())
-            .or_insert_with(EndpointRequest::default);
+            .or_default();
         if !endpoint.mac_address.is_empty() && endpoint.mac_address != address && !is_old {
             return Err(Failure::bad_request(
                 "the container-wide MAC address must match the endpoint-specific MAC address for the main network, or be left empty",

@@ -142,7 +142,7 @@ impl LogOptions {
             }
             "" | "blocking" => {}
             "non-blocking" => {
-                let size = buffer.map(String::as_str).map(size).transpose()?;
+                let size = buffer.map(String::as_str).map(buffer_size).transpose()?;
                 options.max_buffer_bytes = Some(size.unwrap_or(DEFAULT_MAX_BUFFER_BYTES));
             }
             other => {
@@ -237,8 +237,20 @@ fn max_size(value: &str) -> Result<Option<u64>> {
     }
 }
 
+/// Reads a file's size: `10m` is ten million bytes, as in docker.
 fn size(value: &str) -> Result<u64> {
-    parse_size(value).ok_or_else(|| EngineError::invalid(format!("invalid size: '{value}'")))
+    positive(wharf_units::size_in_bytes(value).ok(), value)
+}
+
+/// Reads a buffer's size: `4m` is 4 MiB, as in docker.
+fn buffer_size(value: &str) -> Result<u64> {
+    positive(wharf_units::ram_in_bytes(value).ok(), value)
+}
+
+fn positive(size: Option<i64>, value: &str) -> Result<u64> {
+    size.and_then(|size| u64::try_from(size).ok())
+        .filter(|size| *size > 0)
+        .ok_or_else(|| EngineError::invalid(format!("invalid size: '{value}'")))
 }
 
 fn max_files(key: &str, value: &str) -> Result<u32> {
@@ -280,28 +292,6 @@ fn format(value: &str) -> Result<SyslogFormat> {
     }
 }
 
-/// Reads a size such as `10m`, which is ten million bytes as in docker.
-fn parse_size(text: &str) -> Option<u64> {
-    let text = text.to_ascii_lowercase();
-    let digits_end = text
-        .find(|c: char| !c.is_ascii_digit())
-        .unwrap_or(text.len());
-    let (digits, unit) = text.split_at(digits_end);
-    let shift = match unit.trim_end_matches('b').trim_end_matches('i') {
-        "" => 0,
-        "k" => 10,
-        "m" => 20,
-        "g" => 30,
-        "t" => 40,
-        _ => return None,
-    };
-    digits
-        .parse::<u64>()
-        .ok()?
-        .checked_mul(1 << shift)
-        .filter(|size| *size > 0)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -332,7 +322,7 @@ mod tests {
             "syslog",
             &[("mode", "non-blocking"), ("max-buffer-size", "4m")],
         );
-        assert_eq!(buffered.unwrap().max_buffer_bytes, Some(4_000_000));
+        assert_eq!(buffered.unwrap().max_buffer_bytes, Some(4 << 20));
     }
 
     #[test]

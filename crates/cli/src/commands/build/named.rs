@@ -33,7 +33,7 @@ fn context(source: &str) -> Result<Json> {
         return Ok(json!({ "reference": source }));
     }
     let path = host_files::canonical(Path::new(source))?;
-    if !path.is_dir() {
+    if !wharf_safefs::trusted::metadata(&path).is_ok_and(|found| found.is_dir()) {
         return Err(CliError::usage(format!(
             "build context {source}: it is no directory"
         )));

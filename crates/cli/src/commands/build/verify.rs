@@ -167,6 +167,8 @@ mod tests {
             header.set_size(content.len() as u64);
             header.set_mode(*mode);
             header.set_mtime(*mtime);
+            header.set_uid(0);
+            header.set_gid(0);
             builder
                 .append_data(&mut header, name, content.as_bytes())
                 .unwrap();
