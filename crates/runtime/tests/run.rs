@@ -58,6 +58,12 @@ async fn rotated_logs_are_compressed() {
     let ran = fixture.run().await.unwrap();
     assert_eq!(ran.stdout.lines().count(), 3000);
     assert!(log_lines(&path).len() > 1);
+    // They are compressed by a process beside the container, which may take its time.
+    let second = std::path::PathBuf::from(format!("{}.2.gz", path.display()));
+    let patience = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    while !second.exists() && std::time::Instant::now() < patience {
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
     for number in 1..3 {
         let rotated = format!("{}.{number}.gz", path.display());
         let text = std::process::Command::new("gzip")
