@@ -171,10 +171,7 @@ fn mac_address(request: &mut CreateContainer, is_old: bool) -> Result<Option<Str
         ));
     }
     if has_interface {
-        let endpoint = request
-            .networks
-            .entry(mode.to_owned())
-            .or_default();
+        let endpoint = request.networks.entry(mode.to_owned()).or_default();
         if !endpoint.mac_address.is_empty() && endpoint.mac_address != address && !is_old {
             return Err(Failure::bad_request(
                 "the container-wide MAC address must match the endpoint-specific MAC address for the main network, or be left empty",

@@ -207,7 +207,7 @@ fn plan_mount(mount: &Mount, sources: &mut Vec<SourcePlan>, cgroup: &Cgroup) -> 
         let index = add_source(sources, source, options.recursive)?;
         refine_source(sources, index, &options)?;
         MountKind::Bind(index)
-    } else if kind_name == "overlay" {
+    } else if kind_name == "overlay" && options.data.len() == 1 {
         let index = add_layers(sources, &options)?;
         refine_source(sources, index, &options)?;
         MountKind::Bind(index)

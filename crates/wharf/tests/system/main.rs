@@ -5,8 +5,9 @@
 
 #![allow(
     clippy::disallowed_methods,
+    clippy::print_stdout,
     clippy::unwrap_used,
-    reason = "a test fails by panicking, and prepares and looks at files itself"
+    reason = "a test fails by panicking, says what it measured, and prepares and looks at files itself"
 )]
 
 mod archives;

@@ -172,3 +172,62 @@ fn results_go_where_they_are_asked_to() {
         "{differs}"
     );
 }
+
+#[test]
+fn steps_see_their_mounts_and_copies_keep_to_their_flags() {
+    let d = Daemon::with_busybox();
+    d.write("context/a/b/file", "text");
+    d.write("context/a/skipped", "");
+    let secret = d.write("secret", "s3cret");
+    write(
+        &d,
+        "FROM busybox AS other\nRUN mkdir /made && echo other > /made/file\n\
+         FROM busybox\n\
+         COPY --exclude=skipped a /excluded/\n\
+         COPY --link a/b/file /linked/file\n\
+         COPY --parents a/./b/file /parents/\n\
+         RUN --mount=type=secret,id=one cat /run/secrets/one && test ! -e /excluded/skipped && cat /linked/file /parents/b/file\n\
+         RUN --mount=type=bind,source=a,target=/bound --mount=type=tmpfs,target=/fast \\\n\
+           grep ' /fast tmpfs' /proc/mounts && cat /bound/b/file && ! touch /bound/x\n\
+         RUN --mount=type=bind,from=other,source=/made,target=/made,rw echo lost > /made/file && cat /made/file\n\
+         RUN --mount=type=cache,target=/kept echo one >> /kept/file\n\
+         RUN --mount=type=cache,target=/kept echo two >> /kept/file && test \"$(wc -l < /kept/file)\" = 2\n\
+         RUN test -z \"$(ls /kept /bound /fast /made /run/secrets 2>/dev/null)\"\n\
+         RUN <<SCRIPT\n#!/bin/busybox awk -f\nBEGIN { print \"from a script\" }\nSCRIPT\n",
+    );
+    let from_file = format!("id=one,src={}", secret.display());
+    let told = wharf(
+        &d,
+        &[
+            "build",
+            "--progress",
+            "plain",
+            "--secret",
+            &from_file,
+            "-t",
+            "mounted",
+            "context",
+        ],
+    );
+    assert!(told.contains("from a script"), "{told}");
+    // What was mounted is no part of the image, and the other stage's files are as they were.
+    let gone = wharf(&d, &["run", "--rm", "mounted", "ls", "/"]);
+    assert!(!gone.contains("s3cret"), "{gone}");
+    let mounts = wharf(&d, &["builder", "cache", "ls"]);
+    assert!(mounts.contains("kept"), "{mounts}");
+}
+
+#[test]
+fn what_steps_may_not_have_is_refused_before_anything_runs() {
+    let d = Daemon::with_busybox();
+    for (line, text) in [
+        ("RUN --security=insecure true", "--allow security.insecure"),
+        ("RUN --device=vendor.com/device=one true", "get no devices"),
+    ] {
+        write(&d, &format!("FROM busybox\nRUN echo ran\n{line}\n"));
+        let failed = d.call(Client::Wharf, &["build", "context"]);
+        assert_ne!(failed.code, 0);
+        assert!(failed.stderr.contains(text), "{}", failed.stderr);
+        assert!(!failed.stdout.contains("ran\n"), "{}", failed.stdout);
+    }
+}
