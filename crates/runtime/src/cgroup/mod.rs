@@ -344,9 +344,14 @@ fn create_v1(hierarchy: &Hierarchy, path: &str) -> Result<()> {
     for part in path.split('/').filter(|part| !part.is_empty()) {
         let parent = directory.clone();
         directory.push(part);
-        if make_directory(&directory)? && hierarchy.has("cpuset") {
-            // A new cpuset is empty and takes no process until it has its parent's sets.
-            for file in ["cpuset.cpus", "cpuset.mems"] {
+        make_directory(&directory)?;
+        if !hierarchy.has("cpuset") {
+            continue;
+        }
+        // A new cpuset is empty and takes no process until it has its parent's sets. Who finds a group that
+        // another has just made may come before it has them.
+        for file in ["cpuset.cpus", "cpuset.mems"] {
+            if read_text(&directory.join(file))?.trim().is_empty() {
                 let inherited = read_text(&parent.join(file))?;
                 write_file(&directory.join(file), inherited.trim())?;
             }
@@ -381,10 +386,10 @@ fn create_v2(mount: &Path, path: &str) -> Result<()> {
 }
 
 /// Makes a directory; returns whether it is new.
-fn make_directory(path: &Path) -> Result<bool> {
+fn make_directory(path: &Path) -> Result<()> {
     match trusted::create_dir(path, 0o755) {
-        Ok(()) => Ok(true),
-        Err(error) if error.is_already_exists() => Ok(false),
+        Ok(()) => Ok(()),
+        Err(error) if error.is_already_exists() => Ok(()),
         Err(error) => Err(error.into()),
     }
 }

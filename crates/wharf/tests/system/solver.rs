@@ -193,7 +193,7 @@ fn steps_see_their_mounts_and_copies_keep_to_their_flags() {
          RUN --mount=type=cache,target=/kept echo one >> /kept/file\n\
          RUN --mount=type=cache,target=/kept echo two >> /kept/file && test \"$(wc -l < /kept/file)\" = 2\n\
          RUN test -z \"$(ls /kept /bound /fast /made /run/secrets 2>/dev/null)\"\n\
-         RUN <<SCRIPT\n#!/bin/busybox awk -f\nBEGIN { print \"from a script\" }\nSCRIPT\n",
+         RUN <<SCRIPT\n#!/usr/bin/awk -f\nBEGIN { print \"from a script\" }\nSCRIPT\n",
     );
     let from_file = format!("id=one,src={}", secret.display());
     let told = wharf(
