@@ -64,6 +64,19 @@ pub async fn bind_tcp(address: &str) -> Result<TcpListener, ApiError> {
         })
 }
 
+/// Returns how much of what was written to a unix socket its other end has not read yet, as the
+/// kernel accounts for it; 0 where that cannot be told.
+pub(crate) fn unread_bytes(socket: BorrowedFd<'_>) -> i32 {
+    /// `SIOCOUTQ` of linux/sockios.h.
+    const OUTPUT_QUEUE: rustix::ioctl::Opcode = 0x5411;
+    // SAFETY: this request of sockets fills in one `int`.
+    let queued = unsafe {
+        let request = rustix::ioctl::Getter::<OUTPUT_QUEUE, std::ffi::c_int>::new();
+        rustix::ioctl::ioctl(socket, request)
+    };
+    queued.unwrap_or(0)
+}
+
 /// Returns a name in the same directory, short enough for a socket address.
 fn hidden_name(path: &Path) -> PathBuf {
     let name = format!(".{:x}", std::process::id());
@@ -189,6 +202,19 @@ mod tests {
         fn drop(&mut self) {
             let _ = std::fs::remove_dir_all(&self.0);
         }
+    }
+
+    #[tokio::test]
+    async fn what_the_other_end_has_not_read_is_seen() {
+        let (mut ours, mut theirs) = UnixStream::pair().expect("a pair");
+        assert_eq!(unread_bytes(ours.as_fd()), 0);
+        ours.write_all(b"head").await.expect("written");
+        assert!(unread_bytes(ours.as_fd()) > 0);
+        let mut read = [0; 4];
+        tokio::io::AsyncReadExt::read_exact(&mut theirs, &mut read)
+            .await
+            .expect("read");
+        assert_eq!(unread_bytes(ours.as_fd()), 0);
     }
 
     #[tokio::test]

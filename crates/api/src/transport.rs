@@ -14,6 +14,10 @@ use tokio_rustls::server::TlsStream;
 
 /// How long a client may take for the TLS handshake.
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
+/// How long a client may take to read the head of an answer before its stream begins all the same.
+const READ_LIMIT: Duration = Duration::from_secs(1);
+/// How often it is looked whether it has.
+const READ_INTERVAL: Duration = Duration::from_millis(1);
 
 /// A bound socket, and what its clients may do.
 pub struct Listener {
@@ -115,6 +119,20 @@ impl Transport {
     /// bytes cannot be told from its leaving, so that there it counts as leaving.
     pub(crate) fn allows_half_close(&self) -> bool {
         matches!(self, Self::Unix(_))
+    }
+
+    /// Waits until the client has read all that it was sent, or has had time enough to.
+    ///
+    /// Some clients (docker-py) read the head of an answer through a buffer and go on without it: what
+    /// lies behind the head by then is lost to them. Over TCP the kernel does not tell.
+    pub(crate) async fn wait_until_read(&self) {
+        let Self::Unix(stream) = self else { return };
+        let _gave_up = tokio::time::timeout(READ_LIMIT, async {
+            while socket::unread_bytes(stream.as_fd()) > 0 {
+                tokio::time::sleep(READ_INTERVAL).await;
+            }
+        })
+        .await;
     }
 
     /// Returns a future that ends when the other end is closed altogether.

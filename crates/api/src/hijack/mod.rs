@@ -31,8 +31,8 @@ pub(crate) const MULTIPLEXED_STREAM: &str = "application/vnd.docker.multiplexed-
 /// Answers with a process's streams: a hijacked connection where the client asks to upgrade, else
 /// its output as the rest of the connection.
 ///
-/// `stream` is waited for once the client has the head of the answer: what is started by it cannot
-/// send its first bytes together with the head, where some clients lose them.
+/// `stream` is waited for once the head of the answer is on its way, and its bytes follow once the
+/// client has read the head: some clients lose what comes together with it.
 pub(crate) async fn serve(
     stream: impl Future<Output = AttachedStream> + Send + 'static,
     upgrade: Option<OnUpgrade>,
@@ -61,6 +61,7 @@ pub(crate) async fn serve(
             already_read.unsplit(rest.unread);
             if client.write_all(&rest.unsent).await.is_ok() {
                 let stream = stream.await;
+                client.wait_until_read().await;
                 connect(client, already_read.freeze(), stream).await;
             }
         }
