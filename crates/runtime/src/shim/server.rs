@@ -41,6 +41,8 @@ pub struct Server {
     _mount_namespace: OwnedFd,
     /// The container's own process until it is started.
     waiting: Option<Spawned>,
+    /// When it was started.
+    pub(super) started: Option<Started>,
     /// The container's own process first, then execs.
     pub(super) processes: Vec<Process>,
     pub(super) connections: Vec<Connection>,
@@ -97,6 +99,7 @@ impl Server {
             launcher: None,
             _mount_namespace: mount_namespace,
             waiting: Some(spawned),
+            started: None,
             processes: vec![process],
             connections: Vec::new(),
             next_serial: 1,
@@ -388,6 +391,7 @@ impl Server {
             Request::Start => self.start().map(Response::Started),
             Request::Attach(attach) => self.attach(index, attach),
             Request::Exec(exec) => self.exec(index, *exec),
+            Request::State => Ok(Response::State(self.started)),
             Request::Wait => return self.wait(index),
             Request::WaitExec(id) => return self.wait_exec(index, id),
             Request::Resize {
@@ -432,10 +436,12 @@ impl Server {
             self.launcher = None;
         }
         release_memory();
-        Ok(Started {
+        let started = Started {
             pid: spawned.pid.unsigned_abs(),
             started_at_ns: crate::state::now_ns(),
-        })
+        };
+        self.started = Some(started);
+        Ok(started)
     }
 
     fn attach(&mut self, index: usize, attach: AttachRequest) -> Result<Response> {
