@@ -92,8 +92,9 @@ pub fn outline(dockerfile: &Dockerfile, input: &LintInput<'_>) -> Outline {
         ..
     } = collector;
     args.sort_by_key(|(place, arg)| (arg.location.start_line, *place));
-    secrets.sort_by_key(|need| need.location.start_line);
-    ssh.sort_by_key(|need| need.location.start_line);
+    secrets.sort_by_key(|(place, need)| (need.location.start_line, *place));
+    ssh.sort_by_key(|(place, need)| (need.location.start_line, *place));
+    let without_place = |needs: Vec<(usize, OutlineNeed)>| needs.into_iter().map(|(_, need)| need);
     let stage = dockerfile.stages.get(target);
     Outline {
         name: stage
@@ -103,8 +104,8 @@ pub fn outline(dockerfile: &Dockerfile, input: &LintInput<'_>) -> Outline {
             .map(|stage| stage.description.clone())
             .unwrap_or_default(),
         args: args.into_iter().map(|(_, arg)| arg).collect(),
-        secrets,
-        ssh,
+        secrets: without_place(secrets).collect(),
+        ssh: without_place(ssh).collect(),
     }
 }
 
@@ -139,8 +140,8 @@ struct Collector<'a> {
     names: BTreeSet<(Kind, String)>,
     /// Each with its place in its instruction.
     args: Vec<(usize, OutlineArg)>,
-    secrets: Vec<OutlineNeed>,
-    ssh: Vec<OutlineNeed>,
+    secrets: Vec<(usize, OutlineNeed)>,
+    ssh: Vec<(usize, OutlineNeed)>,
 }
 
 impl Collector<'_> {
@@ -174,8 +175,8 @@ impl Collector<'_> {
                     location: info.location.clone(),
                 };
                 match kind {
-                    Kind::Secret => self.secrets.push(need),
-                    _ => self.ssh.push(need),
+                    Kind::Secret => self.secrets.push((info.place, need)),
+                    _ => self.ssh.push((info.place, need)),
                 }
             }
         }

@@ -26,6 +26,8 @@ pub(crate) struct NeedInfo {
     pub is_required: bool,
     /// The first instruction that asks for it.
     pub location: Location,
+    /// Its place among the mounts of that instruction.
+    pub place: usize,
 }
 
 /// What one stage can be given.

@@ -380,7 +380,7 @@ impl Checker<'_> {
     }
 
     fn check_run(&mut self, run: &Run, location: &Location) {
-        for mount in &run.mounts {
+        for (place, mount) in run.mounts.iter().enumerate() {
             let mut words = Vec::new();
             let resolved = mount.resolve(|value| {
                 words.push(value.to_owned());
@@ -391,13 +391,13 @@ impl Checker<'_> {
             }
             // A mount that makes no sense is the builder's to tell.
             if let Ok(mount) = resolved {
-                self.note_need(&mount, location);
+                self.note_need(&mount, place, location);
             }
         }
     }
 
     /// Notes the secret or agent that a mount asks for.
-    fn note_need(&mut self, mount: &mount::Mount, location: &Location) {
+    fn note_need(&mut self, mount: &mount::Mount, place: usize, location: &Location) {
         let capture = &mut self.state.capture;
         let needs = match mount.kind {
             MountKind::Secret => &mut capture.secrets,
@@ -409,6 +409,7 @@ impl Checker<'_> {
             .or_insert_with(|| NeedInfo {
                 is_required: mount.is_required,
                 location: location.clone(),
+                place,
             });
     }
 
