@@ -209,7 +209,8 @@ fn open_rooms(options: &EngineOptions) -> Result<Opened> {
         &format!("/{instance}"),
         &live,
     );
-    let networks = crate::network::open(&store, &options.root, &id, &containers)?;
+    let networks =
+        crate::network::open(&store, &options.root, &id, &containers, &options.settings)?;
     Ok(Opened {
         store,
         networks,

@@ -41,7 +41,9 @@ pub use container::log_options::DRIVERS as LOG_DRIVERS;
 pub use engine::{DEFAULT_ROOT, Engine, EngineOptions, instance_name};
 pub use error::{EngineError, ErrorKind, Result};
 pub use exec::ClaimedExec;
+pub use network::NetworkSettings;
 pub use settings::{DEFAULT_LOG_DRIVER, Settings};
 pub use wharf_build::{
     BuildRecord, CacheMount, ContextSource, FailedStep, NamedSource, Secret, SolveEvent, StepRecord,
 };
+pub use wharf_runtime::ExternalRuntime;

@@ -46,8 +46,9 @@ pub use init::mount_plan::MAX_MOUNTS;
 pub use init::overlay::MAX_LOWER_DIRS;
 pub use launch::launch;
 pub use request::{
-    AttachRequest, ExecRequest, ExecStarted, ExitStatus, LaunchRequest, LogAddress, LogConfig,
-    LogDriver, RemoteLog, RootMount, Started, Stdio, SyslogConfig, SyslogFormat,
+    AttachRequest, ExecRequest, ExecStarted, ExitStatus, ExternalRuntime, LaunchRequest,
+    LogAddress, LogConfig, LogDriver, RemoteLog, RootMount, Started, Stdio, SyslogConfig,
+    SyslogFormat,
 };
 pub use shim::{SHIM_ARGUMENT, shim_main};
 pub use sweep::sweep;

@@ -64,6 +64,7 @@ impl Engine {
         }
         // Many containers share an image: each name is looked up once.
         let mut named: HashMap<String, Option<ImageId>> = HashMap::new();
+        let mut link_names = self.link_names();
         let summaries = containers.into_iter().map(|container| {
             let given = &container.config.image;
             let current = *named
@@ -74,6 +75,7 @@ impl Engine {
                 _ => given.clone(),
             };
             ContainerSummary {
+                link_names: link_names.remove(&container.id).unwrap_or_default(),
                 container,
                 image,
                 size_bytes: None,

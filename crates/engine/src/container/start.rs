@@ -177,6 +177,8 @@ impl Engine {
             cgroup_path: spec::cgroup_path(self, container),
             init: container.host_config.init.unwrap_or(false),
             stop_on_disconnect: false,
+            runtime: super::runtimes::find(&self.settings(), &container.host_config.runtime)?
+                .program(),
         })
     }
 
