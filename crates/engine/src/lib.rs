@@ -29,6 +29,7 @@ mod prune;
 mod remote;
 mod restore;
 mod settings;
+mod sizes;
 mod system;
 pub mod values;
 mod volume_mounts;

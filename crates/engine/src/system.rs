@@ -77,7 +77,7 @@ impl Engine {
     }
 
     /// Measures what the wanted kinds of objects take on disk; nothing else is looked at. Layers are
-    /// known by their records; only volumes and containers' own files are counted by walking them.
+    /// known by their records; volumes and containers' own files are walked now and then.
     ///
     /// # Errors
     /// A disk that cannot be read.
@@ -101,17 +101,16 @@ impl Engine {
                     ..ListContainers::default()
                 })?;
                 for summary in &mut found.containers {
-                    summary.size_bytes = Some(engine.sizes(&summary.container)?);
+                    summary.size_bytes = Some(engine.recent_sizes(&summary.container)?);
                 }
             }
             if wanted.volumes {
                 found.volumes = engine.list_volumes(&Filters::new())?;
             }
             for volume in &mut found.volumes {
-                volume.usage = Some((
-                    engine.measure_volume(&volume.name)?,
-                    engine.volume_users(&volume.name, None).len(),
-                ));
+                let users = engine.volume_users(&volume.name, None);
+                let bytes = engine.recent_volume_size(&volume.name, &users)?;
+                volume.usage = Some((bytes, users.len()));
             }
             if wanted.build_cache {
                 found.build_cache = engine.kept_by_builds()?;

@@ -41,7 +41,7 @@ pub use client::Shim;
 pub use detached::{mount_detached, open_root};
 pub use error::{Result, RuntimeError};
 pub use group::{peak_memory_bytes, remove_cgroup};
-pub use host::{HostInfo, SupportedLimits, host};
+pub use host::{DEFAULT_APPARMOR_PROFILE, HostInfo, SupportedLimits, host};
 pub use init::mount_plan::MAX_MOUNTS;
 pub use init::overlay::MAX_LOWER_DIRS;
 pub use launch::launch;

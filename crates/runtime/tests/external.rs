@@ -84,12 +84,13 @@ const QUESTIONS: [(&str, &str); 15] = [
     ("oom", "cat /proc/self/oom_score_adj; umask"),
     (
         // Read-only counts whether the mount or its file system says it. How a path is masked is each
-        // one's own affair; that it is, is asked for below.
+        // one's own affair; that it is, is asked for below. The directory of version 1's hierarchies is
+        // read-only here and writable with runc.
         "mounts",
         "sed 's/ - /|/' /proc/self/mountinfo | awk -F'|' '{split($1,l,\" \"); split($2,r,\" \"); \
          o=\",\" l[6] \",\"; s=\",\" r[3] \",\"; w=(o ~ /,ro,/ || s ~ /,ro,/) ? \"ro\" : \"rw\"; \
          gsub(/,r[ow],/, \",\", o); print l[5], r[1], w, o}' | grep -vE '^(/proc/(acpi|asound|interrupts|kcore|keys|\
-latency_stats|sched_debug|scsi|timer_list|timer_stats)|/sys/firmware|/sys/devices/)' | sort",
+latency_stats|sched_debug|scsi|timer_list|timer_stats)|/sys/firmware|/sys/devices/|/sys/fs/cgroup tmpfs)' | sort",
     ),
     (
         "masked",
@@ -99,7 +100,7 @@ latency_stats|sched_debug|scsi|timer_list|timer_stats)|/sys/firmware|/sys/device
     (
         "read-only",
         "for f in /proc/sys/kernel/sysrq /proc/sysrq-trigger /proc/irq/default_smp_affinity /sys/x \
-         /sys/fs/cgroup/x /proc/bus/x; do (echo x > $f) 2>/dev/null && echo $f written || echo $f refused; done",
+         /proc/bus/x; do (echo x > $f) 2>/dev/null && echo $f written || echo $f refused; done",
     ),
     (
         "devices",

@@ -94,11 +94,21 @@ impl Engine {
             .await
     }
 
-    pub(crate) fn sizes(&self, container: &Container) -> Result<(u64, u64)> {
-        let upper = std::path::Path::new(&container.directory).join("upper");
-        let own = wharf_safefs::trusted::disk_usage(&upper)
+    fn sizes(&self, container: &Container) -> Result<(u64, u64)> {
+        let own = wharf_safefs::trusted::disk_usage(crate::sizes::upper_of(container))
             .map_err(super::create::fs_error("cannot measure the container"))?;
-        let mut total = own.apparent_bytes;
+        self.with_layers(container, own.apparent_bytes)
+    }
+
+    /// Measures a container as rarely as the disk usage needs it.
+    pub(crate) fn recent_sizes(&self, container: &Container) -> Result<(u64, u64)> {
+        let upper = crate::sizes::upper_of(container);
+        let own = self.sizes.of(&upper, container.is_running())?;
+        self.with_layers(container, own.apparent_bytes)
+    }
+
+    fn with_layers(&self, container: &Container, own_bytes: u64) -> Result<(u64, u64)> {
+        let mut total = own_bytes;
         for diff_id in &container.diff_ids {
             let layer = self
                 .store
@@ -106,7 +116,7 @@ impl Engine {
                 .map_err(super::create::store_error("cannot read layers"))?;
             total += layer.map_or(0, |layer| layer.size_bytes);
         }
-        Ok((own.apparent_bytes, total))
+        Ok((own_bytes, total))
     }
 }
 

@@ -92,6 +92,7 @@ impl Engine {
             container.state.health = super::health::initial(container);
         });
         self.persist_soon(&container);
+        self.sizes.forget_container(&container);
         entry.life.send_modify(|life| {
             life.running = true;
             life.restarting = false;
