@@ -85,6 +85,7 @@ impl Engine {
         };
         entry.set_shim(Some(shim.clone()));
         let container = entry.change(|container| set_running(container, started));
+        self.sizes.forget_container(&container);
         entry.life.send_modify(|life| {
             life.running = true;
             life.restarting = false;
@@ -170,6 +171,8 @@ impl Engine {
             cgroup_path: spec::cgroup_path(self, container),
             init: container.host_config.init.unwrap_or(false),
             stop_on_disconnect: false,
+            runtime: super::runtimes::find(&self.settings(), &container.host_config.runtime)?
+                .program(),
         })
     }
 
