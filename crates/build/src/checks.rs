@@ -6,8 +6,7 @@ use std::sync::Arc;
 
 use wharf_dockerfile::lint::{self, LintConfig, LintInput};
 use wharf_dockerfile::{
-    Diagnostic, Dockerfile, IgnoreFile, Outline, Target, interpret, outline, parse,
-    render, targets,
+    Diagnostic, Dockerfile, IgnoreFile, Outline, Target, interpret, outline, parse, render, targets,
 };
 use wharf_image::{ContainerConfig, Digest, ImageConfig, Platform};
 use wharf_store::Store;
@@ -194,10 +193,7 @@ pub(crate) fn finding(file: &DockerfileText, warning: &Diagnostic) -> Finding {
 }
 
 /// Returns the settings: those of the build argument, else of the directive.
-fn config(
-    request: &BuildRequest,
-    dockerfile: &Dockerfile,
-) -> Result<LintConfig, BuildError> {
+fn config(request: &BuildRequest, dockerfile: &Dockerfile) -> Result<LintConfig, BuildError> {
     let given = request.build_args.get(CHECK_ARG).cloned().flatten();
     let config = match given {
         Some(text) => LintConfig::parse(&text),

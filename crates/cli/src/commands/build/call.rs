@@ -102,7 +102,12 @@ pub async fn call_command(session: &mut Session, args: &BuildArgs, call: &Call) 
     match call.method {
         Method::Check => {
             let answer: CheckAnswer = response.json().await?;
-            print(session, call, &answer, &answer.text(&shown_file(args, answer.file())))?;
+            print(
+                session,
+                call,
+                &answer,
+                &answer.text(&shown_file(args, answer.file())),
+            )?;
             if let Some(mistake) = answer.mistake(&shown_file(args, answer.file())) {
                 return Err(CliError::Plain(mistake));
             }
