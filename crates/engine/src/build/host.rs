@@ -341,6 +341,15 @@ impl Host for BuildHost {
             .map_err(Into::into)
     }
 
+    fn local_image(&self, reference: &str, platform: &Platform) -> Option<BaseImage> {
+        let image = self.engine.find_image(reference).ok()?;
+        let is_meant = image.config.architecture == platform.architecture;
+        is_meant.then_some(BaseImage {
+            id: image.id,
+            config: image.config,
+        })
+    }
+
     fn view(&self, lower_dirs: &[PathBuf]) -> std::result::Result<Root, HostError> {
         let mount = RootMount::Overlay {
             lower_dirs: lower_dirs.to_vec(),

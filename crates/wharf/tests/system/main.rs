@@ -12,6 +12,7 @@
 
 mod archives;
 mod build;
+mod clients;
 mod commands;
 mod compare;
 mod compose;
@@ -31,6 +32,7 @@ mod logs;
 mod names;
 mod networks;
 mod options;
+mod random;
 mod raw;
 mod registry;
 mod removal;
