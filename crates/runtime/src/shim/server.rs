@@ -491,12 +491,11 @@ impl Server {
             self.launcher = None;
         }
         release_memory();
-        let pid = self
-            .processes
-            .first()
-            .map_or(0, |process| process.pid.unsigned_abs());
         let started = Started {
-            pid,
+            pid: self
+                .processes
+                .first()
+                .map_or(0, |process| process.pid.unsigned_abs()),
             started_at_ns: crate::state::now_ns(),
         };
         self.started = Some(started);
