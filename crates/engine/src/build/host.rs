@@ -244,6 +244,7 @@ impl BuildHost {
             cgroup_path: format!("{group}/step"),
             init: false,
             stop_on_disconnect: true,
+            runtime: None,
         };
         let outcome = self.runtime.block_on(async {
             let shim = wharf_runtime::launch(&request, namespace.as_ref().map(AsFd::as_fd))

@@ -160,7 +160,10 @@ fn dockerfile_mistakes_are_shown() {
             assert!(missing.contains(part), "{client:?} {part}: {missing}");
         }
         let outside = said("FROM busybox\nCOPY ../outside /\n");
-        for part in ["../outside leads out of the build context", "2 | COPY ../outside /"] {
+        for part in [
+            "../outside leads out of the build context",
+            "2 | COPY ../outside /",
+        ] {
             assert!(outside.contains(part), "{client:?} {part}: {outside}");
         }
         let base = said("FROM busybox AS a\nFROM no-such-image-anywhere.invalid/x:1\n");
@@ -182,7 +185,10 @@ fn dockerfiles_outside_of_the_context() {
         let text = "FROM busybox\nCOPY f /f\nRUN echo ü >> /f\nCMD cat /f\n";
         d.write("elsewhere/Dockerfile", text);
         let file = d.path("elsewhere/Dockerfile").display().to_string();
-        d.ok(client, &["build", "-q", "-t", "outside", "-f", &file, "context"]);
+        d.ok(
+            client,
+            &["build", "-q", "-t", "outside", "-f", &file, "context"],
+        );
         assert_eq!(d.ok(client, &["run", "--rm", "outside"]), "inside\nü");
         let piped = ["build", "-q", "-t", "piped", "-f", "-", "context"];
         let called = d.call_with_input(client, &piped, text.as_bytes());
@@ -200,7 +206,10 @@ fn findings_break_no_script() {
         assert_eq!(called.code, 0, "{called:?}");
         let finding = "JSONArgsRecommended: JSON arguments recommended for CMD to prevent unintended behavior related to OS signals (line 3)";
         match client {
-            Client::Docker => assert!(called.stdout.contains(&format!("[Warning] {finding}\n")), "{called:?}"),
+            Client::Docker => assert!(
+                called.stdout.contains(&format!("[Warning] {finding}\n")),
+                "{called:?}"
+            ),
             Client::Wharf => {
                 assert!(!called.stdout.contains("JSONArgs"), "{called:?}");
                 for part in [" 2 warnings found", finding, "3 | CMD echo hi"] {
@@ -214,15 +223,25 @@ fn findings_break_no_script() {
         let id = quiet.stdout.trim_end();
         assert!(id.starts_with("sha256:") && !id.contains('\n'), "{quiet:?}");
         assert!(!quiet.stderr.contains("JSONArgs"), "{quiet:?}");
-        let skipped = build(&d, client, text, &["--build-arg", "BUILDKIT_DOCKERFILE_CHECK=skip=all"]);
+        let skipped = build(
+            &d,
+            client,
+            text,
+            &["--build-arg", "BUILDKIT_DOCKERFILE_CHECK=skip=all"],
+        );
         let all = format!("{}{}", skipped.stdout, skipped.stderr);
-        assert!(skipped.code == 0 && !all.contains("JSONArgs"), "{skipped:?}");
+        assert!(
+            skipped.code == 0 && !all.contains("JSONArgs"),
+            "{skipped:?}"
+        );
         let strict = format!("# check=error=true\n{text}");
         let failed = build(&d, client, &strict, &[]);
         let all = format!("{}{}", failed.stdout, failed.stderr);
         assert_ne!(failed.code, 0, "{failed:?}");
         assert!(
-            all.contains("lint violation found for rules: WorkdirRelativePath, JSONArgsRecommended"),
+            all.contains(
+                "lint violation found for rules: WorkdirRelativePath, JSONArgsRecommended"
+            ),
             "{all}"
         );
         assert!(!all.contains("Step 1/"), "nothing is run: {all}");
@@ -244,23 +263,42 @@ fn dockerfiles_are_checked_without_building() {
     assert_eq!(checked.code, 1, "{checked:?}");
     let expected = "Check complete, 1 warning has been found!\n\nWARNING: JSONArgsRecommended - https://docs.docker.com/go/dockerfile/rule/json-args-recommended/\n";
     assert!(checked.stdout.starts_with(expected), "{checked:?}");
-    assert!(checked.stdout.contains("   4 | >>> CMD echo\n"), "{checked:?}");
+    assert!(
+        checked.stdout.contains("   4 | >>> CMD echo\n"),
+        "{checked:?}"
+    );
     let ignored = ask(text, &["--call=check,ignorestatus=true"]);
     assert_eq!(ignored.code, 0, "{ignored:?}");
     let json = ask(text, &["--call=check,format=json"]);
     let json: serde_json::Value = serde_json::from_str(&json.stdout).unwrap();
-    assert_eq!(json["warnings"][0]["location"]["ranges"][0]["start"]["line"], 4);
+    assert_eq!(
+        json["warnings"][0]["location"]["ranges"][0]["start"]["line"],
+        4
+    );
     let clean = ask("FROM busybox\n", &["--check"]);
-    assert_eq!((clean.code, clean.stdout.as_str()), (0, "Check complete, no warnings found.\n"));
+    assert_eq!(
+        (clean.code, clean.stdout.as_str()),
+        (0, "Check complete, no warnings found.\n")
+    );
     let outline = ask(text, &["--call=outline"]);
     let expected = "TARGET: first\n\nBUILD ARG   VALUE    DESCRIPTION\nVERSION     latest   \n\nSECRET   REQUIRED\nkey      true\n\n";
     assert_eq!((outline.code, outline.stdout.as_str()), (0, expected));
     let targets = ask(text, &["--call=targets"]);
-    assert_eq!(targets.stdout, "TARGET          DESCRIPTION\nfirst (default) \n");
+    assert_eq!(
+        targets.stdout,
+        "TARGET          DESCRIPTION\nfirst (default) \n"
+    );
     let broken = ask("FROM busybox\nRUNN x\nCOPY a\n", &["--check"]);
     assert_eq!(broken.code, 1, "{broken:?}");
-    assert!(broken.stderr.contains("did you mean RUN?") && broken.stderr.contains("3 | COPY a"), "{broken:?}");
-    assert_eq!(d.ok(Client::Wharf, &["images", "-q"]).lines().count(), 1, "nothing was built");
+    assert!(
+        broken.stderr.contains("did you mean RUN?") && broken.stderr.contains("3 | COPY a"),
+        "{broken:?}"
+    );
+    assert_eq!(
+        d.ok(Client::Wharf, &["images", "-q"]).lines().count(),
+        1,
+        "nothing was built"
+    );
 }
 
 #[test]
@@ -273,10 +311,19 @@ fn contexts_are_listed_and_explained() {
     d.write("c/.dockerignore", "large.bin\n");
     let list = d.ok(Client::Wharf, &["build", "context", "c"]);
     let lines: Vec<&str> = list.lines().collect();
-    assert!(lines[1].ends_with(" large.bin") && lines[1].starts_with("5kB"), "{list}");
-    assert!(list.ends_with("total, ignore file .containerignore") && !list.contains("huge"), "{list}");
+    assert!(
+        lines[1].ends_with(" large.bin") && lines[1].starts_with("5kB"),
+        "{list}"
+    );
+    assert!(
+        list.ends_with("total, ignore file .containerignore") && !list.contains("huge"),
+        "{list}"
+    );
     assert_eq!(
-        d.ok(Client::Wharf, &["build", "context", "c", "--explain", "skipped/huge.bin"]),
+        d.ok(
+            Client::Wharf,
+            &["build", "context", "c", "--explain", "skipped/huge.bin"]
+        ),
         "skipped/huge.bin: left out: line 1 of .containerignore: skipped"
     );
     let json = d.ok(Client::Wharf, &["build", "context", "--json", "c"]);
