@@ -1,5 +1,12 @@
 //! Every recorded Dockerfile: printed back it is the same file, and each instruction by itself means the same.
 
+#![cfg(feature = "dockerfile")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test fails by panicking and says what it skips"
+)]
+
 use std::collections::BTreeSet;
 
 use wharf_dockerfile::{Diagnostic, Node, parse};
