@@ -2,6 +2,7 @@
 
 #![cfg(feature = "dockerfile")]
 #![allow(
+    clippy::disallowed_methods,
     clippy::unwrap_used,
     clippy::print_stdout,
     reason = "a test fails by panicking and says what it skips"
