@@ -19,7 +19,12 @@ pub struct BuildArgs {
     #[arg(long, value_name = "NAME=VALUE")]
     pub build_arg: Vec<String>,
     /// What to do with the Dockerfile: build, check, outline or targets (check,format=json for JSON)
-    #[arg(long, value_name = "METHOD", default_value = "build", conflicts_with = "check")]
+    #[arg(
+        long,
+        value_name = "METHOD",
+        default_value = "build",
+        conflicts_with = "check"
+    )]
     pub call: String,
     /// Check the Dockerfile without building it (short for --call=check)
     #[arg(long)]
