@@ -43,5 +43,6 @@ pub use error::{EngineError, ErrorKind, Result};
 pub use exec::ClaimedExec;
 pub use settings::{DEFAULT_LOG_DRIVER, Settings};
 pub use wharf_build::{
-    BuildRecord, CacheMount, ContextSource, FailedStep, NamedSource, Secret, SolveEvent, StepRecord,
+    BuildRecord, CacheDirectory, CacheMount, ContextSource, FailedStep, NamedSource, Secret,
+    SolveEvent, StepRecord,
 };
