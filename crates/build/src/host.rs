@@ -192,6 +192,9 @@ pub trait Host: Send + Sync {
         platform: Option<&Platform>,
     ) -> Result<BaseImage, HostError>;
 
+    /// Returns an image that is here; none where it would have to be pulled.
+    fn local_image(&self, reference: &str, platform: &Platform) -> Option<BaseImage>;
+
     /// Returns a read-only merged view of layers, lowest first, that nothing else sees.
     ///
     /// # Errors

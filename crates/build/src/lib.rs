@@ -10,6 +10,7 @@ mod builds;
 mod cache;
 mod cache_config;
 mod change;
+mod checks;
 mod chmod;
 mod collect;
 mod config;
@@ -44,10 +45,11 @@ pub use builds::{BuildRecord, StepRecord, StepStatus, builds, find_build, forget
 pub use cache::{PruneOptions, Pruned, prune, remove};
 pub use cache_config::{CacheBlob, ExportedCache, export_cache};
 pub use change::apply_change;
+pub use checks::{About, Answer, Mistake, Question, ask};
 pub use collect::{collect, default_cache_limit};
 pub use error::BuildError;
-pub use event::{BuildEvent, SolveEvent};
-pub use frontend::{Frontend, Lowered, lower_dockerfile};
+pub use event::{BuildEvent, Finding, SolveEvent};
+pub use frontend::{Frontend, Lowered, lower_dockerfile, outline_dockerfile};
 pub use host::{
     BaseImage, FetchRequest, Fetched, Host, HostError, MountSource, OutputStream, RunMount,
     RunOutcome, RunStep, Secret, SecretFile,
@@ -65,17 +67,18 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::channel;
 use std::time::Instant;
 
-use wharf_dockerfile::{Diagnostic, Dockerfile, load, render};
+use wharf_dockerfile::{Diagnostic, Dockerfile, load};
 use wharf_image::{Digest, ImageId, Platform};
 use wharf_llb::{Edge, VertexId};
 use wharf_store::Store;
 
 use assemble::Assembler;
 use cache_config::UsedKeys;
+use checks::Bases;
 use context::{Context, DockerfileText};
 use finish::{Touches, finish};
 use imported::Imported;
-use lower::{LowerInput, lower};
+use lower::{FindBase, LowerInput, lower};
 use narrate::Narrator;
 use plan::{Plan, StageBase};
 use solve::{Label, Outcome, SolveInput, Solver};
@@ -119,7 +122,20 @@ pub fn build(
     let mut context = Context::open(store, &request.context, request.caller.as_ref())?;
     let file = context.load(request)?;
     let dockerfile = read(&file)?;
-    let plan = plan(host, request, &file, &dockerfile)?;
+    let bases = Bases::new(host, request);
+    let mut find_base = |name: &str, platform: &Platform| bases.find(name, platform);
+    let plan = lower_request(request, &file, &dockerfile, &mut find_base)?;
+    let checked = checks::check(request, &file, context.known_ignore(), &bases)?;
+    let say_findings = |events: &mut dyn FnMut(BuildEvent)| {
+        for warning in &checked.warnings {
+            events(BuildEvent::Finding(checks::finding(&file, warning)));
+        }
+    };
+    if !checked.violated.is_empty() {
+        say_findings(events);
+        let rules = checked.violated;
+        return Err(BuildError::Checks { rules });
+    }
     check_platforms(host, &plan)?;
     let imported = imported(host, request);
     tell_warnings(&imported, events);
@@ -144,6 +160,7 @@ pub fn build(
     for context in contexts.values_mut() {
         context.remember();
     }
+    say_findings(events);
     let (result, steps) = solved?;
     let record = BuildRecord {
         id: id.clone(),
@@ -458,17 +475,15 @@ fn read(file: &DockerfileText) -> Result<Dockerfile, BuildError> {
     if errors.is_empty() {
         return Ok(dockerfile);
     }
-    Err(BuildError::Dockerfile {
-        rendered: render(&file.name, &file.text, &errors),
-    })
+    Err(BuildError::dockerfile(&file.name, &file.text, errors))
 }
 
-/// Lowers the Dockerfile with the host's images.
-fn plan(
-    host: &dyn Host,
+/// Lowers the Dockerfile of a request.
+fn lower_request(
     request: &BuildRequest,
     file: &DockerfileText,
     dockerfile: &Dockerfile,
+    find_base: &mut FindBase<'_>,
 ) -> Result<Plan, BuildError> {
     let build_platform = Platform::host();
     let input = LowerInput {
@@ -486,20 +501,5 @@ fn plan(
         contexts: &request.named_contexts(),
         allow_insecure: request.allow_insecure,
     };
-    let mut known: HashMap<(String, Platform), BaseImage> = HashMap::new();
-    let mut find_base = |name: &str, platform: &Platform| {
-        let asked = (name.to_owned(), platform.clone());
-        if let Some(image) = known.get(&asked) {
-            return Ok(image.clone());
-        }
-        if host.is_cancelled() {
-            return Err(BuildError::Cancelled);
-        }
-        let image = host
-            .base_image(name, request.pull, Some(platform))
-            .map_err(BuildError::Host)?;
-        known.insert(asked, image.clone());
-        Ok(image)
-    };
-    lower(&input, &mut find_base)
+    lower(&input, find_base)
 }

@@ -11,7 +11,7 @@ use wharf_llb::Edge;
 use super::args::Globals;
 use super::contexts::Resolved;
 use super::names::{Numbering, is_counted, named};
-use super::{LowerInput, Lowering, StageState, Use, mistake};
+use super::{LowerInput, Lowering, StageState, Use, mistake, no_image};
 use crate::config::{self, DEFAULT_PATH};
 use crate::plan::{PlannedStage, StageBase};
 use crate::suggest::nearest;
@@ -319,7 +319,8 @@ impl Lowering<'_, '_> {
             return Ok((StageBase::Scratch, state, false));
         }
         self.check_reference(&base, at)?;
-        let image = (self.find_base)(&base, &platform)?;
+        let image = (self.find_base)(&base, &platform)
+            .map_err(|error| no_image(self.input, &base, at, error))?;
         names.total += 1;
         let name = names.next(&format!("FROM {}", canonical(&base, &image)));
         let output = self.image_vertex(&base, &image, &platform, named(name.clone()));

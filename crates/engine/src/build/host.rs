@@ -244,6 +244,7 @@ impl BuildHost {
             cgroup_path: format!("{group}/step"),
             init: false,
             stop_on_disconnect: true,
+            runtime: None,
         };
         let outcome = self.runtime.block_on(async {
             let shim = wharf_runtime::launch(&request, namespace.as_ref().map(AsFd::as_fd))
@@ -342,6 +343,15 @@ impl Host for BuildHost {
     ) -> std::result::Result<BaseImage, HostError> {
         self.find_base(reference, pull, platform)
             .map_err(Into::into)
+    }
+
+    fn local_image(&self, reference: &str, platform: &Platform) -> Option<BaseImage> {
+        let image = self.engine.find_image(reference).ok()?;
+        let is_meant = image.config.architecture == platform.architecture;
+        is_meant.then_some(BaseImage {
+            id: image.id,
+            config: image.config,
+        })
     }
 
     fn view(&self, lower_dirs: &[PathBuf]) -> std::result::Result<Root, HostError> {

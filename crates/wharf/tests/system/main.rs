@@ -12,11 +12,13 @@
 
 mod archives;
 mod build;
+mod clients;
 mod commands;
 mod compare;
 mod compose;
 mod connections;
 mod containers;
+mod create_fields;
 mod daemon;
 mod errors;
 mod harness;
@@ -30,6 +32,7 @@ mod logs;
 mod names;
 mod networks;
 mod options;
+mod random;
 mod raw;
 mod registry;
 mod removal;

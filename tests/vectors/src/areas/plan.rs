@@ -15,7 +15,7 @@ use super::text;
 use crate::{Document, Vector, Verdict};
 
 /// How the reference ends where an image is not there.
-const MISSING: &str = ": not found";
+pub(super) const MISSING: &str = ": not found";
 
 /// Compares the image and the operations, or the text of the mistake.
 pub(super) fn check(vector: &Vector, document: &Document) -> Verdict {
@@ -24,9 +24,7 @@ pub(super) fn check(vector: &Vector, document: &Document) -> Verdict {
     match (found, expected["error"].as_str()) {
         (Err(found), Some(wanted)) if found.contains(wanted) => Ok(()),
         // Images are asked for at once there, so that any of those that are missing may be told first.
-        (Err(found), Some(wanted)) if wanted.ends_with(MISSING) && found.ends_with(MISSING) => {
-            Ok(())
-        }
+        (Err(found), Some(wanted)) if wanted.ends_with(MISSING) && is_missing(&found) => Ok(()),
         (Err(found), _) => Err(format!("refused: {found}")),
         (Ok((image, _)), Some(_)) => Err(format!("found {image}")),
         (Ok((image, ops)), None) => {
@@ -37,6 +35,14 @@ pub(super) fn check(vector: &Vector, document: &Document) -> Verdict {
             same_operations(operations_of(&expected["ops"]), operations_of(&ops))
         }
     }
+}
+
+/// Returns whether a mistake is that an image is not there; the line that asks for it follows.
+pub(super) fn is_missing(found: &str) -> bool {
+    found
+        .lines()
+        .next()
+        .is_some_and(|line| line.ends_with(MISSING))
 }
 
 fn operations_of(value: &Value) -> Vec<Value> {
@@ -91,6 +97,17 @@ fn normal(mut value: Value) -> Value {
 }
 
 fn answer(input: &Value, document: &Document) -> Result<(Value, Value), String> {
+    let options = frontend(input)?;
+    let mut find = bases(input, document);
+    let lowered = lower_dockerfile(text(input, "dockerfile"), &options, &mut find)
+        .map_err(|error| error.to_string())?;
+    let image: Value =
+        serde_json::from_slice(&lowered.image.to_bytes()).map_err(|error| error.to_string())?;
+    Ok((image, operations(&lowered.graph, lowered.result)))
+}
+
+/// Returns what an input asks of the frontend.
+pub(super) fn frontend(input: &Value) -> Result<Frontend, String> {
     let host = Platform::parse("linux/amd64").map_err(|error| error.to_string())?;
     let pairs = |key: &str| {
         let entries = input[key].as_object().into_iter().flatten();
@@ -102,7 +119,7 @@ fn answer(input: &Value, document: &Document) -> Result<(Value, Value), String> 
         Some(text) => Platform::parse(text).map_err(|error| error.to_string())?,
         None => host.clone(),
     };
-    let options = Frontend {
+    Ok(Frontend {
         build_args: pairs("build_args")
             .into_iter()
             .map(|(key, value)| (key, Some(value)))
@@ -113,9 +130,16 @@ fn answer(input: &Value, document: &Document) -> Result<(Value, Value), String> 
         build_platform: Some(host),
         allow_insecure: true,
         ..Frontend::default()
-    };
+    })
+}
+
+/// Returns what finds an input's base images.
+pub(super) fn bases<'a>(
+    input: &Value,
+    document: &'a Document,
+) -> impl FnMut(&str, &Platform) -> Result<BaseImage, BuildError> + use<'a> {
     let bases = &document.header["bases"][text(input, "bases").trim_start_matches('$')];
-    let mut find = |name: &str, _: &Platform| {
+    move |name: &str, _: &Platform| {
         let missing = |text: String| BuildError::Host(text.into());
         let reference = Reference::parse(name).map_err(|error| missing(error.to_string()))?;
         let reference = reference.with_default_tag();
@@ -136,12 +160,7 @@ fn answer(input: &Value, document: &Document) -> Result<(Value, Value), String> 
             id: Digest::of(&key),
             config: Arc::new(config),
         })
-    };
-    let lowered = lower_dockerfile(text(input, "dockerfile"), &options, &mut find)
-        .map_err(|error| error.to_string())?;
-    let image: Value =
-        serde_json::from_slice(&lowered.image.to_bytes()).map_err(|error| error.to_string())?;
-    Ok((image, operations(&lowered.graph, lowered.result)))
+    }
 }
 
 /// Lists what a result needs.
