@@ -73,13 +73,11 @@ pub fn host() -> HostInfo {
         seccomp: trusted::exists("/proc/sys/kernel/seccomp").unwrap_or(false),
         apparmor: read_text("/sys/module/apparmor/parameters/enabled".as_ref())
             .is_ok_and(|text| text.starts_with('Y')),
-        has_default_apparmor_profile: read_text(
-            "/sys/kernel/security/apparmor/profiles".as_ref(),
-        )
-        .is_ok_and(|text| {
-            let mut names = text.lines().filter_map(|line| line.split(' ').next());
-            names.any(|name| name == DEFAULT_APPARMOR_PROFILE)
-        }),
+        has_default_apparmor_profile: read_text("/sys/kernel/security/apparmor/profiles".as_ref())
+            .is_ok_and(|text| {
+                let mut names = text.lines().filter_map(|line| line.split(' ').next());
+                names.any(|name| name == DEFAULT_APPARMOR_PROFILE)
+            }),
         cpus: std::thread::available_parallelism().map_or(1, usize::from),
         memory_bytes: memory_bytes(),
         swap_limit,
