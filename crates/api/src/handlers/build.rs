@@ -8,6 +8,7 @@ use crate::limits::MAX_INLINE_DOCKERFILE_BYTES;
 use crate::query::Query;
 use crate::respond::{self, Answer, Failure};
 use crate::spool::{self, SpoolFile};
+use base64::prelude::{BASE64_URL_SAFE, Engine as _};
 use bytes::Bytes;
 use http::StatusCode;
 use serde::Deserialize;
@@ -188,7 +189,10 @@ fn inline_dockerfile(query: &Query) -> Result<Option<Vec<u8>>, Failure> {
             text.len()
         )));
     }
-    Ok(Some(text.as_bytes().to_vec()))
+    let content = BASE64_URL_SAFE.decode(text).map_err(|error| {
+        Failure::bad_request(format!("dockerfileinline is not URL-safe base64: {error}"))
+    })?;
+    Ok(Some(content))
 }
 
 /// Reads hosts given as repeated parameters or, by older clients, as one with commas.
@@ -332,7 +336,8 @@ mod tests {
         let query = |length: usize| {
             Query::parse(&format!("dockerfileinline={}", "a".repeat(length))).expect("a query")
         };
-        assert!(inline_dockerfile(&query(MAX_INLINE_DOCKERFILE_BYTES)).is_ok());
+        let content = inline_dockerfile(&query(MAX_INLINE_DOCKERFILE_BYTES));
+        assert!(content.is_ok_and(|content| content.is_some_and(|content| content[0] == b'i')));
         assert!(inline_dockerfile(&query(MAX_INLINE_DOCKERFILE_BYTES + 1)).is_err());
     }
 }
