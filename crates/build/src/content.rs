@@ -9,9 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use wharf_image::{Digest, Hasher};
-use wharf_safefs::{
-    Caller, FileType, FsError, Metadata, OpenFlags, Root, fd_xattr, fd_xattrs,
-};
+use wharf_safefs::{Caller, FileType, FsError, Metadata, OpenFlags, Root, fd_xattr, fd_xattrs};
 
 use crate::BuildError;
 use crate::listing::Listing;
@@ -221,7 +219,9 @@ fn hash_batch(
             selected.path.join(&entry.path)
         };
         let digest = match (&mut directory, path.file_name()) {
-            (Some(directory), Some(name)) => hash_entry(directory, Path::new(name), &path, entry, buffer),
+            (Some(directory), Some(name)) => {
+                hash_entry(directory, Path::new(name), &path, entry, buffer)
+            }
             (none, Some(name)) => {
                 let above = path.parent().unwrap_or(Path::new(""));
                 let directory = none.insert(root.open_dir(above)?);
@@ -257,7 +257,10 @@ fn hash_entry(
             let (mut file, found) = opened.map_err(|error| error.at(path))?;
             let bytes = hash_file(&mut file, &found, path, &mut hasher, buffer)?;
             hasher.update(format!("\0{bytes}").as_bytes());
-            for name in fd_xattrs(&file)?.iter().filter(|name| is_copied_attribute(name)) {
+            for name in fd_xattrs(&file)?
+                .iter()
+                .filter(|name| is_copied_attribute(name))
+            {
                 let value = fd_xattr(&file, name)?.unwrap_or_default();
                 hash_attribute(&mut hasher, name, &value);
             }

@@ -7,7 +7,10 @@
 //! [`write_plain_tar`] are for ordinary archives. All paths go through `wharf-safefs`; all that an
 //! archive from outside may ask for has a limit ([`limits`]).
 
-#![cfg_attr(test, allow(clippy::unwrap_used, clippy::disallowed_methods))]
+#![cfg_attr(
+    test,
+    allow(clippy::unwrap_used, clippy::disallowed_methods, clippy::print_stdout)
+)]
 
 mod apply;
 mod canonical;
@@ -37,7 +40,7 @@ pub use error::LayerError;
 pub use extract::{ExtractOptions, ExtractReport, extract};
 pub use limits::Limits;
 pub use recipe::{MAX_RECIPE_BYTES, MAX_RECIPE_CONTENT_BYTES, Recipe};
+pub use summarize::summarize;
 pub use upper::{clean_upper, copy_upper};
 pub use wharf_safefs::CopyReport;
-pub use summarize::summarize;
 pub use write::{PlainTarOptions, write_plain_tar, write_tar};

@@ -47,7 +47,10 @@ pub fn write_tar(dir: &Root, out: &mut dyn Write) -> Result<LayerSummary, LayerE
 }
 
 /// Writes or only hashes a layer's tar.
-pub(crate) fn layer_tar(dir: &Root, out: Option<&mut dyn Write>) -> Result<LayerSummary, LayerError> {
+pub(crate) fn layer_tar(
+    dir: &Root,
+    out: Option<&mut dyn Write>,
+) -> Result<LayerSummary, LayerError> {
     let mut writer = Writer::new(TarSink::new(out, true), true);
     writer.directory_content(dir, b"", b"", &[])?;
     writer.summary()

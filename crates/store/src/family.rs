@@ -58,8 +58,8 @@ pub(crate) fn leave(transaction: &Transaction<'_>, family: i64, number: i64) -> 
     transaction
         .prepare_cached("UPDATE layers SET disk_bytes = NULL WHERE family = ?1 AND number < ?2")?
         .execute((family, number))?;
-    let mut statement =
-        transaction.prepare_cached("SELECT number FROM layers WHERE family = ?1 AND number < ?2")?;
+    let mut statement = transaction
+        .prepare_cached("SELECT number FROM layers WHERE family = ?1 AND number < ?2")?;
     let older = statement.query_map((family, number), |row| row.get(0))?;
     Ok(older.collect::<rusqlite::Result<_>>()?)
 }
@@ -79,10 +79,8 @@ pub(crate) fn measure(database: &Database, layout: &Layout, number: i64) -> Resu
             members(connection, number)
         })?;
         let disk_bytes = own_bytes(layout, number, &members)?;
-        let is_written = database.write(
-            Durability::Process,
-            "write a layer's size",
-            |transaction| {
+        let is_written =
+            database.write(Durability::Process, "write a layer's size", |transaction| {
                 if self::members(transaction, number)? != members {
                     return Ok(false);
                 }
@@ -90,8 +88,7 @@ pub(crate) fn measure(database: &Database, layout: &Layout, number: i64) -> Resu
                     .prepare_cached("UPDATE layers SET disk_bytes = ?2 WHERE number = ?1")?
                     .execute((number, sql_size(disk_bytes)))?;
                 Ok(true)
-            },
-        )?;
+            })?;
         if is_written {
             return Ok(disk_bytes);
         }
@@ -106,8 +103,9 @@ fn members(connection: &Connection, number: i64) -> Result<Members> {
         .query_row([number], |row| row.get(0))
         .optional()?;
     let family = family.flatten();
-    let mut statement = connection
-        .prepare_cached("SELECT number FROM layers WHERE family = ?1 AND number > ?2 ORDER BY number")?;
+    let mut statement = connection.prepare_cached(
+        "SELECT number FROM layers WHERE family = ?1 AND number > ?2 ORDER BY number",
+    )?;
     let newer = statement.query_map((family, number), |row| row.get(0))?;
     Ok(Members {
         family,
@@ -144,7 +142,10 @@ pub(crate) fn freed_bytes(layout: &Layout, numbers: &[i64]) -> Result<u64> {
     let mut freed = 0;
     for number in numbers {
         let place = layout.layer(*number);
-        let (usage, files) = match (trusted::disk_usage(&place), trusted::files_with_names(&place)) {
+        let (usage, files) = match (
+            trusted::disk_usage(&place),
+            trusted::files_with_names(&place),
+        ) {
             (Ok(usage), Ok(files)) => (usage, files),
             // What is gone already comes free no more.
             (Err(error), _) | (_, Err(error)) if error.is_not_found() => continue,

@@ -11,12 +11,10 @@ use crate::db::{
     size_column, sql_size,
 };
 use crate::error::{Kind, Result, StoreError};
+use crate::family;
 use crate::layout::{FILE_MODE, RECIPE};
 use crate::leases::Held;
-use crate::family;
-use crate::limits::{
-    MAX_CONTENTS_BYTES, MAX_LAYER_PATHS_BYTES, MAX_LAYERS, MAX_RECIPE_BYTES,
-};
+use crate::limits::{MAX_CONTENTS_BYTES, MAX_LAYER_PATHS_BYTES, MAX_LAYERS, MAX_RECIPE_BYTES};
 use crate::staging::Staging;
 use crate::store::{Store, now_unix_ns};
 use crate::worker::Job;

@@ -9,8 +9,8 @@ use std::thread::JoinHandle;
 use wharf_safefs::trusted;
 
 use crate::db::{Database, lock};
-use crate::family::measure;
 use crate::error::{Result, StoreError};
+use crate::family::measure;
 use crate::layout::Layout;
 
 /// Something to do while nobody waits.

@@ -179,6 +179,7 @@ pub(super) fn build_request(call: &Call) -> Result<Build, Failure> {
     })
 }
 
+/// Reads a Dockerfile that comes beside the context, base64 in the alphabet for URLs.
 fn inline_dockerfile(query: &Query) -> Result<Option<Vec<u8>>, Failure> {
     let Some(text) = query.get("dockerfileinline") else {
         return Ok(None);
@@ -189,10 +190,10 @@ fn inline_dockerfile(query: &Query) -> Result<Option<Vec<u8>>, Failure> {
             text.len()
         )));
     }
-    let content = BASE64_URL_SAFE.decode(text).map_err(|error| {
-        Failure::bad_request(format!("dockerfileinline is not URL-safe base64: {error}"))
-    })?;
-    Ok(Some(content))
+    let bytes = BASE64_URL_SAFE
+        .decode(text)
+        .map_err(|error| Failure::bad_request(format!("dockerfileinline: {error}")))?;
+    Ok(Some(bytes))
 }
 
 /// Reads hosts given as repeated parameters or, by older clients, as one with commas.
@@ -339,5 +340,10 @@ mod tests {
         let content = inline_dockerfile(&query(MAX_INLINE_DOCKERFILE_BYTES));
         assert!(content.is_ok_and(|content| content.is_some_and(|content| content[0] == b'i')));
         assert!(inline_dockerfile(&query(MAX_INLINE_DOCKERFILE_BYTES + 1)).is_err());
+        let text = Query::parse("dockerfileinline=RlJPTSBhCg==").expect("a query");
+        let read = inline_dockerfile(&text).expect("base64");
+        assert_eq!(read.as_deref(), Some(&b"FROM a\n"[..]));
+        let raw = Query::parse("dockerfileinline=FROM%20a").expect("a query");
+        assert!(inline_dockerfile(&raw).is_err());
     }
 }

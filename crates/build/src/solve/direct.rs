@@ -88,12 +88,10 @@ impl Solver<'_> {
         {
             staging.keep_contents(&list)?;
         }
-        let linked = base
-            .filter(|_| copied.linked_bytes > 0)
-            .map(|base| Linked {
-                diff_id: base.diff_id,
-                disk_bytes: copied.linked_bytes,
-            });
+        let linked = base.filter(|_| copied.linked_bytes > 0).map(|base| Linked {
+            diff_id: base.diff_id,
+            disk_bytes: copied.linked_bytes,
+        });
         let placed = self.store.place_layer(staging)?;
         let layer = Some(PendingLayer::new(placed).with_files_of(linked));
         Ok(Some(vec![MadeOutput { below, layer }]))
@@ -136,9 +134,13 @@ fn plan(
     }
     for (one, _) in taken.each() {
         let place = if one.is_dir() {
-            let is_below = !attributes.contents_only
-                && (found.is_some() || copy.destination.ends_with('/'));
-            if is_below { target.join(&one.name) } else { target.clone() }
+            let is_below =
+                !attributes.contents_only && (found.is_some() || copy.destination.ends_with('/'));
+            if is_below {
+                target.join(&one.name)
+            } else {
+                target.clone()
+            }
         } else if found.is_some_and(|found| found.is_dir()) || copy.destination.ends_with('/') {
             target.join(&one.name)
         } else {
@@ -167,16 +169,16 @@ fn plan(
     let Some(text) = target.to_str() else {
         return Ok(None);
     };
-    let slash = if copy.destination.ends_with('/') { "/" } else { "" };
+    let slash = if copy.destination.ends_with('/') {
+        "/"
+    } else {
+        ""
+    };
     Ok(Some((existing, format!("/{text}{slash}"))))
 }
 
 /// Takes the directories that are there on the way to a path, itself included; says whether nothing is in the way.
-fn take_ancestors(
-    view: &Root,
-    target: &Path,
-    existing: &mut Existing,
-) -> Result<bool, BuildError> {
+fn take_ancestors(view: &Root, target: &Path, existing: &mut Existing) -> Result<bool, BuildError> {
     let mut path = PathBuf::new();
     for component in target.components() {
         path.push(component);

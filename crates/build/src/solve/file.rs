@@ -191,9 +191,7 @@ impl Solver<'_> {
     ) -> Result<OpenedInput<'_>, BuildError> {
         let edge = self.input.graph.vertex(id).inputs.get(input);
         let from = match edge.and_then(|edge| self.context_of(edge.vertex)) {
-            Some(context) => {
-                Opened::Context(context.reading().ok_or_else(empty_context)?, context)
-            }
+            Some(context) => Opened::Context(context.reading().ok_or_else(empty_context)?, context),
             None => {
                 let snapshot = input_of(inputs, Some(input));
                 if snapshot.is_empty() {

@@ -130,13 +130,22 @@ mod tests {
         assert!(both.is_error);
         let described = rule("InvalidDefinitionDescription");
         assert!(!none.wants(described, &none));
-        assert!(config("experimental=all").expect("settings").wants(described, &none));
+        assert!(
+            config("experimental=all")
+                .expect("settings")
+                .wants(described, &none)
+        );
     }
 
     #[test]
     fn settings_that_there_are_not() {
-        for (check, option) in [("foo=bar", "foo"), ("skip", "skip"), ("error=maybe", "error=maybe")] {
-            let expected = format!("failed to parse check options: invalid check option \"{option}\"");
+        for (check, option) in [
+            ("foo=bar", "foo"),
+            ("skip", "skip"),
+            ("error=maybe", "error=maybe"),
+        ] {
+            let expected =
+                format!("failed to parse check options: invalid check option \"{option}\"");
             assert_eq!(config(check), Err(expected));
         }
     }

@@ -141,4 +141,3 @@ fn is_image_name(text: &str) -> bool {
     };
     tag.is_none_or(is_tag) && path.split('/').all(is_component)
 }
-

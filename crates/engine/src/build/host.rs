@@ -246,6 +246,7 @@ impl BuildHost {
             cgroup_path: format!("{group}/step"),
             init: false,
             stop_on_disconnect: true,
+            runtime: None,
         };
         let outcome = self.runtime.block_on(async {
             let shim = wharf_runtime::launch(&request, namespace.as_ref().map(AsFd::as_fd))
@@ -257,11 +258,15 @@ impl BuildHost {
             outcome
         });
         let peak_memory_bytes = wharf_runtime::peak_memory_bytes(&group).unwrap_or(0);
+        let peak_processes = wharf_runtime::peak_processes(&group).unwrap_or(0);
         let _swept_later = wharf_runtime::remove_cgroup(&group);
-        let limit = container.host_config.resources.memory_bytes;
+        let limits = &container.host_config.resources;
+        let limit = |value: i64| u64::try_from(value).unwrap_or(0);
         outcome.map(|outcome| RunOutcome {
             peak_memory_bytes,
-            memory_limit_bytes: u64::try_from(limit).unwrap_or(0),
+            memory_limit_bytes: limit(limits.memory_bytes),
+            peak_processes,
+            processes_limit: limit(limits.pids_limit.unwrap_or(0)),
             ..outcome
         })
     }

@@ -100,10 +100,14 @@ impl Server {
         // Gone before anybody is told, so that a restart finds its place free. What cannot be
         // removed now is swept when the daemon starts.
         let _ = self.cgroup.kill_all();
+        if let Some(external) = &self.external {
+            external.delete();
+        }
         let _ = self.cgroup.remove();
         let file = ExitFile {
             status,
             execs: execs.clone(),
+            started: self.started,
         };
         // Whoever waits is told even if the file cannot be written.
         let _ = state::write(&self.state_dir, EXIT_NAME, &file);

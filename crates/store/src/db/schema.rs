@@ -8,7 +8,8 @@ use crate::error::{Result, StoreError};
 
 /// Steps from each version to the next; the number of steps is the present version. A step that was
 /// released is never changed, only followed by another.
-const MIGRATIONS: &[fn(&Transaction<'_>) -> rusqlite::Result<()>] = &[create_first_version, add_families];
+const MIGRATIONS: &[fn(&Transaction<'_>) -> rusqlite::Result<()>] =
+    &[create_first_version, add_families];
 
 /// The format version written to `user_version`.
 pub(crate) const SCHEMA_VERSION: i64 = MIGRATIONS.len() as i64;

@@ -12,8 +12,6 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-const COMMANDS: &str = include_str!("commands/commands.txt");
-
 /// What the commands read from `$DIR`.
 const FILES: [(&str, &str); 4] = [
     (
@@ -120,7 +118,8 @@ fn compare(client: &Path, version: &str) {
 
 /// Lists the commands that a client's help names, at every level, and that no case of `commands.txt` runs.
 fn commands_without_case(client: &Path) -> Vec<String> {
-    let cases: Vec<Vec<String>> = COMMANDS.lines().map(words_of_case).collect();
+    let commands = commands();
+    let cases: Vec<Vec<String>> = commands.lines().map(words_of_case).collect();
     let mut missing = Vec::new();
     let mut open = vec![Vec::<String>::new()];
     while let Some(path) = open.pop() {
@@ -188,7 +187,7 @@ fn record() {
     };
     for peer in peers.split(',') {
         let (version, root) = peer.split_once('=').expect("VERSION=ROOT");
-        let peer = Peer::start(Path::new(root), &["--storage-driver", "overlay2"]);
+        let peer = Peer::start(Path::new(root), &[]);
         let host = format!("unix://{}", peer.path("docker.sock").display());
         let client = Path::new(root).join("usr/bin/docker");
         let steps = run_all(&client, &host, &peer.path("client"));
@@ -205,7 +204,7 @@ fn run_all(client: &Path, host: &str, directory: &Path) -> Vec<Step> {
         std::fs::write(directory.join(name), content).unwrap();
     }
     let own = directory.display().to_string();
-    COMMANDS
+    commands()
         .lines()
         .filter(|line| !line.is_empty() && !line.starts_with('#'))
         .map(|line| {
@@ -394,6 +393,11 @@ fn differences(text: &str) -> BTreeMap<&str, &str> {
         }
     }
     listed
+}
+
+/// Returns the cases, a line each.
+fn commands() -> String {
+    read(&data("commands.txt"))
 }
 
 fn data(name: &str) -> PathBuf {

@@ -19,6 +19,7 @@ mod compose;
 mod conformance;
 mod connections;
 mod containers;
+mod create_fields;
 mod daemon;
 mod errors;
 mod harness;

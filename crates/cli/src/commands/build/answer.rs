@@ -20,7 +20,11 @@ const DEFAULT_STAGE: &str = "(default)";
 pub struct CheckAnswer {
     warnings: Option<Vec<Warning>>,
     sources: Vec<SourceFile>,
-    #[serde(rename = "buildError", default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        rename = "buildError",
+        default,
+        skip_serializing_if = "Option::is_none"
+    )]
     error: Option<BuildError>,
 }
 
@@ -95,7 +99,11 @@ pub struct TargetsAnswer {
 struct Stage {
     #[serde(default, skip_serializing_if = "String::is_empty")]
     name: String,
-    #[serde(default, rename = "default", skip_serializing_if = "std::ops::Not::not")]
+    #[serde(
+        default,
+        rename = "default",
+        skip_serializing_if = "std::ops::Not::not"
+    )]
     is_default: bool,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     description: String,
@@ -126,7 +134,9 @@ struct Position {
 impl CheckAnswer {
     /// Returns whether the checks found something.
     pub fn has_findings(&self) -> bool {
-        self.warnings.as_ref().is_some_and(|found| !found.is_empty())
+        self.warnings
+            .as_ref()
+            .is_some_and(|found| !found.is_empty())
     }
 
     /// Returns the Dockerfile's path in the context.
@@ -179,7 +189,9 @@ impl CheckAnswer {
 
     fn source(&self) -> String {
         let data = self.sources.first().map(|source| source.data.as_str());
-        let bytes = STANDARD.decode(data.unwrap_or_default()).unwrap_or_default();
+        let bytes = STANDARD
+            .decode(data.unwrap_or_default())
+            .unwrap_or_default();
         String::from_utf8_lossy(&bytes).into_owned()
     }
 }

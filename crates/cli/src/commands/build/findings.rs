@@ -24,9 +24,7 @@ impl Finding {
     /// Reads a build's event, if it is a finding.
     pub fn read(event: &Json) -> Option<Self> {
         let is_finding = event["event"] == "finding";
-        is_finding
-            .then(|| Self::deserialize(event).ok())
-            .flatten()
+        is_finding.then(|| Self::deserialize(event).ok()).flatten()
     }
 }
 

@@ -182,7 +182,13 @@ impl OwnChecker<'_> {
             let message = format!(
                 "RUN in exec form does not replace ${name}: no shell runs it; use shell form, or [\"sh\", \"-c\", \"…\"]"
             );
-            self.warn(EXEC_FORM_VARIABLE, message, location, &format!("${name}"), false);
+            self.warn(
+                EXEC_FORM_VARIABLE,
+                message,
+                location,
+                &format!("${name}"),
+                false,
+            );
         }
     }
 
@@ -205,7 +211,9 @@ impl OwnChecker<'_> {
                 updates = updates.or(Some(call.program.to_owned()));
             }
         }
-        let cleans = text.contains("/var/lib/apt") || text.contains("dist-clean") || text.contains("distclean");
+        let cleans = text.contains("/var/lib/apt")
+            || text.contains("dist-clean")
+            || text.contains("distclean");
         if let Some(program) = updates.filter(|_| !cleans && !mounts_lists(run)) {
             let message = format!(
                 "The lists of {program} update stay in the layer: add `&& rm -rf /var/lib/apt/lists/*` to the same RUN, or --mount=type=cache,target=/var/lib/apt/lists"
@@ -244,7 +252,11 @@ impl OwnChecker<'_> {
             let Some((_, copy)) = found else {
                 continue;
             };
-            let flag = if program == "chmod" { "--chmod" } else { "--chown" };
+            let flag = if program == "chmod" {
+                "--chmod"
+            } else {
+                "--chown"
+            };
             let message = format!(
                 "{program} -R stores the files that line {} copied to {path} a second time: use {flag} there",
                 copy.start_line
@@ -264,7 +276,9 @@ impl OwnChecker<'_> {
             && copy.sources.iter().any(is_all)
             && !self.facts.is_installed
         {
-            self.facts.copied_all.get_or_insert_with(|| location.clone());
+            self.facts
+                .copied_all
+                .get_or_insert_with(|| location.clone());
         }
     }
 
@@ -337,8 +351,10 @@ fn mounts_lists(run: &Run) -> bool {
         let resolved = mount.resolve(|value| Ok(value.to_owned()));
         resolved.is_ok_and(|mount| {
             let target = mount.target.trim_end_matches('/');
-            matches!(mount.kind, MountKind::Cache | MountKind::Tmpfs | MountKind::Bind)
-                && APT_LISTS.contains(&target)
+            matches!(
+                mount.kind,
+                MountKind::Cache | MountKind::Tmpfs | MountKind::Bind
+            ) && APT_LISTS.contains(&target)
         })
     })
 }
@@ -348,9 +364,12 @@ fn variables(word: &str) -> impl Iterator<Item = &str> {
     word.split('$').skip(1).filter_map(|rest| {
         let rest = rest.strip_prefix('{').unwrap_or(rest);
         let is_name = |character: char| character.is_ascii_alphanumeric() || character == '_';
-        let end = rest.find(|character| !is_name(character)).unwrap_or(rest.len());
+        let end = rest
+            .find(|character| !is_name(character))
+            .unwrap_or(rest.len());
         let name = rest.get(..end)?;
-        let starts_well = name.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_');
+        let starts_well =
+            name.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_');
         starts_well.then_some(name)
     })
 }

@@ -89,7 +89,9 @@ impl<'a> AptCall<'a> {
 
 /// Returns whether an option answers for the user; what a variable holds is not known and taken for an answer.
 fn is_answer(option: &str) -> bool {
-    let short = option.strip_prefix('-').filter(|rest| !rest.starts_with('-'));
+    let short = option
+        .strip_prefix('-')
+        .filter(|rest| !rest.starts_with('-'));
     NOT_ASKING.contains(&option)
         || option.starts_with(['$', '<'])
         || option.to_lowercase().contains("assume-yes")
@@ -132,7 +134,9 @@ pub(super) fn dependency_install(command: &SimpleCommand) -> Option<String> {
             let goal = names.iter().find(|name| name.starts_with("dependency:"))?;
             shown(goal)
         }
-        ("apt-get" | "apt", "install") | ("apk", "add") | ("dnf" | "yum" | "microdnf", "install") => {
+        ("apt-get" | "apt", "install")
+        | ("apk", "add")
+        | ("dnf" | "yum" | "microdnf", "install") => {
             // Packages of the context itself can only be installed after they were copied.
             let is_local = names.iter().any(|name| name.contains('/'));
             (!is_local && names.len() > 1).then(|| format!("{program} {action}"))
@@ -176,14 +180,20 @@ mod tests {
             ("npm install express", None),
             ("yarn", Some("yarn")),
             ("yarn build", None),
-            ("pip install --no-cache-dir -r requirements.txt", Some("pip install -r")),
+            (
+                "pip install --no-cache-dir -r requirements.txt",
+                Some("pip install -r"),
+            ),
             ("pip install .", None),
             ("python3 -m pip install -r r.txt", Some("pip install -r")),
             ("go mod download -x", Some("go mod download")),
             ("go build ./...", None),
             ("apt-get install -y curl", Some("apt-get install")),
             ("apt-get install -y ./x.deb", None),
-            ("mvn -B dependency:go-offline", Some("mvn dependency:go-offline")),
+            (
+                "mvn -B dependency:go-offline",
+                Some("mvn dependency:go-offline"),
+            ),
         ] {
             let commands = commands(script);
             let found = dependency_install(&commands[0]);

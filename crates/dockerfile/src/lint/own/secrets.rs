@@ -63,7 +63,10 @@ mod tests {
     fn values_that_look_like_secrets() {
         let key = format!("AKIA{}", "Z".repeat(16));
         assert_eq!(kind(&key), Some("an access token"));
-        assert_eq!(kind(&format!("ghp_{}", "a".repeat(36))), Some("an access token"));
+        assert_eq!(
+            kind(&format!("ghp_{}", "a".repeat(36))),
+            Some("an access token")
+        );
         assert_eq!(kind("AKIA"), None);
         assert_eq!(
             kind("postgres://u:p4ss@db/app"),
@@ -71,6 +74,9 @@ mod tests {
         );
         assert_eq!(kind("postgres://u:$PASS@db/app"), None);
         assert_eq!(kind("https://example.org/a:b@c"), None);
-        assert_eq!(kind("'-----BEGIN RSA PRIVATE KEY-----x'"), Some("a private key"));
+        assert_eq!(
+            kind("'-----BEGIN RSA PRIVATE KEY-----x'"),
+            Some("a private key")
+        );
     }
 }

@@ -47,7 +47,10 @@ impl SimpleCommand {
         while let [first, rest @ ..] = words {
             let is_option = is_wrapped && first.starts_with('-');
             let is_wrapper = WRAPPERS.contains(&base_name(first));
-            if !(is_option || is_wrapper || is_assignment(first) || KEYWORDS.contains(&first.as_str()))
+            if !(is_option
+                || is_wrapper
+                || is_assignment(first)
+                || KEYWORDS.contains(&first.as_str()))
             {
                 return Some((base_name(first), rest));
             }
@@ -71,17 +74,32 @@ pub(super) fn commands_of(run: &Run) -> Vec<SimpleCommand> {
 
 /// Returns the text that a shell gets; nothing for exec form without a shell.
 pub(super) fn script(command: &CommandLine) -> Option<String> {
-    let bodies = command.heredocs.iter().map(|heredoc| heredoc.text());
-    let bodies: String = bodies.collect();
     if command.is_shell {
         let line = command.arguments.first().map_or("", String::as_str);
-        return Some(format!("{line}\n{bodies}"));
+        let first = line.split_whitespace().next().unwrap_or_default();
+        let mut script = format!("{line}\n");
+        // Another program's here-documents are its data.
+        if first.starts_with("<<") || is_shell(first) {
+            let bodies = command.heredocs.iter().map(|heredoc| heredoc.text());
+            script.extend(bodies.filter(|body| is_shell_script(body)));
+        }
+        return Some(script);
     }
     let [program, rest @ ..] = command.arguments.as_slice() else {
         return None;
     };
-    let at = rest.iter().position(|word| word.ends_with('c') && word.starts_with(['-', '/']))?;
+    let at = rest
+        .iter()
+        .position(|word| word.ends_with('c') && word.starts_with(['-', '/']))?;
     is_shell(program).then(|| rest.get(at + 1).cloned().unwrap_or_default())
+}
+
+/// Returns whether a script is for a shell: it has no first line that names another program.
+fn is_shell_script(body: &str) -> bool {
+    let first = body.lines().next().unwrap_or_default();
+    first
+        .strip_prefix("#!")
+        .is_none_or(|program| program.split_whitespace().any(is_shell))
 }
 
 /// Returns whether a program is a shell.
@@ -99,7 +117,9 @@ fn is_assignment(word: &str) -> bool {
         return false;
     };
     let is_name = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
-    !name.is_empty() && !name.starts_with(|first: char| first.is_ascii_digit()) && name.bytes().all(is_name)
+    !name.is_empty()
+        && !name.starts_with(|first: char| first.is_ascii_digit())
+        && name.bytes().all(is_name)
 }
 
 /// Splits a script into commands.
@@ -121,7 +141,9 @@ pub(super) fn commands(script: &str) -> Vec<SimpleCommand> {
                 while characters.next_if(|character| *character != '\n').is_some() {}
             }
             '$' if characters.peek() == Some(&'(') => splitter.substitution(&mut characters),
-            '>' if characters.next_if_eq(&'&').is_some() => "&>".chars().for_each(|c| splitter.push(c)),
+            '>' if characters.next_if_eq(&'&').is_some() => {
+                "&>".chars().for_each(|c| splitter.push(c))
+            }
             '&' if characters.next_if_eq(&'>').is_some() => splitter.push('>'),
             '|' => {
                 let is_or = characters.next_if_eq(&'|').is_some();
@@ -169,7 +191,10 @@ impl Splitter {
         while let Some(character) = characters.next() {
             match character {
                 '"' => return,
-                '\\' => characters.next().into_iter().for_each(|character| self.push(character)),
+                '\\' => characters
+                    .next()
+                    .into_iter()
+                    .for_each(|character| self.push(character)),
                 other => self.push(other),
             }
         }
@@ -209,12 +234,21 @@ mod tests {
     fn scripts_are_split_into_commands() {
         for (script, expected) in [
             ("a b && c 'd e' || f", vec!["a[b]", "c[d e]", "f[]"]),
-            ("X=1 sudo -E /usr/bin/apt-get update; b # c d", vec!["apt-get[update]", "b[]"]),
-            ("a \\\n  b \"c $(d && e)\"\nf", vec!["a[b|c $(d && e)]", "f[]"]),
+            (
+                "X=1 sudo -E /usr/bin/apt-get update; b # c d",
+                vec!["apt-get[update]", "b[]"],
+            ),
+            (
+                "a \\\n  b \"c $(d && e)\"\nf",
+                vec!["a[b|c $(d && e)]", "f[]"],
+            ),
             ("a $(b (c) ; d) e", vec!["a[$(b (c) ; d)|e]"]),
             ("if a; then b; fi", vec!["a[]", "b[]", "fi[]"]),
             ("(a) & { b; }", vec!["a[]", "b[]", "}[]"]),
-            ("a > /dev/null 2>&1 && b", vec!["a[>|/dev/null|2&>1]", "b[]"]),
+            (
+                "a > /dev/null 2>&1 && b",
+                vec!["a[>|/dev/null|2&>1]", "b[]"],
+            ),
             ("'", vec![""; 0]),
             ("\"a", vec!["a[]"]),
         ] {

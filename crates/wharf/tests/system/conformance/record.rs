@@ -10,9 +10,9 @@ use std::sync::LazyLock;
 use std::time::Instant;
 
 /// Flags of a daemon that keeps images in its own way; it knows no merging of layers.
-const GRAPH_DRIVER: [&str; 2] = ["--storage-driver", "overlay2"];
+const GRAPH_DRIVER: &[&str] = &[];
 /// Flags of a daemon that keeps images in containerd, which merges layers (`COPY --link`).
-const CONTAINERD: [&str; 2] = ["--feature", "containerd-snapshotter=true"];
+const CONTAINERD: &[&str] = &["--feature", "containerd-snapshotter=true"];
 /// Name of the frontend's image where one is given.
 const FRONTEND: &str = "conformance/frontend";
 
@@ -41,7 +41,7 @@ fn record() {
         if cases.is_empty() {
             continue;
         }
-        let recorder = Recorder::start(Path::new(&root), &flags);
+        let recorder = Recorder::start(Path::new(&root), flags);
         let base = recorder.base();
         each(&cases, |case| {
             let text = match recorder.build(case, &base) {
