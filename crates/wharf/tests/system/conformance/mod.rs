@@ -19,6 +19,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Builds at the same time.
 const THREADS: usize = 4;
+/// What the corpus holds at least.
+const LEAST_CASES: usize = 150;
+/// What its records take at most.
+const MOST_RECORDED_BYTES: usize = 1 << 20;
 /// What is not older than this was made by the build: files of cases have times of long ago.
 const RECENT: Duration = Duration::from_secs(24 * 3600);
 
@@ -34,6 +38,32 @@ fn the_classic_api_builds_what_buildkit_builds() {
         return;
     }
     run(Client::Docker);
+}
+
+/// The corpus is as large as it has to be, and its parts belong together.
+#[test]
+fn the_corpus_is_whole() {
+    let cases = Case::read_all(&corpus());
+    assert!(cases.len() >= LEAST_CASES, "{} cases", cases.len());
+    let mut bytes = 0;
+    for case in &cases {
+        let expected = record::expected(&case.id);
+        bytes += expected
+            .unwrap_or_else(|| panic!("{} has no record", case.id))
+            .len();
+        assert!(
+            !case.title.is_empty(),
+            "{} does not say what it shows",
+            case.id
+        );
+    }
+    assert!(bytes < MOST_RECORDED_BYTES, "{bytes} bytes of records");
+    for id in report::listed() {
+        assert!(
+            cases.iter().any(|case| case.id == id),
+            "differences.txt names {id}"
+        );
+    }
 }
 
 /// Builds all cases with a client and compares.

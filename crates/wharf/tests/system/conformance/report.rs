@@ -23,10 +23,9 @@ struct Counts {
 impl Report {
     /// Begins a report of one client.
     pub fn new(client: Client) -> Self {
-        let table = std::fs::read_to_string(corpus().join("differences.txt")).unwrap_or_default();
         Self {
             client,
-            differences: differences(&table),
+            differences: differences(&table()),
             topics: BTreeMap::new(),
             complaints: BTreeMap::new(),
         }
@@ -152,6 +151,15 @@ fn difference(expected: &str, found: &str) -> String {
         }
     }
     text
+}
+
+fn table() -> String {
+    std::fs::read_to_string(corpus().join("differences.txt")).unwrap()
+}
+
+/// Returns the cases that the table of differences names.
+pub fn listed() -> Vec<String> {
+    differences(&table()).into_keys().collect()
 }
 
 /// Reads the table of differences: a reason, then cases (`$ TOPIC/NAME`), each with the lines that differ.
