@@ -28,6 +28,9 @@ use wharf_safefs::{Root, trusted};
 /// How often a running step looks whether its build was cancelled.
 const CANCEL_INTERVAL: Duration = Duration::from_millis(100);
 
+/// Name of the machine in a step that names none: BuildKit's, so that what a step keeps of it is the same everywhere.
+const STEP_HOSTNAME: &str = "buildkitsandbox";
+
 /// Serves one build.
 pub(super) struct BuildHost {
     engine: Arc<Engine>,
@@ -163,16 +166,15 @@ impl BuildHost {
             .map_or((String::new(), Vec::new()), |(path, args)| {
                 (path.clone(), args.to_vec())
             });
-        let short = step.id.get(..12).unwrap_or(&step.id).to_owned();
         let endpoint = crate::model::container::NetworkEndpoint::default();
         Container {
             id: step.id.clone(),
-            name: short.clone(),
+            name: step.id.get(..12).unwrap_or(&step.id).to_owned(),
             path,
             args,
             config: ContainerConfig {
                 hostname: if step.hostname.is_empty() {
-                    short
+                    STEP_HOSTNAME.to_owned()
                 } else {
                     step.hostname.clone()
                 },

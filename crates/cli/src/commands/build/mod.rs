@@ -523,6 +523,9 @@ fn parameters(session: &mut Session, args: &BuildArgs, outputs: &[BuildOutput]) 
     Ok(request.header("x-registry-config", &session.config()?.all_auth_header()))
 }
 
+/// Time of all that a build makes, in seconds since 1970; passed on as a build argument.
+const EPOCH_VARIABLE: &str = "SOURCE_DATE_EPOCH";
+
 /// Returns the `buildargs` object; a name without value takes the caller's, or null when there is none.
 fn build_arguments(values: &[String], proxies: &[(String, String)]) -> Json {
     let mut arguments = Map::new();
@@ -530,6 +533,10 @@ fn build_arguments(values: &[String], proxies: &[(String, String)]) -> Json {
         for name in [name.clone(), name.to_lowercase()] {
             arguments.insert(name, value.as_str().into());
         }
+    }
+    // What makes a build reproducible is set for all that the caller runs, as reproducible-builds.org has it.
+    if let Some(epoch) = std::env::var(EPOCH_VARIABLE).ok().filter(|epoch| !epoch.is_empty()) {
+        arguments.insert(EPOCH_VARIABLE.to_owned(), epoch.into());
     }
     for value in values {
         let (name, value) = match value.split_once('=') {
