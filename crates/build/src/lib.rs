@@ -15,6 +15,7 @@ mod config;
 mod content;
 mod context;
 mod copy;
+mod definition;
 mod error;
 mod event;
 mod finish;
@@ -39,6 +40,7 @@ pub use builds::{BuildRecord, StepRecord, StepStatus, builds, find_build, forget
 pub use cache::{PruneOptions, Pruned, prune, remove};
 pub use change::apply_change;
 pub use collect::{collect, default_cache_limit};
+pub use definition::{CAPS, solve_definition};
 pub use error::BuildError;
 pub use event::{BuildEvent, SolveEvent};
 pub use frontend::{Frontend, Lowered, lower_dockerfile};
@@ -65,14 +67,17 @@ use wharf_store::Store;
 
 use assemble::Assembler;
 use context::{Context, DockerfileText};
+use definition::check_platforms;
 use finish::{Touches, finish};
-use lower::{LowerInput, lower};
+use lower::{LowerInput, OCI_LAYOUT, TimeSource, git_source, lower};
 use narrate::Narrator;
 use plan::{Plan, StageBase};
-use solve::{Label, Outcome, SolveInput, Solver};
+use solve::{Label, Means, Outcome, SolveInput, Solver, commit_seconds};
 
 /// The name of the main build context.
 const MAIN_CONTEXT: &str = "context";
+/// The build argument that keeps `.git` in a build context that is a repository.
+const KEEP_GIT_DIR_ARG: &str = "BUILDKIT_CONTEXT_KEEP_GIT_DIR";
 /// Hexadecimal characters of a build's name.
 const BUILD_ID_CHARS: usize = 12;
 
@@ -105,11 +110,12 @@ pub fn build(
     } else {
         request.id.clone()
     };
-    let mut context = Context::open(store, &request.context, request.caller.as_ref())?;
+    let means = means(request);
+    let mut context = Context::open(store, &request.context, &means)?;
     let file = context.load(request)?;
     let dockerfile = read(&file)?;
-    let plan = plan(host, request, &file, &dockerfile)?;
-    check_platforms(host, &plan)?;
+    let plan = plan(store, host, request, &file, &dockerfile)?;
+    check_platforms(host, &plan.graph)?;
     if !request.cache_from.is_empty() {
         let text = "cache-from: steps are not taken over from images yet; only the local build cache is used".to_owned();
         events(BuildEvent::GlobalWarning { text });
@@ -118,7 +124,7 @@ pub fn build(
     let mut contexts = BTreeMap::from([(MAIN_CONTEXT.to_owned(), context)]);
     for (name, source) in &request.contexts {
         if let NamedSource::Files(files) = source {
-            let opened = Context::open(store, files, request.caller.as_ref())?;
+            let opened = Context::open(store, files, &means)?;
             contexts.insert(name.clone(), opened.with_ignore_file()?);
         }
     }
@@ -160,10 +166,10 @@ pub fn solve(
     options: &SolveOptions,
     events: &mut dyn FnMut(SolveEvent),
 ) -> Result<Vec<Vec<Digest>>, BuildError> {
-    let caller = options.caller.as_ref();
+    let means = Means::of(options);
     let mut opened = BTreeMap::new();
     for (name, source) in contexts {
-        opened.insert(name.clone(), Context::open(store, source, caller)?);
+        opened.insert(name.clone(), Context::open(store, source, &means)?);
     }
     let (sender, received) = channel();
     let (labels, images) = (HashMap::new(), HashMap::new());
@@ -196,6 +202,18 @@ pub fn solve(
         context.remember();
     }
     chains
+}
+
+/// Returns what the request brings for getting at repositories.
+fn means(request: &BuildRequest) -> Means<'_> {
+    let keeps = request.build_args.get(KEEP_GIT_DIR_ARG).cloned().flatten();
+    Means {
+        secrets: &request.secrets,
+        ssh: &request.ssh,
+        caller: request.caller.as_ref(),
+        keep_git_dir: keeps
+            .map(|value| matches!(value.as_str(), "1" | "true" | "True" | "TRUE" | "t" | "T")),
+    }
 }
 
 /// The image, or why there is none, with what became of the steps.
@@ -365,23 +383,6 @@ fn step_records(plan: &Plan, solver: &Solver<'_>) -> Vec<StepRecord> {
         .collect()
 }
 
-/// Refuses programs that cannot be run here before anything is.
-fn check_platforms(host: &dyn Host, plan: &Plan) -> Result<(), BuildError> {
-    for (_, vertex) in plan.graph.iter() {
-        let Some(platform) = &vertex.platform else {
-            continue;
-        };
-        if matches!(vertex.op, wharf_llb::Op::Exec(_)) && !host.can_run(platform) {
-            return Err(BuildError::instruction(format!(
-                "programs of {platform} cannot be run on this {} machine: register an emulator for it with the kernel \
-                 (binfmt_misc; Debian's package qemu-user-binfmt does so), or build without RUN",
-                Platform::host()
-            )));
-        }
-    }
-    Ok(())
-}
-
 /// Returns a name that no other build has.
 fn new_build_id(project: &str) -> String {
     static NEXT: AtomicU64 = AtomicU64::new(0);
@@ -406,8 +407,43 @@ fn read(file: &DockerfileText) -> Result<Dockerfile, BuildError> {
     })
 }
 
+/// Finds the time that `SOURCE_DATE_EPOCH` names, in seconds since 1970.
+fn find_time(
+    store: &Store,
+    host: &dyn Host,
+    request: &BuildRequest,
+    source: &TimeSource,
+) -> Result<Option<i64>, BuildError> {
+    let source = match (source, &request.context) {
+        (TimeSource::Source(source), _) => source.clone(),
+        (TimeSource::MainContext, ContextSource::Git(address)) => {
+            let url = wharf_dockerfile::parse_git_url(address)
+                .map_err(|error| BuildError::instruction(error.to_string()))?;
+            git_source(&url, None, None)
+        }
+        // Files have times, a directory as a whole has none that anybody could rely on.
+        (TimeSource::MainContext, _) => return Ok(None),
+    };
+    if source.identifier.starts_with("git://") {
+        return commit_seconds(store, &source, &means(request)).map(Some);
+    }
+    let asked = FetchRequest {
+        url: source.identifier.clone(),
+        ..FetchRequest::default()
+    };
+    let fetched = host.fetch(&asked).map_err(BuildError::Host)?;
+    match fetched.last_modified {
+        Some(time) => Ok(Some(time.seconds)),
+        None => Err(BuildError::instruction(format!(
+            "SOURCE_DATE_EPOCH: the server does not say when {} last changed",
+            source.identifier
+        ))),
+    }
+}
+
 /// Lowers the Dockerfile with the host's images.
 fn plan(
+    store: &Store,
     host: &dyn Host,
     request: &BuildRequest,
     file: &DockerfileText,
@@ -428,6 +464,7 @@ fn plan(
         build_platform,
         contexts: &request.named_contexts(),
         allow_insecure: request.allow_insecure,
+        find_time: &|source| find_time(store, host, request, source),
     };
     let mut known: HashMap<(String, Platform), BaseImage> = HashMap::new();
     let mut find_base = |name: &str, platform: &Platform| {
@@ -438,9 +475,11 @@ fn plan(
         if host.is_cancelled() {
             return Err(BuildError::Cancelled);
         }
-        let image = host
-            .base_image(name, request.pull, Some(platform))
-            .map_err(BuildError::Host)?;
+        let found = match name.strip_prefix(OCI_LAYOUT) {
+            Some(layout) => host.layout_image(layout, Some(platform)),
+            None => host.base_image(name, request.pull, Some(platform)),
+        };
+        let image = found.map_err(BuildError::Host)?;
         known.insert(asked, image.clone());
         Ok(image)
     };

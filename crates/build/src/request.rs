@@ -16,6 +16,9 @@ pub enum ContextSource {
     Directory(PathBuf),
     /// A tar of any compression, unpacked once and removed after the build.
     Tar(PathBuf),
+    /// A repository, by an address as ADD takes it: checked out once and removed after the build. No ignore file
+    /// applies to it.
+    Git(String),
     /// Nothing.
     #[default]
     Empty,
@@ -67,8 +70,8 @@ pub struct BuildRequest {
     pub parallel: usize,
     /// `--secret`: values by ID.
     pub secrets: BTreeMap<String, Secret>,
-    /// `--ssh`: sockets of agents by ID.
-    pub ssh: BTreeMap<String, PathBuf>,
+    /// `--ssh`: the socket of an agent, or files of keys, by ID.
+    pub ssh: BTreeMap<String, Vec<PathBuf>>,
     /// Who asks, where that is known: files of this machine are read with their rights.
     pub caller: Option<Caller>,
     /// Sets the times of all new files that are later than `SOURCE_DATE_EPOCH` to that.
@@ -92,12 +95,14 @@ pub struct SolveOptions {
     pub network: String,
     /// Secrets by ID.
     pub secrets: BTreeMap<String, Secret>,
-    /// Sockets of agents by ID.
-    pub ssh: BTreeMap<String, PathBuf>,
+    /// The socket of an agent, or files of keys, by ID.
+    pub ssh: BTreeMap<String, Vec<PathBuf>>,
     /// Who asks.
     pub caller: Option<Caller>,
     /// Time of all that is made, instead of now, as RFC 3339.
     pub epoch: Option<String>,
+    /// Whether programs may ask to be confined by nothing.
+    pub allow_insecure: bool,
 }
 
 /// Fewest steps that run at once where nobody says: one that waits for a network lets another one work.
@@ -131,6 +136,7 @@ impl BuildRequest {
             ssh: self.ssh.clone(),
             caller: self.caller.clone(),
             epoch,
+            allow_insecure: self.allow_insecure,
         }
     }
 }

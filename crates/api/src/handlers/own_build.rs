@@ -34,9 +34,9 @@ struct Document {
     /// Secrets by ID, base64.
     #[serde(default)]
     secrets: BTreeMap<String, String>,
-    /// Sockets of SSH agents by ID.
+    /// The socket of an SSH agent, or files of keys, by ID.
     #[serde(default)]
-    ssh: BTreeMap<String, PathBuf>,
+    ssh: BTreeMap<String, Vec<PathBuf>>,
     /// Steps that run at once; 0 for as many as there are processors.
     #[serde(default)]
     parallel: usize,

@@ -443,7 +443,9 @@ pub(super) fn canonical(name: &str, image: &BaseImage) -> String {
             let tag = reference
                 .tag()
                 .map_or_else(String::new, |tag| format!(":{tag}"));
-            let digest = reference.digest().copied().unwrap_or(image.id);
+            // What came from no registry has only its own name.
+            let found = reference.digest().copied().or(image.digest);
+            let digest = found.unwrap_or(image.id);
             format!("{}{tag}@{digest}", reference.name())
         }
         Err(_) => name.to_owned(),
