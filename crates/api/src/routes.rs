@@ -121,7 +121,7 @@ pub(crate) static ROUTES: &[Route] = &[
     route!(POST "/containers/{name}/attach" "1.24" Works "" attach::attach),
     route!(GET "/containers/{name}/attach/ws" "1.24" Works "" attach::web_socket),
     route!(POST "/containers/{name}/wait" "1.24" Works "" container::wait),
-    route!(DELETE "/containers/{name}" "1.24" Differs "no removal of links" container::remove),
+    route!(DELETE "/containers/{name}" "1.24" Works "" container::remove),
     route!(HEAD "/containers/{name}/archive" "1.24" Works "" archive::stat),
     route!(GET "/containers/{name}/archive" "1.24" Works "" archive::get),
     route!(PUT "/containers/{name}/archive" "1.24" Works "" archive::put),
@@ -164,6 +164,7 @@ pub(crate) static ROUTES: &[Route] = &[
     route!(POST "/volumes/create" "1.24" Differs "no cluster volumes" volume::create),
     route!(POST "/volumes/prune" "1.25" Works "" volume::prune),
     route!(GET "/volumes/{name}" "1.24" Works "" volume::inspect),
+    route!(PUT "/volumes/{name}" "1.42" Missing "no swarms" volume::update),
     route!(DELETE "/volumes/{name}" "1.24" Works "" volume::remove),
     // Networks
     route!(GET "/networks" "1.24" Works "" network::list),

@@ -1,11 +1,14 @@
-//! Unix sockets: binding one for clients, and seeing that a client left.
+//! Unix sockets: binding one for clients, seeing that a client has read, and that it left.
 
 use crate::error::ApiError;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::{AtFlags, CWD, Gid, Uid};
+use rustix::ioctl::{Getter, Opcode};
+use rustix::net::AddressFamily;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::net::{TcpListener, UnixListener};
@@ -17,6 +20,11 @@ const SOCKET_MODE: u32 = 0o660;
 const GROUP_FILE: &str = "/etc/group";
 /// Bytes of the group file that are looked at.
 const MAX_GROUP_FILE_BYTES: u64 = 4 << 20;
+/// The request that tells how much the other end has not read (`linux/sockios.h`).
+const SIOCOUTQ: Opcode = 0x5411;
+/// First and longest pause between two looks at whether a client has read.
+const MIN_READ_PAUSE: Duration = Duration::from_millis(1);
+const MAX_READ_PAUSE: Duration = Duration::from_millis(16);
 
 /// Binds a unix socket with mode 0660, owned by `group` if a group of that name exists.
 ///
@@ -153,6 +161,30 @@ pub(crate) fn hang_up_of(socket: BorrowedFd<'_>) -> impl Future<Output = ()> + S
     }
 }
 
+/// Returns a future that ends once the client has read everything that was written to a unix socket so far.
+///
+/// Over TCP only the arrival at the other machine can be seen, so that there it ends at once. The
+/// future holds the socket by a descriptor of its own.
+pub(crate) fn all_read(socket: BorrowedFd<'_>) -> impl Future<Output = ()> + Send + use<> {
+    let is_unix = rustix::net::sockopt::socket_domain(socket) == Ok(AddressFamily::UNIX);
+    let watched = is_unix.then(|| socket.try_clone_to_owned().ok()).flatten();
+    async move {
+        let Some(watched) = watched else { return };
+        let mut pause = MIN_READ_PAUSE;
+        while unread_bytes(&watched) > 0 {
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(MAX_READ_PAUSE);
+        }
+    }
+}
+
+/// Returns how many bytes (with the kernel's own overhead) the other end of a unix socket has not
+/// read (`unix(7)`); zero where that cannot be told.
+fn unread_bytes(socket: &OwnedFd) -> i32 {
+    // SAFETY: the request writes one int (unix(7), SIOCOUTQ).
+    unsafe { rustix::ioctl::ioctl(socket, Getter::<SIOCOUTQ, i32>::new()) }.unwrap_or(0)
+}
+
 fn is_hung_up(socket: &OwnedFd) -> bool {
     let mut sockets = [PollFd::new(socket, PollFlags::empty())];
     let at_once = Timespec {
@@ -170,7 +202,7 @@ mod tests {
     use super::*;
     use std::os::fd::AsFd;
     use std::os::unix::fs::PermissionsExt;
-    use tokio::io::AsyncWriteExt;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::UnixStream;
 
     /// A directory of one test, removed when the test ends.
@@ -226,13 +258,26 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_reader_is_waited_for() {
+        let (mut client, mut server) = UnixStream::pair().expect("a socket pair");
+        all_read(server.as_fd()).await;
+        server.write_all(b"head").await.expect("sent");
+        let read = all_read(server.as_fd());
+        tokio::pin!(read);
+        let early = tokio::time::timeout(Duration::from_millis(50), &mut read).await;
+        assert!(early.is_err(), "nothing was read");
+        client.read_exact(&mut [0; 4]).await.expect("read");
+        read.await;
+    }
+
+    #[tokio::test]
     async fn half_closing_is_no_hang_up() {
         let (mut client, server) = UnixStream::pair().expect("a socket pair");
         let hang_up = hang_up_of(server.as_fd());
         tokio::pin!(hang_up);
         client.write_all(b"x").await.expect("sent");
         client.shutdown().await.expect("half closed");
-        let early = tokio::time::timeout(std::time::Duration::from_millis(50), &mut hang_up).await;
+        let early = tokio::time::timeout(Duration::from_millis(50), &mut hang_up).await;
         assert!(early.is_err(), "the client is still there");
         drop(client);
         hang_up.await;

@@ -117,6 +117,12 @@ impl Transport {
         matches!(self, Self::Unix(_))
     }
 
+    /// Returns a future that ends once the client has read what it was sent so far, where that can
+    /// be seen.
+    pub(crate) fn all_read(&self) -> impl Future<Output = ()> + Send + use<> {
+        socket::all_read(self.as_fd())
+    }
+
     /// Returns a future that ends when the other end is closed altogether.
     pub(crate) fn hang_up(&self) -> impl Future<Output = ()> + Send + use<> {
         socket::hang_up_of(self.as_fd())

@@ -22,6 +22,7 @@ pub fn apply_change(config: &mut ContainerConfig, text: &str) -> Result<(), Buil
             .map(Diagnostic::headline)
             .collect::<Vec<_>>()
             .join("\n"),
+        diagnostics,
     })?;
     let mut changed = config.clone();
     for instruction in &instructions {

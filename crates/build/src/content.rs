@@ -1,13 +1,15 @@
 //! The content digest of files that a step takes in (spec llb §5): names, kinds, modes, owners, data; never times.
 
 use std::ffi::{OsStr, OsString};
+use std::fs::File;
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use wharf_image::{Digest, Hasher};
-use wharf_safefs::{Caller, FileType, FsError, Metadata, OpenFlags, Root};
+use wharf_safefs::{Caller, FileType, FsError, Metadata, OpenFlags, Root, fd_xattr, fd_xattrs};
 
 use crate::BuildError;
 use crate::listing::Listing;
@@ -18,6 +20,10 @@ use crate::stat_cache::StatCache;
 pub(crate) const MAX_THREADS: usize = 8;
 /// Files below this number are not worth a second thread.
 const MIN_FILES_PER_THREAD: usize = 32;
+/// Files of one directory that a thread takes at once: their directory is opened once, and so many are open together.
+const BATCH_FILES: usize = 32;
+/// A batch of large files ends after so much.
+const BATCH_BYTES: u64 = 4 << 20;
 const READ_BUFFER_BYTES: usize = 128 << 10;
 
 /// Where files are read from.
@@ -51,13 +57,47 @@ impl<'a> Reading<'a> {
     }
 }
 
+/// Selected files, with what they hold where that is known.
+#[derive(Debug, Default)]
+pub(crate) struct Taken {
+    selected: Vec<Selected>,
+    /// One for each entry of each selected file or tree; none where nothing was hashed.
+    digests: Vec<Vec<Digest>>,
+}
+
+impl Taken {
+    /// Takes files of which nothing is known.
+    pub fn unhashed(selected: Vec<Selected>) -> Self {
+        Self {
+            selected,
+            digests: Vec::new(),
+        }
+    }
+
+    /// Returns each file or tree with the digests of its entries: one for each, or none.
+    pub fn each(&self) -> impl Iterator<Item = (&Selected, &[Digest])> {
+        let digests = |index: usize| self.digests.get(index).map_or(&[][..], Vec::as_slice);
+        self.selected
+            .iter()
+            .enumerate()
+            .map(move |(index, one)| (one, digests(index)))
+    }
+
+    /// Returns how many files and trees were named.
+    pub fn count(&self) -> usize {
+        self.selected.len()
+    }
+}
+
 /// The digest of a selection, with those of its files.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(crate) struct ContentDigest {
     /// Digest of all.
     pub digest: Digest,
-    /// What was selected.
+    /// What was selected, for telling changes.
     pub listing: Listing,
+    /// What was selected, for copying it.
+    pub taken: Arc<Taken>,
 }
 
 /// Says whether an attribute is part of a file's content: capabilities and the user's own.
@@ -71,12 +111,13 @@ pub(crate) fn is_copied_attribute(name: &OsStr) -> bool {
 /// link targets, attributes and content.
 pub(crate) fn content_digest(
     reading: Reading<'_>,
-    selected: &[Selected],
+    selected: Vec<Selected>,
     keeps_owner: bool,
 ) -> Result<ContentDigest, BuildError> {
     let mut all = Hasher::new();
     let mut listing = Listing::default();
-    for one in selected {
+    let mut digests = Vec::new();
+    for one in &selected {
         let contents = hash_entries(reading, one)?;
         all.update(one.name.as_bytes());
         all.update(b"\0");
@@ -87,10 +128,12 @@ pub(crate) fn content_digest(
             all.update(digest.as_bytes());
             listing.add(&one.path.join(&entry.path), &entry.metadata, content);
         }
+        digests.push(contents);
     }
     Ok(ContentDigest {
         digest: all.finish(),
         listing,
+        taken: Arc::new(Taken { selected, digests }),
     })
 }
 
@@ -133,19 +176,12 @@ fn hash_entries(reading: Reading<'_>, selected: &Selected) -> Result<Vec<Digest>
     let unknown: Vec<usize> = (0..digests.len())
         .filter(|index| digests.get(*index).is_some_and(Option::is_none))
         .collect();
-    let found = in_parallel(unknown.len(), |position, buffer| {
-        let index = unknown.get(position).copied().unwrap_or_default();
-        let Some(entry) = selected.entries.get(index) else {
-            return Ok((index, Digest::of("")));
-        };
-        let path = selected.path.join(&entry.path);
-        let digest = reading.with_rights(|root| hash_entry(root, &path, entry, buffer))?;
-        if let Some(cache) = reading.stat_cache {
-            cache.put(&entry.metadata, digest);
-        }
-        Ok((index, digest))
+    let batches = batches(&selected.entries, &unknown);
+    let found = in_parallel(batches.len(), unknown.len(), |number, buffer| {
+        let batch = batches.get(number).copied().unwrap_or_default();
+        reading.with_rights(|root| hash_batch(reading, root, selected, batch, buffer))
     })?;
-    for (index, digest) in found {
+    for (index, digest) in found.into_iter().flatten() {
         if let Some(slot) = digests.get_mut(index) {
             *slot = Some(digest);
         }
@@ -163,45 +199,98 @@ fn known(reading: Reading<'_>, entry: &Entry) -> Option<Digest> {
     }
 }
 
-/// Hashes data, link target and attributes of one entry.
-fn hash_entry(
+/// Hashes entries of one directory.
+fn hash_batch(
+    reading: Reading<'_>,
     root: &Root,
+    selected: &Selected,
+    batch: &[usize],
+    buffer: &mut Vec<u8>,
+) -> Result<Vec<(usize, Digest)>, BuildError> {
+    let mut directory: Option<Root> = None;
+    let mut found = Vec::with_capacity(batch.len());
+    for index in batch {
+        let Some(entry) = selected.entries.get(*index) else {
+            continue;
+        };
+        let path = if entry.path.as_os_str().is_empty() {
+            selected.path.clone()
+        } else {
+            selected.path.join(&entry.path)
+        };
+        let digest = match (&mut directory, path.file_name()) {
+            (Some(directory), Some(name)) => {
+                hash_entry(directory, Path::new(name), &path, entry, buffer)
+            }
+            (none, Some(name)) => {
+                let above = path.parent().unwrap_or(Path::new(""));
+                let directory = none.insert(root.open_dir(above)?);
+                hash_entry(directory, Path::new(name), &path, entry, buffer)
+            }
+            // The tree's own top.
+            (_, None) => hash_entry(root, &path, &path, entry, buffer),
+        }?;
+        if let Some(cache) = reading.stat_cache {
+            cache.put(&entry.metadata, digest);
+        }
+        found.push((*index, digest));
+    }
+    Ok(found)
+}
+
+/// Hashes data, link target and attributes of one entry: `name` in `directory`, `path` for errors.
+fn hash_entry(
+    directory: &Root,
+    name: &Path,
     path: &Path,
     entry: &Entry,
     buffer: &mut Vec<u8>,
 ) -> Result<Digest, BuildError> {
     let mut hasher = Hasher::new();
     match entry.metadata.file_type {
-        FileType::Symlink => hasher.update(root.read_link(path)?.as_os_str().as_bytes()),
+        FileType::Symlink => {
+            let target = directory.read_link(name).map_err(|error| error.at(path))?;
+            hasher.update(target.as_os_str().as_bytes());
+        }
         FileType::File => {
-            let bytes = hash_file(root, path, &mut hasher, buffer)?;
+            let opened = directory.open_regular_nofollow(name, OpenFlags::RDONLY);
+            let (mut file, found) = opened.map_err(|error| error.at(path))?;
+            let bytes = hash_file(&mut file, &found, path, &mut hasher, buffer)?;
             hasher.update(format!("\0{bytes}").as_bytes());
+            for name in fd_xattrs(&file)?
+                .iter()
+                .filter(|name| is_copied_attribute(name))
+            {
+                let value = fd_xattr(&file, name)?.unwrap_or_default();
+                hash_attribute(&mut hasher, name, &value);
+            }
+        }
+        FileType::Directory => {
+            for attribute in copied_attributes(directory, name)? {
+                let value = directory.xattr(name, &attribute)?.unwrap_or_default();
+                hash_attribute(&mut hasher, &attribute, &value);
+            }
         }
         _ => {}
-    }
-    if matches!(
-        entry.metadata.file_type,
-        FileType::File | FileType::Directory
-    ) {
-        for name in copied_attributes(root, path)? {
-            let value = root.xattr(path, &name)?.unwrap_or_default();
-            hasher.update(format!("\0{} ", value.len()).as_bytes());
-            hasher.update(name.as_bytes());
-            hasher.update(b"\0");
-            hasher.update(&value);
-        }
     }
     Ok(hasher.finish())
 }
 
+fn hash_attribute(hasher: &mut Hasher, name: &OsStr, value: &[u8]) {
+    hasher.update(format!("\0{} ", value.len()).as_bytes());
+    hasher.update(name.as_bytes());
+    hasher.update(b"\0");
+    hasher.update(value);
+}
+
 fn hash_file(
-    root: &Root,
+    file: &mut File,
+    found: &Metadata,
     path: &Path,
     hasher: &mut Hasher,
     buffer: &mut Vec<u8>,
 ) -> Result<u64, BuildError> {
     buffer.resize(READ_BUFFER_BYTES, 0);
-    let mut file = root.open_file_nofollow(path, OpenFlags::RDONLY)?;
     let mut total = 0;
     loop {
         match file.read(buffer) {
@@ -209,6 +298,10 @@ fn hash_file(
             Ok(count) => {
                 total += count as u64;
                 hasher.update(buffer.get(..count).unwrap_or_default());
+                // A regular file gives all it has: this was its end.
+                if count < buffer.len() && total == found.size_bytes {
+                    return Ok(total);
+                }
             }
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
             Err(error) => return Err(FsError::io("read", path, error).into()),
@@ -216,18 +309,40 @@ fn hash_file(
     }
 }
 
-/// Does `count` pieces of work on as many threads as are worth it; the results are in no order.
+/// Splits entries, given by their numbers, into runs that lie in one directory each and are not too much for one
+/// thread.
+pub(crate) fn batches<'n>(entries: &[Entry], numbers: &'n [usize]) -> Vec<&'n [usize]> {
+    let mut found = Vec::new();
+    let (mut start, mut bytes, mut parent) = (0, 0_u64, None);
+    for (position, number) in numbers.iter().enumerate() {
+        let entry = entries.get(*number);
+        let above = entry.and_then(|entry| entry.path.parent());
+        let is_full = position - start >= BATCH_FILES || bytes >= BATCH_BYTES;
+        if position > start && (is_full || above != parent) {
+            found.extend(numbers.get(start..position));
+            (start, bytes) = (position, 0);
+        }
+        parent = above;
+        bytes += entry.map_or(0, |entry| entry.metadata.size_bytes);
+    }
+    found.extend(numbers.get(start..).filter(|rest| !rest.is_empty()));
+    found
+}
+
+/// Does `count` pieces of work, which are about `files` files, on as many threads as are worth it; the results are
+/// in no order.
 ///
 /// # Errors
 /// The first error; the rest of the work is then left undone.
 pub(crate) fn in_parallel<T: Send>(
     count: usize,
+    files: usize,
     work: impl Fn(usize, &mut Vec<u8>) -> Result<T, BuildError> + Sync,
 ) -> Result<Vec<T>, BuildError> {
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     let threads = processors
         .min(MAX_THREADS)
-        .min(count / MIN_FILES_PER_THREAD + 1);
+        .min(files / MIN_FILES_PER_THREAD + 1);
     let next = AtomicUsize::new(0);
     let run = || -> Result<Vec<T>, BuildError> {
         let mut buffer = Vec::new();

@@ -3,7 +3,7 @@
 use std::io::BufReader;
 use std::path::{Path, PathBuf};
 
-use wharf_dockerfile::{IgnoreFile, MAX_FILE_BYTES};
+use wharf_dockerfile::{IgnoreFile, MAX_FILE_BYTES, ignore};
 use wharf_layer::{ExtractOptions, decompress, extract};
 use wharf_safefs::{Caller, Root, trusted};
 use wharf_store::{Staging, Store};
@@ -18,8 +18,6 @@ use crate::{BuildError, BuildRequest, ContextSource};
 const DEFAULT_DOCKERFILE: &str = "Dockerfile";
 /// Names that are looked for where the request names no Dockerfile.
 const FALLBACK_DOCKERFILE: &str = "dockerfile";
-/// Ignore files in the order in which they are looked for, behind `<Dockerfile>.dockerignore`.
-const IGNORE_FILES: [&str; 2] = [".containerignore", ".dockerignore"];
 /// Most bytes of an ignore file.
 const MAX_IGNORE_FILE_BYTES: u64 = 4 << 20;
 
@@ -30,7 +28,7 @@ pub(crate) struct Context {
     shown: String,
     /// What is left out, and the file that says so.
     ignore: Option<(String, IgnoreFile)>,
-    /// Whether an ignore file was applied by whoever packed the context.
+    /// Whether the ignore file was applied by whoever packed the context: nothing that it names is there.
     is_packed: bool,
     /// With whose rights files are read; none for those of wharf itself.
     caller: Option<Caller>,
@@ -145,9 +143,24 @@ impl Context {
 
     /// Returns the ignore file and its name.
     pub fn ignore(&self) -> Option<(&str, &IgnoreFile)> {
-        self.ignore
-            .as_ref()
-            .map(|(name, file)| (name.as_str(), file))
+        let ignore = self.ignore.as_ref().filter(|_| !self.is_packed);
+        ignore.map(|(name, file)| (name.as_str(), file))
+    }
+
+    /// Returns the ignore file, also one that was applied by whoever packed the context.
+    pub fn known_ignore(&self) -> Option<&IgnoreFile> {
+        self.ignore.as_ref().map(|(_, file)| file)
+    }
+
+    /// Names the rule of the ignore file that keeps a path out of the context; of files in place only those that exist.
+    pub fn hiding_rule(&self, path: &str) -> Option<String> {
+        let (name, file) = self.ignore.as_ref()?;
+        let decision = file.decide(path).ok()?;
+        let pattern = decision.pattern.filter(|_| decision.is_ignored)?;
+        let root = self.root.as_ref()?;
+        // Whoever packed the context left the file behind.
+        let is_meant = self.is_packed || root.exists(path).unwrap_or(false);
+        is_meant.then(|| format!("{:?}, line {} of {name}", pattern.text, pattern.line))
     }
 
     /// Applies the ignore file of a context that has no Dockerfile.
@@ -247,22 +260,19 @@ impl Context {
         if self.is_whole {
             return Ok(());
         }
-        let own = format!("{dockerfile}.dockerignore");
-        for name in std::iter::once(own.as_str()).chain(IGNORE_FILES) {
-            let Some(bytes) = self.read(name, MAX_IGNORE_FILE_BYTES)? else {
+        for name in ignore::file_names(Some(dockerfile)) {
+            let Some(bytes) = self.read(&name, MAX_IGNORE_FILE_BYTES)? else {
                 continue;
             };
-            let unreadable = |reason: String| BuildError::Unreadable {
-                name: name.to_owned(),
-                reason,
-            };
             let text = String::from_utf8_lossy(&bytes);
-            let file = IgnoreFile::parse(&text).map_err(|error| unreadable(error.to_string()))?;
+            let file = IgnoreFile::parse(&text).map_err(|error| BuildError::Unreadable {
+                name: name.clone(),
+                reason: error.to_string(),
+            })?;
             if self.is_packed {
-                self.drop_packed(&file, &[dockerfile, name])?;
-            } else {
-                self.ignore = Some((name.to_owned(), file));
+                self.drop_packed(&file, &[dockerfile, &name])?;
             }
+            self.ignore = Some((name, file));
             return Ok(());
         }
         Ok(())

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use wharf_dockerfile::{Diagnostic, render};
 use wharf_image::Digest;
 use wharf_layer::LayerError;
 use wharf_safefs::FsError;
@@ -18,6 +19,22 @@ pub enum BuildError {
     Dockerfile {
         /// Headline and source lines.
         rendered: String,
+        /// The mistakes themselves.
+        diagnostics: Vec<Diagnostic>,
+    },
+    /// An image that the Dockerfile asks for is not to be had; the text goes on with the line that asks for it.
+    #[error("{}", .rendered.trim_end())]
+    BaseImage {
+        /// What the engine says, and the source line.
+        rendered: String,
+        /// What the engine says.
+        reason: HostError,
+    },
+    /// The checks found what the Dockerfile does not allow (`# check=error=true`).
+    #[error("lint violation found for rules: {}", .rules.join(", "))]
+    Checks {
+        /// Names of the rules.
+        rules: Vec<&'static str>,
     },
     /// There is no such Dockerfile in the context.
     #[error("Cannot locate specified Dockerfile: {name}{}", hint_text(.hint))]
@@ -140,11 +157,20 @@ impl BuildError {
             self,
             Self::Cancelled
                 | Self::Host(_)
+                | Self::BaseImage { .. }
                 | Self::Store(_)
                 | Self::Layer(_)
                 | Self::File(_)
                 | Self::LayerMissing { .. }
         )
+    }
+
+    /// Returns an error that shows mistakes with their source lines.
+    pub(crate) fn dockerfile(name: &str, source: &str, diagnostics: Vec<Diagnostic>) -> Self {
+        Self::Dockerfile {
+            rendered: render(name, source, &diagnostics),
+            diagnostics,
+        }
     }
 
     pub(crate) fn instruction(message: impl Into<String>) -> Self {

@@ -28,6 +28,8 @@ pub enum BuildEvent {
         /// The message.
         text: String,
     },
+    /// A check found something; told once all steps are done, or before any where it fails the build.
+    Finding(Finding),
     /// The base image's ONBUILD triggers are executed next.
     Triggers {
         /// How many.
@@ -68,6 +70,26 @@ pub enum BuildEvent {
     Solve(SolveEvent),
 }
 
+/// Something that a check found in the Dockerfile.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finding {
+    /// Name of the check.
+    pub rule: String,
+    /// What is wrong.
+    pub message: String,
+    /// The line, from 1.
+    pub line: usize,
+    /// The line itself, marked.
+    pub snippet: String,
+}
+
+impl Finding {
+    /// Returns it in one line, as the reference prints it (spec llb §8).
+    pub fn text(&self) -> String {
+        format!("{}: {} (line {})", self.rule, self.message, self.line)
+    }
+}
+
 /// What the solver does, vertex by vertex; as JSON this is the stream of `--progress=rawjson`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
@@ -77,6 +99,8 @@ pub enum SolveEvent {
         /// The name.
         id: String,
     },
+    /// A check found something.
+    Finding(Finding),
     /// There is a vertex.
     Vertex {
         /// Its digest.

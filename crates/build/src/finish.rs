@@ -11,7 +11,7 @@ use wharf_store::{NewLayer, Staging, Store};
 use crate::BuildError;
 use crate::assemble::Finished;
 use crate::cache::{self, Entry as Record};
-use crate::content::Reading;
+use crate::content::{Reading, Taken};
 use crate::copy::{self, Attributes};
 use crate::plan::{Plan, StageBase};
 use crate::select::{Entry, Selected};
@@ -152,7 +152,8 @@ fn add_layer(layer: &Root, into: &Root) -> Result<(), BuildError> {
         replaces: true,
         ..Attributes::default()
     };
-    copy::copy(Reading::own(layer), &[all], into, "/", &attributes)?;
+    let all = Taken::unhashed(vec![all]);
+    copy::copy(Reading::own(layer), &all, into.into(), "/", &attributes)?;
     for path in hidden {
         into.mknod(&path, FileType::CharDevice, 0, (0, 0))?;
     }

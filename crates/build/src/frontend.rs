@@ -1,12 +1,14 @@
 //! A Dockerfile as a build graph and an image config, without building anything.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 
-use wharf_dockerfile::Diagnostic;
+use wharf_dockerfile::{Diagnostic, Outline};
 use wharf_image::{HistoryEntry, ImageConfig, Platform};
 use wharf_llb::{Edge, Graph};
 
 use crate::assemble::padded_history;
+use crate::checks::{Facts, given, image_facts, shown};
 use crate::lower::{FindBase, LowerInput, NamedContext, lower};
 use crate::plan::{Plan, StageBase};
 use crate::{BaseImage, BuildError};
@@ -60,9 +62,7 @@ pub fn lower_dockerfile(
         .filter(Diagnostic::is_error)
         .collect();
     if !errors.is_empty() {
-        return Err(BuildError::Dockerfile {
-            rendered: wharf_dockerfile::render(NAME, text, &errors),
-        });
+        return Err(BuildError::dockerfile(NAME, text, errors));
     }
     let host = options
         .build_platform
@@ -98,6 +98,33 @@ pub fn lower_dockerfile(
         warnings: plan.warnings,
         graph: plan.graph,
     })
+}
+
+/// Returns what a Dockerfile's target can be given; `find_base` finds the config of an image by name and platform.
+///
+/// # Errors
+/// As [`lower_dockerfile`].
+pub fn outline_dockerfile(
+    text: &str,
+    options: &Frontend,
+    find_base: &mut dyn FnMut(&str, &Platform) -> Result<BaseImage, BuildError>,
+) -> Result<Outline, BuildError> {
+    lower_dockerfile(text, options, find_base)?;
+    let (dockerfile, _) = wharf_dockerfile::load(text);
+    let find = RefCell::new(find_base);
+    let base_image = |name: &str, platform: &str| {
+        let platform = Platform::parse(platform).ok()?;
+        let image = (find.borrow_mut())(name, &platform).ok()?;
+        Some(image_facts(&image))
+    };
+    let facts = Facts {
+        build_args: given(&options.build_args),
+        target: options.target.clone(),
+        target_platform: shown(options.platform.as_ref()),
+        build_platform: shown(options.build_platform.as_ref()),
+    };
+    let input = facts.input(&base_image, None);
+    Ok(wharf_dockerfile::outline(&dockerfile, &input))
 }
 
 /// Returns the config that a plan leads to if every step makes a layer.

@@ -198,6 +198,9 @@ pub trait Host: Send + Sync {
     fn layout_image(&self, name: &str, platform: Option<&Platform>)
     -> Result<BaseImage, HostError>;
 
+    /// Returns an image that is here; none where it would have to be pulled.
+    fn local_image(&self, reference: &str, platform: &Platform) -> Option<BaseImage>;
+
     /// Returns a read-only merged view of layers, lowest first, that nothing else sees.
     ///
     /// # Errors

@@ -9,11 +9,13 @@ mod assemble;
 mod builds;
 mod cache;
 mod change;
+mod checks;
 mod chmod;
 mod collect;
 mod config;
 mod content;
 mod context;
+mod copier;
 mod copy;
 mod definition;
 mod error;
@@ -31,19 +33,22 @@ mod owner;
 mod plan;
 mod ports;
 mod request;
+mod reuse;
 mod select;
 mod solve;
 mod stat_cache;
 mod suggest;
+mod unpack;
 
 pub use builds::{BuildRecord, StepRecord, StepStatus, builds, find_build, forget, step_log};
 pub use cache::{PruneOptions, Pruned, prune, remove};
 pub use change::apply_change;
+pub use checks::{About, Answer, Mistake, Question, ask};
 pub use collect::{collect, default_cache_limit};
 pub use definition::{CAPS, solve_definition};
 pub use error::BuildError;
-pub use event::{BuildEvent, SolveEvent};
-pub use frontend::{Frontend, Lowered, lower_dockerfile};
+pub use event::{BuildEvent, Finding, SolveEvent};
+pub use frontend::{Frontend, Lowered, lower_dockerfile, outline_dockerfile};
 pub use host::{
     BaseImage, FetchRequest, Fetched, Host, HostError, MountSource, OutputStream, RunMount,
     RunOutcome, RunStep, Secret, SecretFile,
@@ -60,16 +65,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::channel;
 use std::time::Instant;
 
-use wharf_dockerfile::{Diagnostic, Dockerfile, load, render};
+use wharf_dockerfile::{Diagnostic, Dockerfile, load};
 use wharf_image::{Digest, ImageId, Platform};
 use wharf_llb::{Edge, VertexId};
 use wharf_store::Store;
 
 use assemble::Assembler;
+use checks::Bases;
 use context::{Context, DockerfileText};
 use definition::check_platforms;
 use finish::{Touches, finish};
-use lower::{LowerInput, OCI_LAYOUT, TimeSource, git_source, lower};
+use lower::{FindBase, FindTime, LowerInput, TimeSource, git_source, lower};
 use narrate::Narrator;
 use plan::{Plan, StageBase};
 use solve::{Label, Means, Outcome, SolveInput, Solver, commit_seconds};
@@ -114,7 +120,21 @@ pub fn build(
     let mut context = Context::open(store, &request.context, &means)?;
     let file = context.load(request)?;
     let dockerfile = read(&file)?;
-    let plan = plan(store, host, request, &file, &dockerfile)?;
+    let bases = Bases::new(host, request);
+    let mut find_base = |name: &str, platform: &Platform| bases.find(name, platform);
+    let find_time = |source: &TimeSource| find_time(store, host, request, source);
+    let plan = lower_request(request, &file, &dockerfile, (&mut find_base, &find_time))?;
+    let checked = checks::check(request, &file, context.known_ignore(), &bases)?;
+    let say_findings = |events: &mut dyn FnMut(BuildEvent)| {
+        for warning in &checked.warnings {
+            events(BuildEvent::Finding(checks::finding(&file, warning)));
+        }
+    };
+    if !checked.violated.is_empty() {
+        say_findings(events);
+        let rules = checked.violated;
+        return Err(BuildError::Checks { rules });
+    }
     check_platforms(host, &plan.graph)?;
     if !request.cache_from.is_empty() {
         let text = "cache-from: steps are not taken over from images yet; only the local build cache is used".to_owned();
@@ -132,6 +152,7 @@ pub fn build(
     for context in contexts.values_mut() {
         context.remember();
     }
+    say_findings(events);
     let (result, steps) = solved?;
     let record = BuildRecord {
         id: id.clone(),
@@ -402,9 +423,7 @@ fn read(file: &DockerfileText) -> Result<Dockerfile, BuildError> {
     if errors.is_empty() {
         return Ok(dockerfile);
     }
-    Err(BuildError::Dockerfile {
-        rendered: render(&file.name, &file.text, &errors),
-    })
+    Err(BuildError::dockerfile(&file.name, &file.text, errors))
 }
 
 /// Finds the time that `SOURCE_DATE_EPOCH` names, in seconds since 1970.
@@ -441,13 +460,12 @@ fn find_time(
     }
 }
 
-/// Lowers the Dockerfile with the host's images.
-fn plan(
-    store: &Store,
-    host: &dyn Host,
+/// Lowers the Dockerfile of a request.
+fn lower_request(
     request: &BuildRequest,
     file: &DockerfileText,
     dockerfile: &Dockerfile,
+    (find_base, find_time): (&mut FindBase<'_>, &FindTime<'_>),
 ) -> Result<Plan, BuildError> {
     let build_platform = Platform::host();
     let input = LowerInput {
@@ -464,24 +482,7 @@ fn plan(
         build_platform,
         contexts: &request.named_contexts(),
         allow_insecure: request.allow_insecure,
-        find_time: &|source| find_time(store, host, request, source),
+        find_time,
     };
-    let mut known: HashMap<(String, Platform), BaseImage> = HashMap::new();
-    let mut find_base = |name: &str, platform: &Platform| {
-        let asked = (name.to_owned(), platform.clone());
-        if let Some(image) = known.get(&asked) {
-            return Ok(image.clone());
-        }
-        if host.is_cancelled() {
-            return Err(BuildError::Cancelled);
-        }
-        let found = match name.strip_prefix(OCI_LAYOUT) {
-            Some(layout) => host.layout_image(layout, Some(platform)),
-            None => host.base_image(name, request.pull, Some(platform)),
-        };
-        let image = found.map_err(BuildError::Host)?;
-        known.insert(asked, image.clone());
-        Ok(image)
-    };
-    lower(&input, &mut find_base)
+    lower(&input, find_base)
 }

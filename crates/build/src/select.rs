@@ -301,7 +301,7 @@ impl<'a> Tree<'a> {
                 message: format!("stat {source}: file does not exist"),
             };
         };
-        let rule = self.rule(path);
+        let rule = context.hiding_rule(path);
         let excluded = rule
             .as_ref()
             .map_or_else(String::new, |rule| format!("; excluded by {rule}"));
@@ -317,16 +317,6 @@ impl<'a> Tree<'a> {
                 context.shown()
             ),
         }
-    }
-
-    /// Names the rule of the ignore file that hides something that exists.
-    fn rule(&self, path: &str) -> Option<String> {
-        let (name, file) = self.ignore()?;
-        let pattern = file.decide(path).ok()?.pattern?;
-        self.root()
-            .exists(path)
-            .ok()?
-            .then(|| format!("{:?}, line {} of {name}", pattern.text, pattern.line))
     }
 }
 

@@ -46,6 +46,12 @@ pub enum Error {
         /// The directive's name in lower case.
         name: String,
     },
+    /// A setting of the `check` directive that there is not.
+    #[error("failed to parse check options: invalid check option {}", quoted(.option))]
+    CheckOption {
+        /// The setting as written.
+        option: String,
+    },
     /// A here-document has no line with its terminator.
     #[error("unterminated heredoc")]
     UnterminatedHeredoc,

@@ -8,6 +8,7 @@
 //! - [`parse_commands`] reads single instructions: ONBUILD triggers and `commit --change`.
 //! - [`expand::Expander`] expands variables in words.
 //! - [`parse_git_url`] tells addresses of git repositories.
+//! - [`outline()`] says what a build can be given, [`targets`] which stages there are.
 //! - [`IgnoreFile`] decides which paths of a build context are left out, and why.
 //! - [`render`] shows diagnostics with their source lines.
 #![forbid(unsafe_code)]
@@ -20,6 +21,7 @@ mod git_url;
 pub mod ignore;
 pub mod instruction;
 pub mod lint;
+mod outline;
 mod parser;
 mod quote;
 mod suggest;
@@ -32,4 +34,5 @@ pub use ignore::{Decision, DirectoryMatches, IgnoreFile};
 pub use instruction::{
     Dockerfile, Instruction, InstructionKind, Stage, interpret, load, parse_commands,
 };
+pub use outline::{Outline, OutlineArg, OutlineNeed, Target, outline, targets};
 pub use parser::{MAX_FILE_BYTES, MAX_INSTRUCTIONS, MAX_LINE_BYTES, Parsed, parse};

@@ -45,6 +45,8 @@ pub struct Engine {
     /// Prunes that are being pruned: docker allows one prune of a kind at a time.
     pub(crate) pruning: crate::prune::PruneGuards,
     pub(crate) volume_mounts: Arc<crate::volume_mounts::VolumeMounts>,
+    /// What containers' own files and volumes were found to take.
+    pub(crate) sizes: crate::sizes::Sizes,
 }
 
 /// Data root of an engine that nobody told otherwise.
@@ -81,6 +83,7 @@ impl Engine {
             id: opened.id,
             pruning: crate::prune::PruneGuards::default(),
             volume_mounts: Arc::default(),
+            sizes: crate::sizes::Sizes::default(),
         });
         for failure in opened.networks.failures {
             engine
@@ -209,7 +212,8 @@ fn open_rooms(options: &EngineOptions) -> Result<Opened> {
         &format!("/{instance}"),
         &live,
     );
-    let networks = crate::network::open(&store, &options.root, &id, &containers)?;
+    let networks =
+        crate::network::open(&store, &options.root, &id, &containers, &options.settings)?;
     Ok(Opened {
         store,
         networks,

@@ -55,11 +55,14 @@ pub(crate) fn labels_match(filters: &Filters, labels: &BTreeMap<String, String>)
 pub(crate) fn until_ns(filters: &Filters) -> Result<Option<i64>> {
     match values(filters, "until") {
         [] => Ok(None),
-        [text] => wharf_units::parse_moment(text, jiff::Timestamp::now(), &TimeZone::system())
-            .ok()
-            .and_then(|moment| i64::try_from(moment.as_nanosecond()).ok())
-            .map(Some)
-            .ok_or_else(|| EngineError::invalid(format!("invalid filter 'until={text}'"))),
+        [text] => {
+            let now = jiff::Timestamp::now();
+            let moment = wharf_units::parse_moment(text, now, &TimeZone::system())
+                .map_err(|error| EngineError::invalid(error.to_string()))?;
+            i64::try_from(moment.as_nanosecond())
+                .map(Some)
+                .map_err(|_| EngineError::invalid(format!("invalid filter 'until={text}'")))
+        }
         _ => Err(EngineError::invalid("more than one until filter specified")),
     }
 }
@@ -67,6 +70,23 @@ pub(crate) fn until_ns(filters: &Filters) -> Result<Option<i64>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn until_takes_a_time_and_only_one() {
+        let until = |values: &[&str]| {
+            let values = values.iter().map(|value| (*value).to_owned()).collect();
+            until_ns(&Filters::from([("until".to_owned(), values)]))
+                .map_err(|error| error.message().to_owned())
+        };
+        assert_eq!(until(&[]), Ok(None));
+        assert_eq!(until(&["1.5"]), Ok(Some(1_500_000_000)));
+        for text in ["nonsense", "1x", ""] {
+            let expected = format!("failed to parse value as time or duration: {text:?}");
+            assert_eq!(until(&[text]), Err(expected));
+        }
+        let expected = "more than one until filter specified";
+        assert_eq!(until(&["1h", "2h"]), Err(expected.to_owned()));
+    }
 
     #[test]
     fn labels() {

@@ -29,6 +29,7 @@ mod prune;
 mod remote;
 mod restore;
 mod settings;
+mod sizes;
 mod system;
 pub mod values;
 mod volume_mounts;
@@ -41,7 +42,12 @@ pub use container::log_options::DRIVERS as LOG_DRIVERS;
 pub use engine::{DEFAULT_ROOT, Engine, EngineOptions, instance_name};
 pub use error::{EngineError, ErrorKind, Result};
 pub use exec::ClaimedExec;
+pub use network::NetworkSettings;
 pub use settings::{DEFAULT_LOG_DRIVER, Settings};
 pub use wharf_build::{
-    BuildRecord, CacheMount, ContextSource, FailedStep, NamedSource, Secret, SolveEvent, StepRecord,
+    About, Answer, BuildRecord, CacheMount, ContextSource, FailedStep, Mistake, NamedSource,
+    Question, Secret, SolveEvent, StepRecord,
 };
+pub use wharf_dockerfile::lint::Rule;
+pub use wharf_dockerfile::{Diagnostic, Outline, OutlineArg, OutlineNeed, Target};
+pub use wharf_runtime::ExternalRuntime;

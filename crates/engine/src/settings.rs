@@ -5,6 +5,7 @@ use crate::error::{EngineError, ErrorKind, Result};
 use crate::model::host_config::{HostConfig, LogConfig, Ulimit};
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
+use wharf_runtime::ExternalRuntime;
 
 /// Log driver of containers that ask for none.
 pub const DEFAULT_LOG_DRIVER: &str = "json-file";
@@ -44,6 +45,15 @@ pub struct Settings {
     pub no_new_privileges: bool,
     /// Host address of published ports that name none; empty means every address.
     pub publish_address: String,
+    /// Inter-process namespace where nothing is asked for: `private` or `shareable`; empty means
+    /// `private`.
+    pub ipc_mode: String,
+    /// Networks.
+    pub network: crate::network::NetworkSettings,
+    /// OCI runtimes by name, beside those that are looked for on the host.
+    pub runtimes: BTreeMap<String, ExternalRuntime>,
+    /// Runtime of containers that ask for none; empty means the built-in one.
+    pub default_runtime: String,
     /// Proxies of the engine as `info` shows them: HTTP, HTTPS, exceptions.
     pub proxies: [String; 3],
 }
@@ -81,6 +91,16 @@ impl Settings {
                 self.cgroupns_mode
             )));
         }
+        if !matches!(self.ipc_mode.as_str(), "" | "private" | "shareable") {
+            return Err(EngineError::invalid(format!(
+                "default-ipc-mode: {:?} is neither private nor shareable",
+                self.ipc_mode
+            )));
+        }
+        self.network.check()?;
+        crate::container::runtimes::find(self, "").map_err(|error| {
+            EngineError::invalid(format!("default-runtime: {}", error.message()))
+        })?;
         wharf_registry::Client::new(self.registry_options())
             .map(drop)
             .map_err(|error| EngineError::wrap(ErrorKind::Invalid, "registries", error))
@@ -115,6 +135,9 @@ impl Settings {
         }
         if host.init.is_none() && self.init {
             host.init = Some(true);
+        }
+        if host.ipc_mode.is_empty() {
+            host.ipc_mode.clone_from(&self.ipc_mode);
         }
         if host.cgroupns_mode.is_empty() && !host.privileged {
             host.cgroupns_mode.clone_from(&self.cgroupns_mode);

@@ -19,7 +19,7 @@ use wharf_safefs::trusted;
 impl Engine {
     /// Describes the engine and its host.
     pub fn info(&self) -> SystemInfo {
-        let host = crate::host::host();
+        let (host, settings) = (crate::host::host(), self.settings());
         let containers = self.containers.snapshots();
         let count = |test: &dyn Fn(Status) -> bool| {
             containers
@@ -62,6 +62,11 @@ impl Engine {
             apparmor: host.info.apparmor,
             event_listeners: self.events.listeners(),
             open_files,
+            runtimes: crate::container::runtimes::all(&settings),
+            default_runtime: match settings.default_runtime.as_str() {
+                "" => "wharf".to_owned(),
+                configured => configured.to_owned(),
+            },
             warnings: Vec::new(),
         }
     }
@@ -72,7 +77,7 @@ impl Engine {
     }
 
     /// Measures what the wanted kinds of objects take on disk; nothing else is looked at. Layers are
-    /// known by their records; only volumes and containers' own files are counted by walking them.
+    /// known by their records; volumes and containers' own files are walked now and then.
     ///
     /// # Errors
     /// A disk that cannot be read.
@@ -96,17 +101,16 @@ impl Engine {
                     ..ListContainers::default()
                 })?;
                 for summary in &mut found.containers {
-                    summary.size_bytes = Some(engine.sizes(&summary.container)?);
+                    summary.size_bytes = Some(engine.recent_sizes(&summary.container)?);
                 }
             }
             if wanted.volumes {
                 found.volumes = engine.list_volumes(&Filters::new())?;
             }
             for volume in &mut found.volumes {
-                volume.usage = Some((
-                    engine.measure_volume(&volume.name)?,
-                    engine.volume_users(&volume.name, None).len(),
-                ));
+                let users = engine.volume_users(&volume.name, None);
+                let bytes = engine.recent_volume_size(&volume.name, &users)?;
+                volume.usage = Some((bytes, users.len()));
             }
             if wanted.build_cache {
                 found.build_cache = engine.kept_by_builds()?;
@@ -194,7 +198,12 @@ impl Engine {
         // Records have no labels: none has one that is asked for, and none one that is not.
         let matches_labels = filters::values(request, "label").is_empty();
         let _guard = self.pruning.cache()?;
-        let until = filters::until_ns(request)?;
+        let until = filters::until_ns(request).map_err(|error| {
+            EngineError::invalid(format!(
+                "failed to prune build cache: \"until\" filter expects a duration (e.g., '24h') or a timestamp: {}",
+                error.message()
+            ))
+        })?;
         let ids = filters::values(request, "id").to_vec();
         let pruned = self
             .with_store(move |engine| {

@@ -175,6 +175,7 @@ impl Engine {
         self.store
             .delete_volume(name)
             .map_err(store_error("cannot remove the volume"))?;
+        self.sizes.forget(&self.volume_path(name)?);
         self.events
             .emit("volume", "destroy", name, [("driver", "local".to_owned())]);
         Ok(freed)
@@ -230,6 +231,19 @@ impl Engine {
         }
         let usage = trusted::disk_usage(self.volume_path(name)?)
             .map_err(fs_error("cannot measure the volume"))?;
+        Ok(usage.disk_bytes)
+    }
+
+    /// Measures a volume as rarely as the disk usage needs it, given the containers that have it.
+    pub(crate) fn recent_volume_size(&self, name: &str, users: &[String]) -> Result<u64> {
+        if volume_mounts::needs_mount(&self.volume(name)?.options) {
+            return Ok(0);
+        }
+        let is_in_use = users
+            .iter()
+            .filter_map(|id| self.containers.find(id).ok())
+            .any(|entry| entry.snapshot().is_running());
+        let usage = self.sizes.of(&self.volume_path(name)?, is_in_use)?;
         Ok(usage.disk_bytes)
     }
 

@@ -25,6 +25,8 @@ pub(crate) struct TarSink<'o> {
     spent: Vec<Arc<Vec<u8>>>,
     bytes: u64,
     hash: bool,
+    /// A chunk is handed on when it has this many bytes.
+    chunk_bytes: usize,
 }
 
 impl<'o> TarSink<'o> {
@@ -37,13 +39,33 @@ impl<'o> TarSink<'o> {
             spent: Vec::new(),
             bytes: 0,
             hash,
+            chunk_bytes: CHUNK_BYTES,
         }
+    }
+
+    /// Starts a sink that only collects, until [`TarSink::take`].
+    pub(crate) fn collecting() -> Self {
+        Self {
+            chunk_bytes: usize::MAX,
+            ..Self::new(None, false)
+        }
+    }
+
+    /// Returns how many bytes were collected.
+    pub(crate) fn collected_bytes(&self) -> usize {
+        self.chunk.len()
+    }
+
+    /// Returns what was collected and starts anew with a buffer that is done with.
+    pub(crate) fn take(&mut self, mut buffer: Vec<u8>) -> Vec<u8> {
+        buffer.clear();
+        std::mem::replace(&mut self.chunk, buffer)
     }
 
     /// Adds bytes.
     pub(crate) fn write(&mut self, mut bytes: &[u8]) -> Result<(), LayerError> {
         while !bytes.is_empty() {
-            let room = CHUNK_BYTES - self.chunk.len();
+            let room = self.chunk_bytes - self.chunk.len();
             let (now, later) = bytes.split_at(room.min(bytes.len()));
             self.chunk.extend_from_slice(now);
             bytes = later;
@@ -59,7 +81,7 @@ impl<'o> TarSink<'o> {
         fill: impl FnOnce(&mut [u8]) -> std::io::Result<usize>,
     ) -> Result<std::io::Result<usize>, LayerError> {
         let start = self.chunk.len();
-        let room = (CHUNK_BYTES - start).min(usize::try_from(limit).unwrap_or(usize::MAX));
+        let room = (self.chunk_bytes - start).min(usize::try_from(limit).unwrap_or(usize::MAX));
         self.chunk.resize(start + room, 0);
         let result = fill(self.chunk.get_mut(start..).unwrap_or_default());
         self.chunk
@@ -99,7 +121,7 @@ impl<'o> TarSink<'o> {
     }
 
     fn send_if_full(&mut self) -> Result<(), LayerError> {
-        if self.chunk.len() < CHUNK_BYTES {
+        if self.chunk.len() < self.chunk_bytes {
             return Ok(());
         }
         let next = self.reuse();

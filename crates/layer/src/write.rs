@@ -27,6 +27,9 @@ const USER_XATTR_PREFIX: &[u8] = b"user.";
 /// Mode of the opaque marker of a layer's top directory, whose own mode no tar tells.
 const TOP_MODE: u32 = 0o755;
 
+/// User, group and mode of that marker.
+pub(crate) const TOP_OWNER: (u32, u32, u32) = (0, 0, TOP_MODE);
+
 /// Writes a layer directory (overlay form) as the one canonical tar (spec image-store §5.1–5.3).
 ///
 /// A depth-first walk, each directory's names in byte order, directories before what is in them and
@@ -43,22 +46,14 @@ pub fn write_tar(dir: &Root, out: &mut dyn Write) -> Result<LayerSummary, LayerE
     layer_tar(dir, Some(out))
 }
 
-/// Hashes what [`write_tar`] would write, without keeping it.
-pub fn summarize(dir: &Root) -> Result<LayerSummary, LayerError> {
-    layer_tar(dir, None)
-}
-
-fn layer_tar(dir: &Root, out: Option<&mut dyn Write>) -> Result<LayerSummary, LayerError> {
+/// Writes or only hashes a layer's tar.
+pub(crate) fn layer_tar(
+    dir: &Root,
+    out: Option<&mut dyn Write>,
+) -> Result<LayerSummary, LayerError> {
     let mut writer = Writer::new(TarSink::new(out, true), true);
     writer.directory_content(dir, b"", b"", &[])?;
-    let (size_bytes, entries) = (writer.size_bytes, writer.entries);
-    let (diff_id, tar_bytes) = writer.finish()?;
-    Ok(LayerSummary {
-        diff_id,
-        size_bytes,
-        entries,
-        tar_bytes,
-    })
+    writer.summary()
 }
 
 /// How an ordinary tree is written.
@@ -128,8 +123,9 @@ pub(crate) fn is_layer_xattr(name: &[u8]) -> bool {
     name == CAPABILITY_XATTR || (name.starts_with(USER_XATTR_PREFIX) && !is_overlay_xattr(name))
 }
 
-struct Writer<'o> {
-    sink: TarSink<'o>,
+/// Writes entries into a sink.
+pub(crate) struct Writer<'o> {
+    pub(crate) sink: TarSink<'o>,
     /// Whether the directory is in overlay form.
     overlay: bool,
     /// Stay on this device.
@@ -139,8 +135,10 @@ struct Writer<'o> {
     entry: Entry,
     header: Vec<u8>,
     records: Vec<(Vec<u8>, Vec<u8>)>,
-    size_bytes: u64,
-    entries: u64,
+    /// Whether somebody else finds out which names are later ones.
+    pub(crate) leaves_links: bool,
+    pub(crate) size_bytes: u64,
+    pub(crate) entries: u64,
 }
 
 /// A directory of the walk: the path beneath the top and its name in the archive.
@@ -152,10 +150,10 @@ struct Level {
 }
 
 /// Directories of a walk that stay open; deeper ones are opened again by path when needed.
-const MAX_OPEN_LEVELS: usize = 64;
+pub(crate) const MAX_OPEN_LEVELS: usize = 64;
 
 impl<'o> Writer<'o> {
-    fn new(sink: TarSink<'o>, overlay: bool) -> Self {
+    pub(crate) fn new(sink: TarSink<'o>, overlay: bool) -> Self {
         Self {
             sink,
             overlay,
@@ -164,9 +162,22 @@ impl<'o> Writer<'o> {
             entry: Entry::default(),
             header: Vec::new(),
             records: Vec::new(),
+            leaves_links: false,
             size_bytes: 0,
             entries: 0,
         }
+    }
+
+    /// Ends a layer's tar and tells what it is.
+    pub(crate) fn summary(self) -> Result<LayerSummary, LayerError> {
+        let (size_bytes, entries) = (self.size_bytes, self.entries);
+        let (diff_id, tar_bytes) = self.finish()?;
+        Ok(LayerSummary {
+            diff_id,
+            size_bytes,
+            entries,
+            tar_bytes,
+        })
     }
 
     fn finish(mut self) -> Result<(wharf_image::DiffId, u64), LayerError> {
@@ -184,7 +195,7 @@ impl<'o> Writer<'o> {
     ) -> Result<(), LayerError> {
         let (opened, entries) = top.open_and_list(as_path(path))?;
         if self.overlay && is_opaque(&opened)? {
-            self.opaque_marker(name, (0, 0, TOP_MODE))?;
+            self.opaque_marker(name, TOP_OWNER)?;
         }
         let mut levels = vec![Level {
             directory: Some(opened),
@@ -203,11 +214,8 @@ impl<'o> Writer<'o> {
                 continue;
             }
             let name = join(&level.name, found_name);
-            if self.overlay && found_name.starts_with(WHITEOUT_PREFIX) {
-                return Err(LayerError::Unrepresentable {
-                    path: display(&path),
-                    reason: "names beginning with \".wh.\" mean deleted files; rename or remove it",
-                });
+            if self.overlay {
+                check_name(found_name, &path)?;
             }
             let reopened;
             let directory = match &level.directory {
@@ -255,7 +263,7 @@ impl<'o> Writer<'o> {
         Ok((!is_foreign).then_some((opened, entries)))
     }
 
-    fn directory_entry(
+    pub(crate) fn directory_entry(
         &mut self,
         opened: &Root,
         name: &[u8],
@@ -272,7 +280,7 @@ impl<'o> Writer<'o> {
         Ok(())
     }
 
-    fn opaque_marker(
+    pub(crate) fn opaque_marker(
         &mut self,
         directory: &[u8],
         (uid, gid, mode): (u32, u32, u32),
@@ -288,7 +296,7 @@ impl<'o> Writer<'o> {
     }
 
     /// Writes what is not a directory.
-    fn leaf(
+    pub(crate) fn leaf(
         &mut self,
         directory: &Root,
         found: &DirectoryEntry,
@@ -338,11 +346,21 @@ impl<'o> Writer<'o> {
         found: &DirectoryEntry,
         name: &[u8],
     ) -> Result<(), LayerError> {
-        let mut file = match directory.open_file_nofollow(&found.name, OpenFlags::RDONLY) {
+        let opened = directory.open_regular_nofollow(&found.name, OpenFlags::RDONLY);
+        let (file, metadata) = match opened {
             Err(error) if error.is_not_found() && !self.overlay => return Ok(()),
             result => result?,
         };
-        let metadata = wharf_safefs::trusted::file_metadata(&file, &found.name)?;
+        self.opened(file, metadata, name)
+    }
+
+    /// Writes an open regular file.
+    pub(crate) fn opened(
+        &mut self,
+        mut file: File,
+        metadata: Metadata,
+        name: &[u8],
+    ) -> Result<(), LayerError> {
         self.start(name, Kind::File, &metadata);
         if self.is_later_name(&metadata, name) {
             return self.put_header();
@@ -413,7 +431,7 @@ impl<'o> Writer<'o> {
 
     /// Turns the entry into a hard link where its inode was written before under another name.
     fn is_later_name(&mut self, metadata: &Metadata, name: &[u8]) -> bool {
-        if metadata.nlink < 2 {
+        if metadata.nlink < 2 || self.leaves_links {
             return false;
         }
         let inode = (metadata.dev, metadata.ino);
@@ -425,6 +443,20 @@ impl<'o> Writer<'o> {
         self.entry.link.extend_from_slice(first);
         (self.entry.major, self.entry.minor) = (0, 0);
         true
+    }
+
+    /// Writes the entry of a name whose inode was written before; says whether it was.
+    pub(crate) fn later_name(
+        &mut self,
+        metadata: &Metadata,
+        name: &[u8],
+    ) -> Result<bool, LayerError> {
+        self.start(name, Kind::File, metadata);
+        let is_later = self.is_later_name(metadata, name);
+        if is_later {
+            self.put_header()?;
+        }
+        Ok(is_later)
     }
 
     fn take_xattrs(&mut self, fd: impl std::os::fd::AsFd) -> Result<(), LayerError> {
@@ -455,6 +487,17 @@ impl<'o> Writer<'o> {
         header::encode(&self.entry, &mut self.header, &mut self.records);
         self.sink.write(&self.header)
     }
+}
+
+/// Refuses names that mean something else in a layer.
+pub(crate) fn check_name(name: &[u8], path: &[u8]) -> Result<(), LayerError> {
+    if !name.starts_with(WHITEOUT_PREFIX) {
+        return Ok(());
+    }
+    Err(LayerError::Unrepresentable {
+        path: display(path),
+        reason: "names beginning with \".wh.\" mean deleted files; rename or remove it",
+    })
 }
 
 /// Turns file capabilities of revision 3, which name the root user of a namespace, into revision 2,

@@ -112,7 +112,7 @@ impl Client {
     }
 
     /// Tells what a reference names now, and for which platforms there is an image: none when a lone
-    /// manifest's config cannot be read.
+    /// manifest's config cannot be read. Mirrors are asked first.
     ///
     /// # Errors
     /// Those of [`Client::resolve`] but for a missing platform.
@@ -121,11 +121,26 @@ impl Client {
         reference: &Reference,
         credentials: &Credentials,
     ) -> Result<(Descriptor, Vec<DescriptorPlatform>), RegistryError> {
+        for endpoint in self.inner().endpoints.mirrors_of(reference) {
+            let anonymous = Credentials::default();
+            if let Ok(found) = self.describe_at(&endpoint, reference, &anonymous).await {
+                return Ok(found);
+            }
+        }
         let endpoint = self.inner().endpoints.of(reference).await?;
+        self.describe_at(&endpoint, reference, credentials).await
+    }
+
+    async fn describe_at(
+        &self,
+        endpoint: &Endpoint,
+        reference: &Reference,
+        credentials: &Credentials,
+    ) -> Result<(Descriptor, Vec<DescriptorPlatform>), RegistryError> {
         let platform = Platform::host();
         let search = Search {
             client: self,
-            endpoint: &endpoint,
+            endpoint,
             reference,
             platform: &platform,
             credentials,

@@ -2,7 +2,7 @@
 
 use crate::client::Client;
 use crate::credentials::Credentials;
-use crate::endpoint::without_query;
+use crate::endpoint::{Endpoint, without_query};
 use crate::error::RegistryError;
 use crate::resolve::MAX_DOCUMENT_BYTES;
 use crate::scope::Scopes;
@@ -24,7 +24,7 @@ struct TagPage {
 }
 
 impl Client {
-    /// Lists the tags of a repository in the registry's order.
+    /// Lists the tags of a repository in the registry's order; mirrors are asked first.
     ///
     /// # Errors
     /// All failures of transport.
@@ -33,7 +33,20 @@ impl Client {
         repository: &Reference,
         credentials: &Credentials,
     ) -> Result<Vec<String>, RegistryError> {
+        for endpoint in self.inner().endpoints.mirrors_of(repository) {
+            if let Ok(tags) = self.tags_at(endpoint, &Credentials::default()).await {
+                return Ok(tags);
+            }
+        }
         let endpoint = self.inner().endpoints.of(repository).await?;
+        self.tags_at(endpoint, credentials).await
+    }
+
+    async fn tags_at(
+        &self,
+        endpoint: Endpoint,
+        credentials: &Credentials,
+    ) -> Result<Vec<String>, RegistryError> {
         let mut url = endpoint.url(&format!("tags/list?n={TAGS_PER_PAGE}"))?;
         let mut tags = Vec::new();
         for _ in 0..MAX_PAGES {

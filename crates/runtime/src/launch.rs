@@ -32,10 +32,13 @@ pub async fn launch(
 ) -> Result<Shim> {
     crate::warm_cgroups();
     let mut request = request.clone();
+    // An external runtime compiles the profile itself.
+    let is_own = request.runtime.is_none();
     let profile = request
         .spec
         .linux_mut()
         .as_mut()
+        .filter(|_| is_own)
         .and_then(|linux| std::mem::take(linux.seccomp_mut()));
     let filter = profile.as_ref().map(seccomp::compile_cached).transpose()?;
     let message = LaunchMessage {

@@ -41,13 +41,14 @@ pub use client::Shim;
 pub use detached::{mount_detached, open_root};
 pub use error::{Result, RuntimeError};
 pub use group::{peak_memory_bytes, remove_cgroup};
-pub use host::{HostInfo, SupportedLimits, host};
+pub use host::{DEFAULT_APPARMOR_PROFILE, HostInfo, SupportedLimits, host};
 pub use init::mount_plan::MAX_MOUNTS;
 pub use init::overlay::MAX_LOWER_DIRS;
 pub use launch::launch;
 pub use request::{
-    AttachRequest, ExecRequest, ExecStarted, ExitStatus, LaunchRequest, LogAddress, LogConfig,
-    LogDriver, RemoteLog, RootMount, Started, Stdio, SyslogConfig, SyslogFormat,
+    AttachRequest, ExecRequest, ExecStarted, ExitStatus, ExternalRuntime, LaunchRequest,
+    LogAddress, LogConfig, LogDriver, RemoteLog, RootMount, Started, Stdio, SyslogConfig,
+    SyslogFormat,
 };
 pub use shim::{SHIM_ARGUMENT, shim_main};
 pub use sweep::sweep;

@@ -27,6 +27,18 @@ pub struct LaunchRequest {
     pub init: bool,
     /// Whether the container is killed when the launcher goes away (build steps).
     pub stop_on_disconnect: bool,
+    /// The program that makes the container; none means the built-in runtime.
+    #[serde(default)]
+    pub runtime: Option<ExternalRuntime>,
+}
+
+/// A program that implements the OCI runtime specification.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExternalRuntime {
+    /// The program's file.
+    pub program: PathBuf,
+    /// What it is given before everything else.
+    pub arguments: Vec<String>,
 }
 
 /// A container's root file system, mounted in the container's mount namespace only.

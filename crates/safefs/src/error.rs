@@ -63,6 +63,24 @@ impl FsError {
         }
     }
 
+    /// Returns the same error told of another path: the one that was opened in parts.
+    #[must_use]
+    pub fn at(self, whole: &std::path::Path) -> Self {
+        let path = whole.to_path_buf();
+        match self {
+            Self::Io {
+                operation, source, ..
+            } => Self::Io {
+                operation,
+                path,
+                source,
+            },
+            Self::InvalidPath { reason, .. } => Self::InvalidPath { path, reason },
+            Self::WrongType { expected, .. } => Self::WrongType { path, expected },
+            Self::TooLarge { limit, unit, .. } => Self::TooLarge { path, limit, unit },
+        }
+    }
+
     /// Says whether the path does not exist.
     pub fn is_not_found(&self) -> bool {
         self.kind() == io::ErrorKind::NotFound

@@ -139,6 +139,16 @@ impl Metadata {
         self.file_type == FileType::CharDevice && self.rdev == 0
     }
 
+    /// Says whether these are the attributes of the same file, and its content and inode did not change since
+    /// `earlier` was taken, as far as the kernel's clock for files tells.
+    pub fn is_unchanged_since(&self, earlier: &Self) -> bool {
+        let key = |file: &Self| {
+            let inode = (file.dev, file.ino, file.file_type);
+            (inode, file.size_bytes, file.mtime, file.ctime)
+        };
+        key(self) == key(earlier)
+    }
+
     /// Returns the major number of a device node.
     pub fn rdev_major(&self) -> u32 {
         rustix::fs::major(self.rdev)

@@ -94,6 +94,18 @@ impl Root {
         Ok(file)
     }
 
+    /// Opens a regular file like [`Root::open_file_nofollow`] and returns its attributes, too.
+    pub fn open_regular_nofollow(
+        &self,
+        path: impl AsRef<Path>,
+        flags: OpenFlags,
+    ) -> Result<(File, Metadata)> {
+        let path = path.as_ref();
+        let file = File::from(self.open_last("open", path, flags, Mode::empty())?);
+        let metadata = require_regular(&file, path)?;
+        Ok((file, metadata))
+    }
+
     /// Creates or truncates a regular file with exactly `mode` (the umask does not count) for reading and writing.
     /// A symlink in the last place is an error.
     pub fn create_file(&self, path: impl AsRef<Path>, mode: u32) -> Result<File> {
@@ -324,9 +336,10 @@ pub(crate) fn metadata_of(fd: impl AsFd, path: &Path) -> Result<Metadata> {
         .map_err(|errno| FsError::io("stat", path, errno))
 }
 
-fn require_regular(file: &File, path: &Path) -> Result<()> {
-    if metadata_of(file, path)?.is_file() {
-        return Ok(());
+fn require_regular(file: &File, path: &Path) -> Result<Metadata> {
+    let metadata = metadata_of(file, path)?;
+    if metadata.is_file() {
+        return Ok(metadata);
     }
     Err(FsError::WrongType {
         path: path.to_path_buf(),

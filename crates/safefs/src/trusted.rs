@@ -3,7 +3,7 @@
 //! Symlinks are followed as the host resolves them. Nothing here may be given a path that came
 //! from an image, an archive or a client; those go through [`Root`].
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::Write;
@@ -306,7 +306,42 @@ pub fn disk_usage(path: impl AsRef<Path>) -> Result<DiskUsage> {
     Ok(usage)
 }
 
+/// A file, not a directory, that has several names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NamedFile {
+    /// Names that were found.
+    pub names: u64,
+    /// All names that it has.
+    pub nlink: u64,
+    /// Space taken on disk, in bytes.
+    pub disk_bytes: u64,
+}
+
+/// Returns the files of a tree that have several names, there or elsewhere, by device and inode.
+pub fn files_with_names(path: impl AsRef<Path>) -> Result<HashMap<(u64, u64), NamedFile>> {
+    let mut found: HashMap<(u64, u64), NamedFile> = HashMap::new();
+    visit(&Root::open(path)?, &mut |metadata| {
+        if metadata.nlink < 2 || metadata.is_dir() {
+            return;
+        }
+        let file = found
+            .entry((metadata.dev, metadata.ino))
+            .or_insert(NamedFile {
+                names: 0,
+                nlink: metadata.nlink,
+                disk_bytes: metadata.blocks * 512,
+            });
+        file.names += 1;
+    })?;
+    Ok(found)
+}
+
 fn root_usage(root: &Root, usage: &mut DiskUsage, seen: &mut HashSet<(u64, u64)>) -> Result<()> {
+    visit(root, &mut |metadata| count(usage, seen, metadata))
+}
+
+/// Shows the attributes of all that is beneath a directory.
+fn visit(root: &Root, see: &mut dyn FnMut(&Metadata)) -> Result<()> {
     let mut stack = vec![PathBuf::new()];
     while let Some(path) = stack.pop() {
         let (directory, entries) = match root.open_and_list(&path) {
@@ -319,7 +354,7 @@ fn root_usage(root: &Root, usage: &mut DiskUsage, seen: &mut HashSet<(u64, u64)>
                 Err(error) if error.is_not_found() => continue,
                 result => result?,
             };
-            count(usage, seen, &metadata);
+            see(&metadata);
             if metadata.is_dir() {
                 stack.push(path.join(&entry.name));
             }

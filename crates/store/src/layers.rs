@@ -11,9 +11,10 @@ use crate::db::{
     size_column, sql_size,
 };
 use crate::error::{Kind, Result, StoreError};
+use crate::family;
 use crate::layout::{FILE_MODE, RECIPE};
 use crate::leases::Held;
-use crate::limits::{MAX_LAYER_PATHS_BYTES, MAX_LAYERS, MAX_RECIPE_BYTES};
+use crate::limits::{MAX_CONTENTS_BYTES, MAX_LAYER_PATHS_BYTES, MAX_LAYERS, MAX_RECIPE_BYTES};
 use crate::staging::Staging;
 use crate::store::{Store, now_unix_ns};
 use crate::worker::Job;
@@ -36,6 +37,17 @@ pub struct NewLayer {
     pub opaque_root: bool,
     /// The compressed blob that this layer was made from, if any; its bytes need not be in the store.
     pub blob: Option<LayerBlob>,
+    /// The layer that files were taken over from by a second name, if any.
+    pub linked: Option<Linked>,
+}
+
+/// Files that a layer has in common with an earlier one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Linked {
+    /// The earlier layer; it must be held by a lease until the new one is published.
+    pub diff_id: DiffId,
+    /// What the common files take on disk.
+    pub disk_bytes: u64,
 }
 
 impl NewLayer {
@@ -48,6 +60,7 @@ impl NewLayer {
             pending_links: Vec::new(),
             opaque_root: false,
             blob: None,
+            linked: None,
         }
     }
 
@@ -60,6 +73,7 @@ impl NewLayer {
             pending_links: applied.pending_links,
             opaque_root: applied.opaque_root,
             blob,
+            linked: None,
         }
     }
 }
@@ -168,6 +182,19 @@ impl Store {
         self.inner.database.read("look up a layer", |connection| {
             find_layer(connection, diff_id)
         })
+    }
+
+    /// Returns the list that was kept with [`Staging::keep_contents`]; nothing where there is none.
+    pub fn layer_contents(&self, diff_id: &DiffId) -> Result<Option<Vec<u8>>> {
+        let Some(layer) = self.layer(diff_id)? else {
+            return Ok(None);
+        };
+        let path = self.inner.layout.contents(layer.number);
+        match trusted::read_limited(&path, MAX_CONTENTS_BYTES) {
+            Ok(list) => Ok(Some(list)),
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Returns all layers, oldest first.
@@ -377,6 +404,9 @@ pub(crate) fn insert_layer(
         &paths.pending_links,
         now_unix_ns(),
     ))?;
+    if let (1, Some(linked)) = (inserted, &new.linked) {
+        family::join(transaction, number, linked)?;
+    }
     Ok(inserted == 1)
 }
 

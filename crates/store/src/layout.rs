@@ -24,6 +24,8 @@ pub(crate) const FILE_MODE: u32 = 0o600;
 pub(crate) const FILES: &str = "fs";
 /// The part of a layer's directory that holds its recipe, where it has one.
 pub(crate) const RECIPE: &str = "recipe";
+/// The part of a layer's directory that lists what its files hold, where that is known.
+pub(crate) const CONTENTS: &str = "contents";
 /// The part of a volume's directory that holds its files.
 pub(crate) const VOLUME_FILES: &str = "_data";
 
@@ -123,6 +125,10 @@ impl Layout {
 
     pub(crate) fn recipe(&self, number: i64) -> PathBuf {
         self.layer(number).join(RECIPE)
+    }
+
+    pub(crate) fn contents(&self, number: i64) -> PathBuf {
+        self.layer(number).join(CONTENTS)
     }
 
     pub(crate) fn containers(&self) -> PathBuf {

@@ -16,5 +16,7 @@ pub const MAX_SETTING_BYTES: u64 = 64 << 10;
 pub const MAX_LAYER_PATHS_BYTES: u64 = 64 << 20;
 /// Most bytes of a layer's recipe on disk: several parts, each within the layer room's limit.
 pub const MAX_RECIPE_BYTES: u64 = 4 * wharf_layer::MAX_RECIPE_BYTES;
+/// Most bytes of the list of what a layer's files hold.
+pub const MAX_CONTENTS_BYTES: u64 = 512 << 20;
 /// Fewest hexadecimal characters that are looked up as the start of an ID.
 pub const MIN_PREFIX_CHARS: usize = 1;

@@ -379,6 +379,13 @@ fn drop_lost_rows(transaction: &Transaction<'_>, losses: &Losses) -> Result<Vec<
             [diff_id.to_string()],
         )?;
     }
+    if !losses.layers.is_empty() {
+        // What they had in common with others counts for those now.
+        transaction.execute(
+            "UPDATE layers SET disk_bytes = NULL WHERE family IS NOT NULL",
+            [],
+        )?;
+    }
     for digest in &losses.blobs {
         transaction.execute("DELETE FROM blobs WHERE digest = ?1", [digest.to_string()])?;
     }

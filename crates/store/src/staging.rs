@@ -6,7 +6,7 @@ use std::sync::Arc;
 use wharf_safefs::{Root, trusted};
 
 use crate::error::Result;
-use crate::layout::FILES;
+use crate::layout::{CONTENTS, FILE_MODE, FILES};
 use crate::store::{Inner, Store};
 use crate::worker::Job;
 
@@ -56,6 +56,13 @@ impl Staging {
         &self.files
     }
 
+    /// Keeps a list of what the files hold, in a form of the caller's own, as long as the layer;
+    /// [`Store::layer_contents`] returns it.
+    pub fn keep_contents(&self, list: &[u8]) -> Result<()> {
+        let path = self.path.join(CONTENTS);
+        Ok(trusted::write_atomic(path, list, FILE_MODE, false)?)
+    }
+
     /// Gives the directory its place among the layers.
     pub(crate) fn publish(mut self, to: &Path) -> Result<()> {
         trusted::rename(&self.path, to)?;
@@ -63,10 +70,10 @@ impl Staging {
         Ok(())
     }
 
-    /// Removes all but the layer's files.
+    /// Removes all but the layer's files and the list of what they hold.
     pub(crate) fn keep_only_files(&self) -> Result<()> {
         for entry in trusted::read_dir_sorted(&self.path)? {
-            if entry.name != FILES {
+            if entry.name != FILES && entry.name != CONTENTS {
                 trusted::remove_all(self.path.join(&entry.name))?;
             }
         }

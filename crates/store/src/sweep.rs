@@ -11,8 +11,10 @@ use wharf_image::{DiffId, Digest};
 use crate::blobs::delete_blob_row;
 use crate::db::{Durability, digest_column, lock};
 use crate::error::{Result, StoreError};
+use crate::family;
 use crate::leases::{Held, LeaseTable};
 use crate::store::Store;
+use crate::worker::Job;
 
 /// What a sweep removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -37,6 +39,10 @@ pub(crate) struct Candidates {
 struct Garbage {
     numbers: Vec<i64>,
     blobs: Vec<Digest>,
+    /// Those of `numbers` that have files in common with others: what comes free with them has to be looked for.
+    shared: Vec<i64>,
+    /// Layers whose share of common files grows.
+    to_measure: Vec<i64>,
     report: SweepReport,
 }
 
@@ -110,7 +116,7 @@ impl Store {
         change: &mut impl FnMut(&Transaction<'_>) -> Result<(Candidates, T)>,
     ) -> Result<(T, SweepReport)> {
         let leases = lock(&self.inner.leases);
-        let (value, garbage) =
+        let (value, mut garbage) =
             self.inner
                 .database
                 .write(Durability::Process, operation, |transaction| {
@@ -120,7 +126,11 @@ impl Store {
         if !garbage.is_empty() {
             // A power cut must not bring rows back whose files are gone. Mostly there is nothing to remove.
             self.inner.database.make_durable()?;
+            garbage.report.bytes += family::freed_bytes(&self.inner.layout, &garbage.shared)?;
             self.discard_all(&garbage)?;
+        }
+        for number in garbage.to_measure {
+            self.inner.worker.submit(Job::Measure(number));
         }
         Ok((value, garbage.report))
     }
@@ -210,25 +220,37 @@ fn delete_layer(
 ) -> Result<()> {
     let diff_id = diff_id.to_string();
     let sql = format!(
-        "SELECT number, coalesce(disk_bytes, size_bytes) FROM layers l
+        "SELECT number, coalesce(disk_bytes, size_bytes), family FROM layers l
          WHERE diff_id = ?1 AND NOT ({LAYER_IS_OWNED})"
     );
-    let found: Option<(i64, i64)> = transaction
+    let found: Option<(i64, i64, Option<i64>)> = transaction
         .prepare_cached(&sql)?
-        .query_row([&diff_id], |row| Ok((row.get(0)?, row.get(1)?)))
+        .query_row([&diff_id], |row| {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+        })
         .optional()?;
-    let Some((number, disk_bytes)) = found else {
+    let Some((number, disk_bytes, family)) = found else {
         return Ok(());
     };
-    garbage.numbers.push(number);
-    garbage.report.layers += 1;
-    garbage.report.bytes += u64::try_from(disk_bytes).unwrap_or(0);
+    let mut removed = vec![(number, disk_bytes)];
     let mut variants =
         transaction.prepare_cached("SELECT number, disk_bytes FROM variants WHERE diff_id = ?1")?;
     let mut rows = variants.query([&diff_id])?;
     while let Some(row) = rows.next()? {
-        garbage.numbers.push(row.get(0)?);
-        garbage.report.bytes += u64::try_from(row.get::<_, i64>(1)?).unwrap_or(0);
+        removed.push((row.get(0)?, row.get(1)?));
+    }
+    garbage.report.layers += 1;
+    for (number, disk_bytes) in removed {
+        garbage.numbers.push(number);
+        match family {
+            Some(_) => garbage.shared.push(number),
+            None => garbage.report.bytes += u64::try_from(disk_bytes).unwrap_or(0),
+        }
+    }
+    if let Some(family) = family {
+        garbage
+            .to_measure
+            .extend(family::leave(transaction, family, number)?);
     }
     let mut compressed =
         transaction.prepare_cached("SELECT digest FROM layer_blobs WHERE diff_id = ?1")?;

@@ -10,8 +10,8 @@ use wharf_safefs::trusted;
 use crate::build_area::BuildPart;
 use crate::db::{digest_column, digest_option_column, size_column};
 use crate::error::Result;
+use crate::family::measure;
 use crate::store::Store;
-use crate::worker::measure;
 
 /// Bytes on disk by owner. The parts do not overlap; their [`DiskUsage::total_bytes`] is what `du` says.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

@@ -8,8 +8,9 @@ use std::thread::JoinHandle;
 
 use wharf_safefs::trusted;
 
-use crate::db::{Database, Durability, lock};
+use crate::db::{Database, lock};
 use crate::error::{Result, StoreError};
+use crate::family::measure;
 use crate::layout::Layout;
 
 /// Something to do while nobody waits.
@@ -89,15 +90,4 @@ fn run(jobs: &Receiver<Job>, stopping: &AtomicBool, database: &Database, layout:
             Job::Answer(sender) => drop(sender.send(())),
         }
     }
-}
-
-/// Counts a layer's blocks and writes them into its row.
-pub(crate) fn measure(database: &Database, layout: &Layout, number: i64) -> Result<u64> {
-    let disk_bytes = trusted::disk_usage(layout.layer(number))?.disk_bytes;
-    database.write(Durability::Process, "write a layer's size", |transaction| {
-        transaction
-            .prepare_cached("UPDATE layers SET disk_bytes = ?2 WHERE number = ?1")?
-            .execute((number, crate::db::sql_size(disk_bytes)))?;
-        Ok(disk_bytes)
-    })
 }

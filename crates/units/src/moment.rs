@@ -18,11 +18,6 @@ const FRACTION_DIGITS: usize = 9;
 /// # Errors
 /// A text that is none of these, or a time out of range.
 pub fn parse_moment(text: &str, now: Timestamp, zone: &TimeZone) -> Result<Timestamp, UnitError> {
-    if text.trim().is_empty() {
-        return Err(UnitError(
-            "failed to parse value as time or duration: value is empty".to_owned(),
-        ));
-    }
     if text != "0"
         && let Ok(nanoseconds) = parse_duration(text)
     {
@@ -37,15 +32,15 @@ pub fn parse_moment(text: &str, now: Timestamp, zone: &TimeZone) -> Result<Times
 
 /// Reads `seconds[.fraction]`.
 fn parse_seconds(text: &str) -> Result<Timestamp, UnitError> {
-    let fail = |part: &str, found: &str| {
+    let malformed = || {
         UnitError(format!(
-            "failed to parse value as time or duration: invalid {part} {found:?}: invalid syntax"
+            "failed to parse value as time or duration: {text:?}"
         ))
     };
     let (seconds, fraction) = text.split_once('.').unwrap_or((text, ""));
-    let number: i64 = seconds.parse().map_err(|_| fail("seconds", seconds))?;
+    let number: i64 = seconds.parse().map_err(|_| malformed())?;
     if !fraction.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Err(fail("nanoseconds", fraction));
+        return Err(malformed());
     }
     let digits = &fraction[..fraction.len().min(FRACTION_DIGITS)];
     let nanoseconds = format!("{digits:0<FRACTION_DIGITS$}").parse().unwrap_or(0);

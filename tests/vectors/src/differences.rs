@@ -49,6 +49,17 @@ pub static DIFFERENCES: &[Difference] = &[
         ids: &[742, 746, 747],
     },
     Difference {
+        area: "dockerfile-outline",
+        reason: "FROM finds a stage whatever the case of its name; the reference takes the name for an image's",
+        ids: &[1609],
+    },
+    Difference {
+        area: "dockerfile-outline",
+        reason: "the mistake is told in other words, with the line it stands in: a stage that is used above where it \
+                 stands, SOURCE_DATE_EPOCH naming a stage",
+        ids: &[2076, 2099],
+    },
+    Difference {
         area: "dockerfile-plan",
         reason: "the mistake is told in other words, with the line it stands in: a platform without an architecture, a \
                  stage that is used above where it stands",

@@ -30,6 +30,7 @@ areas! {
     daemon_misc "daemon-misc",
     dockerfile_instructions "dockerfile-instructions",
     dockerfile_lint "dockerfile-lint",
+    dockerfile_outline "dockerfile-outline",
     dockerfile_parse "dockerfile-parse",
     dockerfile_plan "dockerfile-plan",
     dockerignore "dockerignore",

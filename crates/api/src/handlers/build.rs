@@ -29,9 +29,19 @@ pub(crate) async fn build(mut call: Call) -> Answer {
 /// Builds with a context that the query names, or that comes in chunks.
 pub(super) async fn start(
     call: Call,
-    mut request: Build,
+    request: Build,
     chunks: Receiver<std::io::Result<Bytes>>,
 ) -> Answer {
+    let (request, spooled) = receive_context(&call, request, chunks).await?;
+    run(call, request, spooled).await
+}
+
+/// Takes in a request's context; what was spooled is gone with the file that is returned.
+pub(super) async fn receive_context(
+    call: &Call,
+    mut request: Build,
+    chunks: Receiver<std::io::Result<Bytes>>,
+) -> Result<(Build, Option<SpoolFile>), Failure> {
     let spooled = if let Some(context) = named_context(&call.query, &call.peer)? {
         request.context = context;
         None
@@ -40,7 +50,7 @@ pub(super) async fn start(
         request.context = BuildContext::Tar(file.path().to_owned());
         Some(file)
     };
-    run(call, request, spooled).await
+    Ok((request, spooled))
 }
 
 async fn run(call: Call, request: Build, spooled: Option<SpoolFile>) -> Answer {

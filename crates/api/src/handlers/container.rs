@@ -129,7 +129,9 @@ pub(crate) async fn resize(call: Call) -> Answer {
 /// `POST /containers/{name}/start`
 pub(crate) async fn start(call: Call) -> Answer {
     if !call.query.text("checkpoint").is_empty() {
-        return Err(Failure::not_implemented("checkpoints are not supported"));
+        return Err(Failure::bad_request(
+            "checkpoint is only supported in experimental mode",
+        ));
     }
     call.engine.start_container(call.container()).await?;
     respond::no_content()
@@ -215,11 +217,13 @@ pub(crate) async fn update(call: Call) -> Answer {
 
 /// `DELETE /containers/{name}`
 pub(crate) async fn remove(call: Call) -> Answer {
+    if call.name.contains("/checkpoints/") {
+        return checkpoints(call).await;
+    }
     let query = &call.query;
     if query.switch("link", false) {
-        return Err(Failure::not_implemented(
-            "removing a link is not supported: links live as long as their containers",
-        ));
+        call.engine.remove_link(call.container()).await?;
+        return respond::no_content();
     }
     let (force, volumes) = (query.switch("force", false), query.switch("v", false));
     call.engine
@@ -309,7 +313,9 @@ pub(crate) async fn commit(call: Call) -> Answer {
     respond::json_with_status(StatusCode::CREATED, &json!({"Id": id.to_string()}))
 }
 
-/// Everything about checkpoints.
+/// Everything about checkpoints: they are an experiment of docker's, off there unless asked for.
 pub(crate) async fn checkpoints(_: Call) -> Answer {
-    Err(Failure::not_implemented("checkpoints are not supported"))
+    Err(Failure::not_implemented(
+        "This experimental feature is disabled by default. Start the Docker daemon in experimental mode in order to enable it.",
+    ))
 }

@@ -3,6 +3,7 @@
 pub(crate) mod archive;
 pub(crate) mod attach;
 pub(crate) mod build;
+pub(crate) mod build_answer;
 pub(crate) mod container;
 pub(crate) mod event;
 pub(crate) mod exec;

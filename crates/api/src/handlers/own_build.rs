@@ -3,7 +3,7 @@
 //! The body of `POST /wharf/build` is a length of four bytes (big-endian), a JSON document of that length, and the
 //! context as a tar where the document's query names no other.
 
-use super::build;
+use super::{build, build_answer};
 use crate::call::Call;
 use crate::query::Query;
 use crate::respond::{self, Answer, Failure};
@@ -16,7 +16,8 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
 use tokio::sync::mpsc::{self, Receiver};
-use wharf_engine::{CacheMount, ContextSource, NamedSource, Secret};
+use wharf_engine::model::request::Build;
+use wharf_engine::{CacheMount, ContextSource, NamedSource, Question, Secret};
 
 /// Bytes of the document's length.
 const LENGTH_BYTES: usize = 4;
@@ -52,6 +53,9 @@ struct Document {
     /// What RUN may ask for besides the usual (`security.insecure`).
     #[serde(default)]
     allow: Vec<String>,
+    /// What is asked about the Dockerfile instead of building it.
+    #[serde(default)]
+    call: Option<DocumentQuestion>,
 }
 
 /// One named context.
@@ -62,6 +66,25 @@ enum NamedContext {
     Directory(String),
     /// `docker-image://NAME` and the like.
     Reference(String),
+}
+
+/// What can be asked about a Dockerfile.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum DocumentQuestion {
+    Check,
+    Outline,
+    Targets,
+}
+
+impl From<DocumentQuestion> for Question {
+    fn from(question: DocumentQuestion) -> Self {
+        match question {
+            DocumentQuestion::Check => Self::Check,
+            DocumentQuestion::Outline => Self::Outline,
+            DocumentQuestion::Targets => Self::Targets,
+        }
+    }
 }
 
 /// The entitlement that lets RUN be confined by nothing.
@@ -104,7 +127,24 @@ pub(crate) async fn build(mut call: Call) -> Answer {
             .map_err(|error| Failure::bad_request(format!("secret {id}: {error}")))?;
         options.secrets.insert(id, Secret::new(bytes));
     }
-    build::start(call, request, with_beginning(rest, chunks)).await
+    let chunks = with_beginning(rest, chunks);
+    match document.call {
+        None => build::start(call, request, chunks).await,
+        Some(question) => answer(call, request, chunks, question.into()).await,
+    }
+}
+
+/// Answers a question about the Dockerfile with the document that docker's builder has for it.
+async fn answer(
+    call: Call,
+    request: Build,
+    chunks: Receiver<io::Result<Bytes>>,
+    question: Question,
+) -> Answer {
+    let (request, spooled) = build::receive_context(&call, request, chunks).await?;
+    let answer = call.engine.ask_build(request, question).await?;
+    drop(spooled);
+    respond::json(&build_answer::Document::of(&answer))
 }
 
 /// Reads the document; returns what came behind it.

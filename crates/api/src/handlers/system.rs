@@ -97,9 +97,22 @@ pub(crate) async fn plugin(call: Call) -> Answer {
     ))
 }
 
-/// Everything else about plugins.
-pub(crate) async fn no_plugins(_: Call) -> Answer {
-    Err(Failure::not_implemented("plugins are not supported"))
+/// `DELETE /plugins/{name}`, and what else is asked of one plugin: there is none.
+///
+/// Installing and making plugins is refused.
+pub(crate) async fn no_plugins(mut call: Call) -> Answer {
+    if matches!(call.name.as_str(), "" | "pull" | "create") {
+        return Err(Failure::not_implemented("plugins are not supported"));
+    }
+    let verbs = ["enable", "disable", "upgrade", "push", "set"];
+    if let Some((name, _)) = call
+        .name
+        .rsplit_once('/')
+        .filter(|(_, verb)| verbs.contains(verb))
+    {
+        call.name = name.to_owned();
+    }
+    plugin(call).await
 }
 
 /// `POST /swarm/init` and `/swarm/join`

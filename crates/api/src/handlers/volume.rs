@@ -51,6 +51,14 @@ pub(crate) async fn inspect(call: Call) -> Answer {
     respond::json(&Volume::from(&call.engine.volume(&call.name)?))
 }
 
+/// `PUT /volumes/{name}`: only volumes of swarms can be changed.
+pub(crate) async fn update(_: Call) -> Answer {
+    Err(Failure::new(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "volume update only valid for cluster volumes, but swarm is unavailable",
+    ))
+}
+
 /// `DELETE /volumes/{name}`
 pub(crate) async fn remove(call: Call) -> Answer {
     require_name(&call)?;

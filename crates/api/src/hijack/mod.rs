@@ -31,8 +31,7 @@ pub(crate) const MULTIPLEXED_STREAM: &str = "application/vnd.docker.multiplexed-
 /// Answers with a process's streams: a hijacked connection where the client asks to upgrade, else
 /// its output as the rest of the connection.
 ///
-/// `stream` is waited for once the client has the head of the answer: what is started by it cannot
-/// send its first bytes together with the head, where some clients lose them.
+/// `stream` is waited for once the head of the answer is sent.
 pub(crate) async fn serve(
     stream: impl Future<Output = AttachedStream> + Send + 'static,
     upgrade: Option<OnUpgrade>,
@@ -70,9 +69,11 @@ pub(crate) async fn serve(
 
 /// Copies both ways until the output ends or the client is gone.
 ///
-/// The client may close its half to end the input; the output goes on then.
+/// The client may close its half to end the input; the output goes on then. The output waits until
+/// the client has read the head of the answer: docker-py reads the head through a buffer and what
+/// follows from the socket itself, so that what comes in one read with the head is lost to it.
 async fn connect(client: Transport, already_read: Bytes, stream: AttachedStream) {
-    let hang_up = client.hang_up();
+    let (hang_up, head_read) = (client.hang_up(), client.all_read());
     let (mut from_client, mut to_client) = tokio::io::split(client);
     let (mut from_process, mut to_process) = tokio::io::split(stream.io);
     let input = async {
@@ -84,6 +85,7 @@ async fn connect(client: Transport, already_read: Bytes, stream: AttachedStream)
         future::pending::<()>().await;
     };
     let output = async {
+        head_read.await;
         // An error means that one side is gone, and the stream is over either way.
         let _ = copy(&mut from_process, &mut to_client).await;
         let _ = to_client.shutdown().await;
@@ -196,6 +198,29 @@ mod tests {
             .await
             .expect("output ends");
         assert_eq!(output, b"answer");
+        served.await.expect("no panic");
+    }
+
+    #[tokio::test]
+    async fn output_never_comes_in_one_read_with_the_head() {
+        let (mut client, mut server) = UnixStream::pair().expect("a socket pair");
+        server.write_all(b"the head").await.expect("sent");
+        let (process, mut other_end) = tokio::io::duplex(64);
+        other_end.write_all(b"output").await.expect("written");
+        drop(other_end);
+        let served = tokio::spawn(connect(
+            Transport::Unix(server),
+            Bytes::new(),
+            attached(process),
+        ));
+        // A client that is late: the output has long been there.
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        let mut buffer = [0; 8192];
+        let count = client.read(&mut buffer).await.expect("the head");
+        assert_eq!(buffer.get(..count), Some(&b"the head"[..]));
+        let mut output = Vec::new();
+        client.read_to_end(&mut output).await.expect("the output");
+        assert_eq!(output, b"output");
         served.await.expect("no panic");
     }
 

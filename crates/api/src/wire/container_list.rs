@@ -66,7 +66,10 @@ impl ContainerItem {
         let container = &summary.container;
         Self {
             id: container.id.clone(),
-            names: vec![format!("/{}", container.name)],
+            names: std::iter::once(&container.name)
+                .chain(&summary.link_names)
+                .map(|name| format!("/{name}"))
+                .collect(),
             image: summary.image.clone(),
             image_id: container
                 .image_id
@@ -135,12 +138,13 @@ mod tests {
     fn a_list_entry_has_every_key() {
         let summary = ContainerSummary {
             container: std::sync::Arc::new(example()),
+            link_names: vec!["app/front".into()],
             image: "busybox".into(),
             size_bytes: Some((1, 2)),
         };
         let item = ContainerItem::new(&summary, 1_714_557_661_000_000_000);
         let value = serde_json::to_value(item).expect("plain data");
-        assert_eq!(value["Names"], serde_json::json!(["/web"]));
+        assert_eq!(value["Names"], serde_json::json!(["/web", "/app/front"]));
         assert_eq!(value["Command"], "sh -c 'sleep 1'");
         assert_eq!(value["Status"], "Up About a minute");
         assert_eq!(

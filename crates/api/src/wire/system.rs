@@ -70,7 +70,7 @@ pub(crate) fn info(info: &SystemInfo, settings: &Settings, version: &ApiVersion)
         counts(info),
         abilities(info, settings, version),
         host(info, settings, version),
-        features(info),
+        features(info, settings),
     ];
     if let Value::Object(keys) = &mut document {
         for part in parts {
@@ -100,7 +100,7 @@ fn counts(info: &SystemInfo) -> Value {
         ],
         "Plugins": {
             "Volume": ["local"],
-            "Network": ["bridge", "host", "null"],
+            "Network": ["bridge", "host", "ipvlan", "macvlan", "null"],
             "Authorization": null,
             "Log": wharf_engine::LOG_DRIVERS,
         },
@@ -211,7 +211,7 @@ fn registries(settings: &Settings, version: &ApiVersion) -> Value {
     config
 }
 
-fn features(info: &SystemInfo) -> Value {
+fn features(info: &SystemInfo, settings: &Settings) -> Value {
     let mut security_options = Vec::new();
     if info.apparmor {
         security_options.push("name=apparmor");
@@ -222,9 +222,20 @@ fn features(info: &SystemInfo) -> Value {
     if info.cgroup_version == 2 {
         security_options.push("name=cgroupns");
     }
-    json!({
-        "Runtimes": {"wharf": {"path": "wharf"}},
-        "DefaultRuntime": "wharf",
+    let pools: Vec<Value> = settings
+        .network
+        .address_pools
+        .iter()
+        .map(|(base, size)| json!({"Base": base.to_string(), "Size": size}))
+        .collect();
+    let runtimes: serde_json::Map<String, Value> = info
+        .runtimes
+        .iter()
+        .map(|(name, program)| (name.clone(), json!({"path": program})))
+        .collect();
+    let mut features = json!({
+        "Runtimes": runtimes,
+        "DefaultRuntime": info.default_runtime,
         "Swarm": {
             "NodeID": "",
             "NodeAddr": "",
@@ -240,10 +251,18 @@ fn features(info: &SystemInfo) -> Value {
         "RuncCommit": {"ID": ""},
         "InitCommit": {"ID": ""},
         "SecurityOptions": security_options,
+        "DefaultAddressPools": &pools,
         "FirewallBackend": {"Driver": "nftables"},
         "CDISpecDirs": [],
         "Warnings": if info.warnings.is_empty() { Value::Null } else { json!(info.warnings) },
-    })
+    });
+    // Told only where they are set, as docker does.
+    if let Value::Object(keys) = &mut features
+        && pools.is_empty()
+    {
+        keys.shift_remove("DefaultAddressPools");
+    }
+    features
 }
 
 /// Answer of `GET /system/df`; parts not asked for are null.

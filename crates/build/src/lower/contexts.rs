@@ -7,7 +7,7 @@ use wharf_image::Platform;
 use wharf_llb::{Edge, Op, SourceOp};
 
 use super::names::{internal, named};
-use super::{Lowering, StageState, Use};
+use super::{Lowering, StageState, Use, no_image};
 use crate::{BaseImage, BuildError, MAIN_CONTEXT};
 
 /// Prefix of an image in a directory.
@@ -115,7 +115,8 @@ impl Lowering<'_, '_> {
         let resolved = match &context {
             NamedContext::Local => Resolved::Files(Some(self.context(&known, "/"))),
             NamedContext::Image(image) => {
-                let base = (self.find_base)(image, platform)?;
+                let base = (self.find_base)(image, platform)
+                    .map_err(|error| no_image(self.input, image, at, error))?;
                 let metadata = shown(image);
                 let edge = self.image_vertex(image, &base, platform, metadata);
                 Resolved::Image(base, edge)
@@ -176,7 +177,8 @@ impl Lowering<'_, '_> {
         }
         self.check_reference(from, at)?;
         let platform = self.input.platform.clone();
-        let base = (self.find_base)(from, &platform)?;
+        let base = (self.find_base)(from, &platform)
+            .map_err(|error| no_image(self.input, from, at, error))?;
         let name = super::stages::canonical(from, &base);
         let name = format!("FROM {name}");
         let edge = self.image_vertex(from, &base, &platform, named(name.clone()));

@@ -271,8 +271,16 @@ impl Lowering<'_, '_> {
             return self.stage_output(index, from, at);
         }
         match self.later_stage(stage, from) {
-            Some(later) if later == stage => {
-                Err(self.mistake(at, format!("circular dependency detected on stage: {from}")))
+            Some(later) if later == stage || self.needed(later).contains(&stage) => {
+                let stages = &self.input.dockerfile.stages;
+                let own = stages
+                    .get(stage)
+                    .and_then(|stage| stage.from.stage_name.as_deref());
+                let named = own.unwrap_or(from);
+                Err(self.mistake(
+                    at,
+                    format!("circular dependency detected on stage: {named}"),
+                ))
             }
             Some(_) => Err(self.mistake(
                 at,

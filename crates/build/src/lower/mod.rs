@@ -16,7 +16,7 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use wharf_dockerfile::expand::Expander;
-use wharf_dockerfile::{Diagnostic, Dockerfile, Location, Phase, Severity, render};
+use wharf_dockerfile::{Diagnostic, Dockerfile, Location, Phase, Severity};
 use wharf_image::{ContainerConfig, HistoryEntry, Platform};
 use wharf_llb::{Edge, Graph, VertexId};
 
@@ -335,7 +335,22 @@ fn mistake(
         help,
         rule: None,
     };
-    BuildError::Dockerfile {
-        rendered: render(input.file_name, input.source, &[diagnostic]),
+    BuildError::dockerfile(input.file_name, input.source, vec![diagnostic])
+}
+
+/// Returns what the host says about an image that is not to be had, with the line that asks for it.
+fn no_image(input: &LowerInput<'_>, name: &str, at: &Location, error: BuildError) -> BuildError {
+    let BuildError::Host(reason) = error else {
+        return error;
+    };
+    let text = reason.to_string();
+    let message = if text.contains(name) {
+        text
+    } else {
+        format!("{name}: {text}")
+    };
+    match mistake(input, at, message, None) {
+        BuildError::Dockerfile { rendered, .. } => BuildError::BaseImage { rendered, reason },
+        other => other,
     }
 }

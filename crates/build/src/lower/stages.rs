@@ -11,7 +11,7 @@ use wharf_llb::Edge;
 use super::args::Globals;
 use super::contexts::Resolved;
 use super::names::{Numbering, is_counted, named};
-use super::{LowerInput, Lowering, StageState, Use, mistake};
+use super::{LowerInput, Lowering, StageState, Use, mistake, no_image};
 use crate::config::{self, DEFAULT_PATH};
 use crate::plan::{PlannedStage, StageBase};
 use crate::suggest::nearest;
@@ -49,9 +49,12 @@ pub(super) fn expand_froms(
         let platform = match &stage.from.platform {
             Some(text) => {
                 let expanded = expand(text)?;
-                let parsed = Platform::parse(&expanded);
-                Some(parsed.map_err(|error| {
-                    wrong(format!("failed to parse platform {expanded}: {error}"))
+                let parsed = match unwritable(&expanded) {
+                    Some(reason) => Err(reason),
+                    None => Platform::parse(&expanded).map_err(|error| error.to_string()),
+                };
+                Some(parsed.map_err(|reason| {
+                    wrong(format!("failed to parse platform {text}: {reason}"))
                 })?)
             }
             None => None,
@@ -59,6 +62,22 @@ pub(super) fn expand_froms(
         Ok(From { base, platform })
     };
     input.dockerfile.stages.iter().map(expand_one).collect()
+}
+
+/// Returns why a text cannot be a platform: a part that is empty or has a character that none has, in containerd's words.
+fn unwritable(text: &str) -> Option<String> {
+    let is_part = |part: &str| {
+        let is_allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
+        !part.is_empty() && part.chars().all(is_allowed)
+    };
+    let parts = text.split('/');
+    // A system may have its version and features behind it.
+    let mut names = parts.map(|part| part.split_once('(').map_or(part, |(name, _)| name));
+    let wrong = names.find(|part| !is_part(part))?;
+    Some(format!(
+        "{wrong:?} is an invalid component of {text:?}: platform specifier component must match \
+         \"^[A-Za-z0-9_.-]+$\": invalid argument"
+    ))
 }
 
 /// Refuses stages that copy from themselves, also where nobody needs them.
@@ -319,7 +338,8 @@ impl Lowering<'_, '_> {
             return Ok((StageBase::Scratch, state, false));
         }
         self.check_reference(&base, at)?;
-        let image = (self.find_base)(&base, &platform)?;
+        let image = (self.find_base)(&base, &platform)
+            .map_err(|error| no_image(self.input, &base, at, error))?;
         names.total += 1;
         let name = names.next(&format!("FROM {}", canonical(&base, &image)));
         let output = self.image_vertex(&base, &image, &platform, named(name.clone()));

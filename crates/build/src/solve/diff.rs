@@ -12,7 +12,7 @@ use super::node::Outcome;
 use super::run::{Inputs, Made, MadeOutput};
 use super::snapshot::{PendingLayer, Snapshot};
 use crate::BuildError;
-use crate::content::Reading;
+use crate::content::{Reading, Taken};
 use crate::copy::{self, Attributes};
 use crate::select::{Entry, Selected};
 
@@ -180,5 +180,7 @@ fn copy_changed(
         name: std::ffi::OsString::new(),
         entries: std::iter::once(top).chain(files).collect(),
     };
-    copy::copy(Reading::own(upper), &[all], into, "/", &attributes)
+    let all = Taken::unhashed(vec![all]);
+    copy::copy(Reading::own(upper), &all, into.into(), "/", &attributes)?;
+    Ok(())
 }

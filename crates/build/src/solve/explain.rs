@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use wharf_image::Digest;
+use wharf_image::{DiffId, Digest};
 use wharf_llb::{Edge, Op, VertexId};
 use wharf_store::Store;
 
@@ -149,9 +149,14 @@ impl Solver<'_> {
     }
 }
 
-/// Keeps what stands in a step's place now, for explaining the next miss there.
-pub(super) fn remember(store: &Store, explain: &Value, key: Digest) -> Result<(), BuildError> {
-    let document = json!({ "key": key, "explain": explain });
+/// Keeps what stands in a step's place now, for explaining the next miss there, and the layer that it added.
+pub(super) fn remember(
+    store: &Store,
+    explain: &Value,
+    key: Digest,
+    layer: Option<DiffId>,
+) -> Result<(), BuildError> {
+    let document = json!({ "key": key, "explain": explain, "layer": layer });
     for slot in slots(explain) {
         store.put_document(SLOT_KIND, &slot, &document)?;
     }
@@ -163,6 +168,7 @@ pub(super) fn remember_if_new(
     store: &Store,
     label: &Label,
     key: Digest,
+    layer: Option<DiffId>,
     explain: impl FnOnce() -> Value,
 ) -> Result<(), BuildError> {
     let Some(slot) = label_slots(label).into_iter().next() else {
@@ -172,7 +178,19 @@ pub(super) fn remember_if_new(
     if known.is_some_and(|known| known["key"] == json!(key)) {
         return Ok(());
     }
-    remember(store, &explain(), key)
+    remember(store, &explain(), key, layer)
+}
+
+/// Returns the layer that what last stood in a step's place added.
+pub(super) fn earlier_layer(store: &Store, label: Option<&Label>) -> Option<DiffId> {
+    let earlier = earlier(store, label?)?;
+    earlier["layer"].as_str()?.parse().ok()
+}
+
+fn earlier(store: &Store, label: &Label) -> Option<Value> {
+    label_slots(label)
+        .iter()
+        .find_map(|slot| store.document(SLOT_KIND, slot).ok().flatten())
 }
 
 /// Returns why a step is executed.
@@ -189,10 +207,7 @@ pub(super) fn causes(
     let Some(label) = label else {
         return Vec::new();
     };
-    let earlier = label_slots(label)
-        .iter()
-        .find_map(|slot| store.document(SLOT_KIND, slot).ok().flatten());
-    let Some(earlier) = earlier else {
+    let Some(earlier) = earlier(store, label) else {
         return vec![Cause::new("first", "it was never built before")];
     };
     if earlier["key"] == json!(key) {

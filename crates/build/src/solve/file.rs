@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use wharf_llb::{
     Account, Chown, CopyAction, FileAction, FileActionKind, FileInput, FileOp, MkdirAction,
@@ -17,8 +18,9 @@ use super::snapshot::Snapshot;
 use super::source::empty_context;
 use crate::BuildError;
 use crate::chmod::ModeChange;
-use crate::content::Reading;
-use crate::copy::{self, Attributes};
+use crate::content::{Reading, Taken};
+use crate::context::Context;
+use crate::copy::{self, Attributes, Target};
 use crate::glob::{Pattern, is_pattern};
 use crate::owner::{self, Owner};
 use crate::select::{SelectOptions, Tree};
@@ -56,6 +58,9 @@ impl Solver<'_> {
         file: &FileOp,
         inputs: &Inputs,
     ) -> Result<Made, BuildError> {
+        if let Some(made) = self.copy_directly(id, file, inputs)? {
+            return Ok(made);
+        }
         let mut works: Vec<Work> = Vec::new();
         // Which tree the result of each action is.
         let mut of_action: Vec<usize> = Vec::new();
@@ -79,7 +84,7 @@ impl Solver<'_> {
                     what: "a file operation that goes on from one of its actions in two ways",
                 });
             }
-            self.act(id, action, index, &mut works, &of_action, inputs)?;
+            self.act(id, (number, action), index, &mut works, &of_action, inputs)?;
             if let Some(work) = works.get_mut(index) {
                 work.output = action.output.or(work.output);
             }
@@ -126,7 +131,7 @@ impl Solver<'_> {
     fn act(
         &self,
         id: VertexId,
-        action: &FileAction,
+        (number, action): (usize, &FileAction),
         index: usize,
         works: &mut [Work],
         of_action: &[usize],
@@ -148,39 +153,111 @@ impl Solver<'_> {
                 FileInput::Action(earlier) => {
                     let from = of_action.get(earlier).and_then(|index| works.get(*index));
                     let from = from.ok_or_else(bad_action)?.root.try_clone()?;
-                    copy_files(Reading::own(&from), None, copy, &tree)
+                    let source = Tree {
+                        reading: Reading::own(&from),
+                        context: None,
+                    };
+                    let selected = source.select(&copy.source, &select_options(copy))?;
+                    let taken = Taken::unhashed(selected);
+                    let attributes = attributes(copy, true, &tree)?;
+                    let into = Target::from(&tree);
+                    copy::copy(source.reading, &taken, into, &copy.destination, &attributes)?;
+                    Ok(())
                 }
-                FileInput::Input(input) => self.copy_input(id, input, copy, &tree, inputs),
+                FileInput::Input(input) => {
+                    let opened = self.open_input(id, (input, number), copy, inputs)?;
+                    let attributes = attributes(copy, opened.keeps_owner(), &tree)?;
+                    let into = Target::from(&tree);
+                    copy::copy(
+                        opened.reading(),
+                        &opened.taken,
+                        into,
+                        &copy.destination,
+                        &attributes,
+                    )?;
+                    Ok(())
+                }
             },
         }
     }
 
-    fn copy_input(
+    /// Finds what a copy takes of an input: as it was when the step's key was made.
+    pub(super) fn open_input(
         &self,
         id: VertexId,
-        input: usize,
+        (input, number): (usize, usize),
         copy: &CopyAction,
-        tree: &Root,
         inputs: &Inputs,
-    ) -> Result<(), BuildError> {
+    ) -> Result<OpenedInput<'_>, BuildError> {
         let edge = self.input.graph.vertex(id).inputs.get(input);
-        let context = edge.and_then(|edge| self.context_of(edge.vertex));
-        if let Some(context) = context {
-            let reading = context.reading().ok_or_else(empty_context)?;
-            let tree_of_context = Tree {
-                reading,
-                context: Some(context),
-            };
-            return copy_files(reading, Some(tree_of_context), copy, tree);
+        let from = match edge.and_then(|edge| self.context_of(edge.vertex)) {
+            Some(context) => Opened::Context(context.reading().ok_or_else(empty_context)?, context),
+            None => {
+                let snapshot = input_of(inputs, Some(input));
+                if snapshot.is_empty() {
+                    return Err(BuildError::Source {
+                        message: "the stage that is copied from holds no files".to_owned(),
+                    });
+                }
+                Opened::Layers(self.view(&snapshot)?)
+            }
+        };
+        let known = self.with_node(id, |node| {
+            let mut contents = node.contents.iter();
+            let known = contents.find(|(at, _)| *at == (input, number));
+            known.map(|(_, content)| Arc::clone(&content.taken))
+        });
+        let taken = match known.flatten() {
+            Some(taken) => taken,
+            None => {
+                let selected = from.tree().select(&copy.source, &select_options(copy))?;
+                Arc::new(Taken::unhashed(selected))
+            }
+        };
+        Ok(OpenedInput { from, taken })
+    }
+}
+
+/// What a copy reads.
+pub(super) struct OpenedInput<'a> {
+    from: Opened<'a>,
+    /// The files.
+    pub taken: Arc<Taken>,
+}
+
+enum Opened<'a> {
+    Context(Reading<'a>, &'a Context),
+    Layers(Root),
+}
+
+impl Opened<'_> {
+    fn tree(&self) -> Tree<'_> {
+        Tree {
+            reading: self.reading(),
+            context: match self {
+                Self::Context(_, context) => Some(context),
+                Self::Layers(_) => None,
+            },
         }
-        let snapshot = input_of(inputs, Some(input));
-        if snapshot.is_empty() {
-            return Err(BuildError::Source {
-                message: "the stage that is copied from holds no files".to_owned(),
-            });
+    }
+
+    fn reading(&self) -> Reading<'_> {
+        match self {
+            Self::Context(reading, _) => *reading,
+            Self::Layers(root) => Reading::own(root),
         }
-        let view = self.view(&snapshot)?;
-        copy_files(Reading::own(&view), None, copy, tree)
+    }
+}
+
+impl OpenedInput<'_> {
+    /// Returns how the files are read.
+    pub fn reading(&self) -> Reading<'_> {
+        self.from.reading()
+    }
+
+    /// Says whether files keep their owner: those of a build context belong to root.
+    pub fn keeps_owner(&self) -> bool {
+        matches!(self.from, Opened::Layers(_))
     }
 }
 
@@ -190,32 +267,26 @@ fn bad_action() -> BuildError {
     }
 }
 
-fn copy_files(
-    reading: Reading<'_>,
-    context: Option<Tree<'_>>,
+/// Returns what copied files get; names of owners are looked up in `tree`.
+pub(super) fn attributes(
     copy: &CopyAction,
+    keep_owner: bool,
     tree: &Root,
-) -> Result<(), BuildError> {
+) -> Result<Attributes, BuildError> {
     let mode = match (copy.mode_text.as_str(), copy.mode) {
         ("", None) => None,
         ("", Some(mode)) => Some(ModeChange::Octal(mode & MODE_BITS)),
         (text, _) => Some(ModeChange::parse(text).map_err(BuildError::instruction)?),
     };
-    let attributes = Attributes {
+    Ok(Attributes {
         owner: find_owner(tree, copy.owner.as_ref())?,
-        keep_owner: context.is_none(),
+        keep_owner,
         mode,
         unpack: copy.attempt_unpack,
         contents_only: copy.dir_copy_contents,
         replaces: copy.always_replace,
         timestamp: copy.timestamp_ns.map(timestamp),
-    };
-    let source = context.unwrap_or(Tree {
-        reading,
-        context: None,
-    });
-    let selected = source.select(&copy.source, &select_options(copy))?;
-    copy::copy(reading, &selected, tree, &copy.destination, &attributes)
+    })
 }
 
 fn mkdir(tree: &Root, directory: &MkdirAction) -> Result<(), BuildError> {

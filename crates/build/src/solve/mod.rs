@@ -7,6 +7,7 @@
 mod agent;
 mod cache_mounts;
 mod diff;
+mod direct;
 mod exec;
 mod explain;
 mod failed;
@@ -171,19 +172,24 @@ impl<'a> Solver<'a> {
     /// # Errors
     /// A store that cannot be written.
     pub fn remember_hits(&self) -> Result<(), BuildError> {
-        let hits: Vec<(VertexId, wharf_image::Digest)> = {
+        let hits: Vec<(VertexId, wharf_image::Digest, Option<DiffId>)> = {
             let state = self.lock();
             let cached = state
                 .nodes
                 .iter()
                 .filter(|(_, node)| node.outcome == Outcome::Cached);
             cached
-                .filter_map(|(vertex, node)| Some((*vertex, node.key?)))
+                .filter_map(|(vertex, node)| {
+                    let layer = node.snapshots.first().and_then(Snapshot::own_layer);
+                    Some((*vertex, node.key?, layer))
+                })
                 .collect()
         };
-        for (vertex, key) in hits {
+        for (vertex, key, layer) in hits {
             if let Some(label) = self.input.labels.get(&vertex) {
-                explain::remember_if_new(self.store, label, key, || self.explanation(vertex))?;
+                explain::remember_if_new(self.store, label, key, layer, || {
+                    self.explanation(vertex)
+                })?;
             }
         }
         Ok(())

@@ -402,7 +402,8 @@ fn record(
             cache::put_alias(store, &numbered(by_result, output), &key)?;
         }
     }
-    explain::remember(store, &recording.explain, recording.key)
+    let layer = made.first().and_then(Snapshot::own_layer);
+    explain::remember(store, &recording.explain, recording.key, layer)
 }
 
 /// Returns the key by what the inputs hold.
@@ -454,10 +455,7 @@ impl Solver<'_> {
         snapshot: Option<&Snapshot>,
     ) -> Result<ContentDigest, BuildError> {
         let Some(snapshot) = snapshot.filter(|snapshot| !snapshot.is_empty()) else {
-            return Ok(ContentDigest {
-                digest: Digest::of(""),
-                listing: crate::listing::Listing::default(),
-            });
+            return Ok(super::source::nothing());
         };
         let view = self.view(snapshot)?;
         super::source::content(vertex, number, crate::content::Reading::own(&view), None)

@@ -6,7 +6,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use wharf_image::{DiffId, Digest, Hasher};
 use wharf_layer::summarize;
 use wharf_safefs::Root;
-use wharf_store::{NewLayer, PlacedLayer, Store};
+use wharf_store::{Linked, NewLayer, PlacedLayer, Store};
 
 use crate::BuildError;
 
@@ -36,6 +36,8 @@ pub(crate) enum LayerRef {
 #[derive(Debug)]
 pub(crate) struct PendingLayer {
     placed: PlacedLayer,
+    /// The layer that files were taken over from, if any.
+    linked: Option<Linked>,
     named: Mutex<Option<Result<Named, Arc<BuildError>>>>,
     done: Condvar,
 }
@@ -54,9 +56,15 @@ impl PendingLayer {
     pub fn new(placed: PlacedLayer) -> Self {
         Self {
             placed,
+            linked: None,
             named: Mutex::new(None),
             done: Condvar::new(),
         }
+    }
+
+    /// Notes that it has files of an earlier layer.
+    pub fn with_files_of(self, linked: Option<Linked>) -> Self {
+        Self { linked, ..self }
     }
 
     /// Hashes the directory and gives it its name; those who wait for it go on.
@@ -70,7 +78,11 @@ impl PendingLayer {
 
     fn hash(&self, store: &Store) -> Result<Named, BuildError> {
         let summary = summarize(&Root::open(self.placed.files())?)?;
-        let layer = store.publish_placed(&self.placed, &NewLayer::made_here(summary))?;
+        let new = NewLayer {
+            linked: self.linked,
+            ..NewLayer::made_here(summary)
+        };
+        let layer = store.publish_placed(&self.placed, &new)?;
         Ok(Named {
             diff_id: layer.diff_id,
             size_bytes: layer.size_bytes,
@@ -141,6 +153,14 @@ impl Snapshot {
     /// Returns the names of all layers unless one is hashed still.
     pub fn known_diff_ids(&self) -> Option<Vec<DiffId>> {
         self.layers.iter().map(LayerRef::known).collect()
+    }
+
+    /// Returns the name of the topmost layer that the vertex itself added, where it is known.
+    pub fn own_layer(&self) -> Option<DiffId> {
+        self.layers
+            .last()
+            .filter(|_| self.own > 0)
+            .and_then(LayerRef::known)
     }
 
     /// Returns a key of the files themselves, however they were made: two executions with the same result

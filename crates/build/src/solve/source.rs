@@ -193,7 +193,7 @@ impl Solver<'_> {
             context: Some(context),
         };
         let selected = tree.select("/", &options)?;
-        let content = content_digest(reading, &selected, false)?;
+        let content = content_digest(reading, selected, false)?;
         let key = cache::key_of("context", &serde_json::json!(content.digest));
         self.find_or_make(id, key, || {
             let staging = self.store.stage()?;
@@ -201,7 +201,8 @@ impl Solver<'_> {
                 contents_only: true,
                 ..Attributes::default()
             };
-            copy::copy(reading, &selected, staging.root(), "/", &attributes)?;
+            let into = staging.root().into();
+            copy::copy(reading, &content.taken, into, "/", &attributes)?;
             self.place(staging, &Snapshot::default(), &[])
         })
     }
@@ -226,7 +227,7 @@ pub(super) fn content(
             Some(FileActionKind::Copy(copy)) => {
                 let selected = tree.select(&copy.source, &file::select_options(copy))?;
                 let keeps_owner = context.is_none() && copy.owner.is_none();
-                content_digest(reading, &selected, keeps_owner)
+                content_digest(reading, selected, keeps_owner)
             }
             _ => Ok(nothing()),
         },
@@ -237,7 +238,7 @@ pub(super) fn content(
                     ..SelectOptions::default()
                 };
                 let selected = tree.select(&mount.selector, &options)?;
-                content_digest(reading, &selected, context.is_none())
+                content_digest(reading, selected, context.is_none())
             }
             None => Ok(nothing()),
         },
@@ -245,10 +246,12 @@ pub(super) fn content(
     }
 }
 
-fn nothing() -> ContentDigest {
+/// Returns the content digest of nothing.
+pub(super) fn nothing() -> ContentDigest {
     ContentDigest {
         digest: Digest::of(""),
         listing: crate::listing::Listing::default(),
+        taken: std::sync::Arc::default(),
     }
 }
 

@@ -79,6 +79,7 @@ impl Log {
             BuildEvent::StepDone { .. } => "done".to_owned(),
             BuildEvent::StageDone { .. } => "stage".to_owned(),
             BuildEvent::NotNeeded => "not needed".to_owned(),
+            BuildEvent::Finding(finding) => format!("finding {}", finding.text()),
             BuildEvent::Solve(_) => return,
         });
     }
@@ -298,6 +299,10 @@ pub fn history(image: &ImageConfig) -> Vec<String> {
 }
 
 impl Host for FakeHost {
+    fn local_image(&self, reference: &str, _: &Platform) -> Option<BaseImage> {
+        self.images.get(reference).cloned()
+    }
+
     fn base_image(
         &self,
         reference: &str,

@@ -90,8 +90,12 @@ pub async fn absent_command(session: &mut Session, command: AbsentCommand) -> Re
                 "editing manifest lists is not supported: `image inspect` shows what an image's name points at",
             ));
         }
-        C::Checkpoint(_) => {
-            return Err(CliError::usage("checkpoints are not supported"));
+        C::Checkpoint(args) => {
+            return Err(CliError::Plain(format!(
+                "{} checkpoint {} is only supported on a Docker daemon with experimental features enabled",
+                session.program,
+                verb(args)
+            )));
         }
     };
     session.client.send(request).await?;

@@ -259,6 +259,23 @@ struct PatternLine {
     line: usize,
 }
 
+/// Ignore files of a context, the first that is there counts.
+const CONTEXT_FILES: [&str; 2] = [".containerignore", ".dockerignore"];
+
+/// Returns the names under which an ignore file is looked for, the first that is there counts.
+///
+/// A Dockerfile's own come first, docker's name before podman's; of those of the context podman's comes first, as with
+/// podman and buildah. Only `.dockerignore` names are known to docker.
+pub fn file_names(dockerfile: Option<&str>) -> Vec<String> {
+    let own = dockerfile.into_iter().flat_map(|name| {
+        [
+            format!("{name}.dockerignore"),
+            format!("{name}.containerignore"),
+        ]
+    });
+    own.chain(CONTEXT_FILES.map(str::to_owned)).collect()
+}
+
 /// Returns the patterns of an ignore file as docker's reader gives them to its matcher.
 ///
 /// # Errors

@@ -104,6 +104,22 @@ const KEYS: [&str; 19] = [
     "env",
 ];
 
+/// The agent that is meant where none is named.
+const DEFAULT_AGENT: &str = "default";
+
+impl Mount {
+    /// Returns the ID by which a secret or an agent is asked for (spec/llb.md §7.3).
+    pub fn need_id(&self) -> &str {
+        let base = || self.target.rsplit('/').find(|name| !name.is_empty());
+        match self.kind {
+            MountKind::Ssh if self.id.is_empty() => DEFAULT_AGENT,
+            MountKind::Secret if !self.source.is_empty() => &self.source,
+            MountKind::Secret if self.id.is_empty() => base().unwrap_or("/"),
+            _ => &self.id,
+        }
+    }
+}
+
 impl MountKind {
     /// Returns the word of the `type` field.
     pub fn name(self) -> &'static str {
@@ -357,10 +373,15 @@ fn parse_number(key: &str, value: &str, radix: u32) -> Result<u32, Problem> {
 
 /// Reads the words that the reference takes as true and false.
 pub(super) fn parse_bool(key: &str, value: &str) -> Result<bool, Problem> {
-    match value {
-        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
-        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
-        _ => Err(invalid(format!("invalid value for {key}: {value}"))),
+    parse_flag(value).ok_or_else(|| invalid(format!("invalid value for {key}: {value}")))
+}
+
+/// Reads a word that means true or false.
+pub(crate) fn parse_flag(word: &str) -> Option<bool> {
+    match word {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
+        _ => None,
     }
 }
 

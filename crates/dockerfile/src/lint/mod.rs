@@ -1,9 +1,15 @@
 //! Checks of style and of likely mistakes (spec/llb.md §8), as `docker build --check` does them.
 //!
 //! What a check needs from outside (build arguments, facts about base images)
-//! comes in with [`LintInput`]; without it the checks that need it stay silent.
+//! comes in with [`LintInput`]; without it the checks that need it stay silent. [`check`] says what the reference says;
+//! [`check_own`] has more. [`RULES`] lists both.
 
+mod capture;
+mod catalog;
 mod config;
+mod from;
+mod globals;
+mod own;
 mod reach;
 mod rules;
 mod stages;
@@ -13,7 +19,10 @@ use crate::diagnostic::{Diagnostic, RULE_NO_EMPTY_CONTINUATION};
 use crate::ignore::IgnoreFile;
 use crate::instruction::Dockerfile;
 use crate::parser::Parsed;
+pub use catalog::{RULES, Rule};
 pub use config::LintConfig;
+pub(crate) use reach::target_index;
+pub(crate) use stages::{WalkedStage, walk};
 
 /// What is known about the build that a Dockerfile is checked for.
 #[derive(Clone, Copy)]
@@ -43,13 +52,19 @@ pub struct BaseImage {
     pub has_shell: bool,
     /// Its ONBUILD triggers.
     pub on_build: Vec<String>,
+    /// Whether nothing of this is known, so that nothing can be said about it.
+    pub is_unknown: bool,
 }
 
-/// Runs all checks; warnings in the order they were found.
+/// Runs the reference's checks; warnings in the order they were found.
 ///
-/// Rules that the `check` directive skips are left out.
-pub fn check(parsed: &Parsed, dockerfile: &Dockerfile, input: &LintInput<'_>) -> Vec<Diagnostic> {
-    let config = LintConfig::from_directives(&dockerfile.directives);
+/// Rules that `config`, or a comment above an instruction, skips are left out.
+pub fn check(
+    parsed: &Parsed,
+    dockerfile: &Dockerfile,
+    input: &LintInput<'_>,
+    config: &LintConfig,
+) -> Vec<Diagnostic> {
     let mut warnings: Vec<Diagnostic> = parsed
         .diagnostics
         .iter()
@@ -62,27 +77,41 @@ pub fn check(parsed: &Parsed, dockerfile: &Dockerfile, input: &LintInput<'_>) ->
     warnings.extend(check_tree(&parsed.ast));
     rules::check_casing(dockerfile, &mut warnings);
     rules::check_stage_names(dockerfile, &mut warnings);
-    if config.is_experimental("InvalidDefinitionDescription") {
-        rules::check_descriptions(dockerfile, &mut warnings);
-    }
+    rules::check_descriptions(dockerfile, &mut warnings);
     stages::check_stages(dockerfile, input, &mut warnings);
-    warnings.retain(|warning| {
-        let Some(rule) = warning.rule else {
-            return true;
-        };
-        let is_skipped = config.is_skipped(rule) && !config.is_experimental(rule);
-        !is_skipped && !is_skipped_above(&parsed.ast, warning.line(), rule)
-    });
+    keep_wanted(&parsed.ast, config, &mut warnings);
     warnings
 }
 
-/// Returns whether a comment above the instruction on a line skips a rule.
-fn is_skipped_above(ast: &Ast, line: usize, rule: &str) -> bool {
+/// Runs the checks that the reference does not have; warnings in the order they were found.
+///
+/// Rules that `config`, or a comment above an instruction, skips are left out.
+pub fn check_own(
+    parsed: &Parsed,
+    dockerfile: &Dockerfile,
+    input: &LintInput<'_>,
+    config: &LintConfig,
+) -> Vec<Diagnostic> {
+    let mut warnings = own::check(&parsed.ast.source, dockerfile, input);
+    keep_wanted(&parsed.ast, config, &mut warnings);
+    warnings
+}
+
+fn keep_wanted(ast: &Ast, config: &LintConfig, warnings: &mut Vec<Diagnostic>) {
+    warnings.retain(|warning| {
+        let rule = warning.rule.and_then(Rule::by_name);
+        rule.is_none_or(|rule| config.wants(rule, &config_above(ast, warning.line())))
+    });
+}
+
+/// Returns what the comments above the instruction on a line say.
+fn config_above(ast: &Ast, line: usize) -> LintConfig {
     let behind = ast
         .nodes
         .partition_point(|node| node.location.start_line <= line);
     let node = behind.checked_sub(1).and_then(|index| ast.nodes.get(index));
-    node.is_some_and(|node| LintConfig::from_comments(&node.comments).is_skipped(rule))
+    node.map(|node| LintConfig::from_comments(&node.comments))
+        .unwrap_or_default()
 }
 
 /// Runs the checks that need nothing but the tree; warnings in source order.
@@ -117,7 +146,7 @@ fn warn_at(
 
 #[cfg(test)]
 mod tests {
-    use super::{LintInput, check};
+    use super::{LintConfig, LintInput, check};
     use crate::diagnostic::Diagnostic;
     use crate::ignore::IgnoreFile;
     use crate::instruction::interpret;
@@ -134,7 +163,7 @@ mod tests {
             base_image: &|_, _| None,
             ignore,
         };
-        check(&parsed, &dockerfile, &input)
+        check(&parsed, &dockerfile, &input, &LintConfig::default())
             .iter()
             .map(Diagnostic::headline)
             .collect()

@@ -3,7 +3,7 @@
 use crate::instruction::{Dockerfile, InstructionKind, Stage};
 
 /// Returns the number of the stage that is built: by name, by number, or the last one.
-pub(super) fn target_index(dockerfile: &Dockerfile, target: Option<&str>) -> usize {
+pub(crate) fn target_index(dockerfile: &Dockerfile, target: Option<&str>) -> usize {
     let last = dockerfile.stages.len().saturating_sub(1);
     match target {
         None | Some("") => last,
@@ -35,7 +35,7 @@ pub(super) fn needed(dockerfile: &Dockerfile, bases: &[&str], target: usize) -> 
 }
 
 /// Returns the names that a stage's instructions take files from.
-fn sources(stage: &Stage) -> impl Iterator<Item = &str> {
+pub(super) fn sources(stage: &Stage) -> impl Iterator<Item = &str> {
     stage
         .instructions
         .iter()
@@ -50,7 +50,8 @@ fn sources(stage: &Stage) -> impl Iterator<Item = &str> {
         })
 }
 
-fn stage_index(stages: &[Stage], name: &str) -> Option<usize> {
+/// Returns the last stage of a name, or the stage of a number.
+pub(super) fn stage_index(stages: &[Stage], name: &str) -> Option<usize> {
     let lower = name.to_lowercase();
     let by_name = stages
         .iter()

@@ -158,14 +158,19 @@ pub(super) fn check_secret(
     location: &Location,
     warnings: &mut Vec<Diagnostic>,
 ) {
-    let lower = name.to_lowercase();
-    // A word counts where it stands between underscores.
-    let has = |words: &[&str]| lower.split('_').any(|part| words.contains(&part));
-    if has(&SECRET_WORDS) && !has(&HARMLESS_WORDS) {
+    if is_secret_name(name) {
         let message =
             format!("Do not use ARG or ENV instructions for sensitive data ({keyword} \"{name}\")");
         warnings.push(warn_at(location, "SecretsUsedInArgOrEnv", message));
     }
+}
+
+/// Returns whether a name says that its value is a secret.
+pub(super) fn is_secret_name(name: &str) -> bool {
+    let lower = name.to_lowercase();
+    // A word counts where it stands between underscores.
+    let has = |words: &[&str]| lower.split('_').any(|part| words.contains(&part));
+    has(&SECRET_WORDS) && !has(&HARMLESS_WORDS)
 }
 
 /// Checks SecretsUsedInArgOrEnv for the names of an ARG.

@@ -1,30 +1,21 @@
 //! Rules that follow variables and settings through the stages.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use super::capture::{ArgInfo, Capture, NeedInfo};
+use super::from::{FromFacts, check_default, check_from};
+use super::globals::{Globals, given};
 use super::{BaseImage, LintInput, reach, rules, warn_at};
 use crate::ast::Location;
 use crate::diagnostic::Diagnostic;
 use crate::expand::{Environment, Expander};
+use crate::instruction::mount::MountKind;
 use crate::instruction::{
-    Arg, Copy, Dockerfile, Instruction, InstructionKind, KeyValue, Run, Stage, parse_commands,
+    Arg, Copy, Dockerfile, Instruction, InstructionKind, KeyValue, Run, Stage, mount,
+    parse_commands,
 };
 use crate::quote::quoted;
 use crate::suggest::nearest;
-
-/// Arguments that exist in FROM without being declared.
-const PLATFORM_ARGS: [&str; 10] = [
-    "BUILDPLATFORM",
-    "BUILDOS",
-    "BUILDOSVERSION",
-    "BUILDARCH",
-    "BUILDVARIANT",
-    "TARGETPLATFORM",
-    "TARGETOS",
-    "TARGETOSVERSION",
-    "TARGETARCH",
-    "TARGETVARIANT",
-];
 
 /// Checks every stage, used or not.
 pub(super) fn check_stages(
@@ -33,7 +24,6 @@ pub(super) fn check_stages(
     warnings: &mut Vec<Diagnostic>,
 ) {
     let expander = Expander::new(dockerfile.directives.escape);
-    let globals = Globals::new(dockerfile, input, &expander, warnings);
     let defaults = Globals::new(
         dockerfile,
         &LintInput {
@@ -43,11 +33,7 @@ pub(super) fn check_stages(
         &expander,
         &mut Vec::new(),
     );
-    let froms: Vec<FromFacts> = dockerfile
-        .stages
-        .iter()
-        .map(|stage| check_from(stage, &globals, &expander, warnings))
-        .collect();
+    walk(dockerfile, input, &expander, warnings, &mut |_, _, _| {});
     for stage in &dockerfile.stages {
         let names = dockerfile
             .stages
@@ -55,27 +41,74 @@ pub(super) fn check_stages(
             .map(|stage| stage.from.stage_name.as_deref());
         check_default(stage, &defaults, &expander, names, warnings);
     }
+}
+
+/// A stage after its last instruction.
+pub(crate) struct WalkedStage {
+    /// Its name.
+    name: Option<String>,
+    /// The number of the stage it is built on.
+    pub base: Option<usize>,
+    /// Numbers of the stages that its instructions take files from.
+    pub sources: Vec<usize>,
+    state: StageState,
+}
+
+impl WalkedStage {
+    /// Returns what it can be given.
+    pub fn capture(&self) -> &Capture {
+        &self.state.capture
+    }
+}
+
+/// Where an instruction stands.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct StagePlace {
+    /// The number of its stage.
+    pub index: usize,
+    /// The number of the stage that its stage is built on.
+    pub base: Option<usize>,
+}
+
+/// Sees every instruction of the file, with the variables that are set before it.
+pub(crate) type Observer<'a> = dyn FnMut(StagePlace, &Instruction, &[(String, String)]) + 'a;
+
+/// Goes through the stages up to the target, warning on the way; returns them in the file's order.
+pub(crate) fn walk(
+    dockerfile: &Dockerfile,
+    input: &LintInput<'_>,
+    expander: &Expander,
+    warnings: &mut Vec<Diagnostic>,
+    observe: &mut Observer<'_>,
+) -> Vec<WalkedStage> {
+    let globals = Globals::new(dockerfile, input, expander, warnings);
+    let froms: Vec<FromFacts> = dockerfile
+        .stages
+        .iter()
+        .map(|stage| check_from(stage, &globals, expander, warnings))
+        .collect();
     let target = reach::target_index(dockerfile, input.target);
     let bases: Vec<&str> = froms.iter().map(|facts| facts.image.as_str()).collect();
     let needed = reach::needed(dockerfile, &bases, target);
-    let mut done: Vec<(Option<String>, StageState)> = Vec::new();
+    let mut done: Vec<WalkedStage> = Vec::new();
     // Stages behind the target are not looked into.
     let stages = dockerfile.stages.iter().take(target + 1);
-    for ((stage, facts), is_needed) in stages.zip(froms).zip(needed) {
+    for ((index, stage), is_needed) in stages.enumerate().zip(needed) {
+        let Some(facts) = froms.get(index) else {
+            continue;
+        };
         let base = done
             .iter()
-            .rev()
-            .find(|(name, _)| name.as_deref() == Some(facts.image.as_str()));
-        let mut state = match base {
-            Some((_, base)) => StageState {
-                is_set: BTreeMap::new(),
-                ..base.clone()
-            },
-            None => base_state(stage, &facts, input, warnings),
+            .rposition(|stage| stage.name.as_deref() == Some(facts.image.as_str()));
+        let mut state = match base.and_then(|base| done.get(base)) {
+            Some(base) => base.state.below(),
+            None => base_state(stage, facts, input, warnings),
         };
+        state.capture.args = globals.capture.args.clone();
+        state.capture.used.extend(facts.used.iter().cloned());
         let mut checker = Checker {
             state: &mut state,
-            expander: &expander,
+            expander,
             globals: &globals,
             input,
             warnings,
@@ -89,196 +122,20 @@ pub(super) fn check_stages(
             }
         }
         for instruction in &stage.instructions {
+            observe(StagePlace { index, base }, instruction, &checker.state.env);
             checker.check(instruction);
         }
-        done.push((stage.from.stage_name.clone(), state));
+        let earlier = dockerfile.stages.get(..index).unwrap_or_default();
+        done.push(WalkedStage {
+            name: stage.from.stage_name.clone(),
+            base,
+            sources: reach::sources(stage)
+                .filter_map(|name| reach::stage_index(earlier, name))
+                .collect(),
+            state,
+        });
     }
-}
-
-/// The arguments before the first FROM.
-struct Globals {
-    values: Vec<(String, String)>,
-    names: Vec<String>,
-}
-
-impl Globals {
-    fn new(
-        dockerfile: &Dockerfile,
-        input: &LintInput<'_>,
-        expander: &Expander,
-        warnings: &mut Vec<Diagnostic>,
-    ) -> Self {
-        let mut globals = Self {
-            values: platform_values(input),
-            names: Vec::new(),
-        };
-        for instruction in &dockerfile.meta_args {
-            let InstructionKind::Arg(args) = &instruction.kind else {
-                continue;
-            };
-            rules::check_arg_secrets(args, &instruction.location, warnings);
-            for arg in args {
-                let default = arg.value.as_deref();
-                let default =
-                    default.and_then(|value| expander.expand_word(value, &globals.values).ok());
-                let given = given(input.build_args, &arg.key).or(default);
-                globals.names.push(arg.key.clone());
-                globals
-                    .values
-                    .extend(given.map(|value| (arg.key.clone(), value)));
-            }
-        }
-        globals
-    }
-}
-
-fn given(pairs: &[(String, String)], key: &str) -> Option<String> {
-    pairs.value(key)
-}
-
-fn platform_values(input: &LintInput<'_>) -> Vec<(String, String)> {
-    let mut values = Vec::new();
-    for (prefix, platform) in [
-        ("BUILD", input.build_platform),
-        ("TARGET", input.target_platform),
-    ] {
-        let mut parts = platform.splitn(3, '/');
-        let mut next = || parts.next().unwrap_or_default().to_owned();
-        values.push((format!("{prefix}PLATFORM"), platform.to_owned()));
-        values.push((format!("{prefix}OS"), next()));
-        values.push((format!("{prefix}OSVERSION"), String::new()));
-        values.push((format!("{prefix}ARCH"), next()));
-        values.push((format!("{prefix}VARIANT"), next()));
-    }
-    for (name, value) in input.build_args {
-        if PLATFORM_ARGS.contains(&name.as_str()) {
-            values.push((name.clone(), value.clone()));
-        }
-    }
-    values
-}
-
-/// FROM after expansion.
-struct FromFacts {
-    image: String,
-    platform: Option<String>,
-}
-
-/// Checks UndefinedArgInFrom, RedundantTargetPlatform and FromPlatformFlagConstDisallowed.
-fn check_from(
-    stage: &Stage,
-    globals: &Globals,
-    expander: &Expander,
-    warnings: &mut Vec<Diagnostic>,
-) -> FromFacts {
-    let location = &stage.location;
-    let mut expand = |word: &str| {
-        let Ok(expansion) = expander.expand(word, &globals.values) else {
-            return String::new();
-        };
-        for name in &expansion.unmatched {
-            if globals.names.contains(name) {
-                continue;
-            }
-            let message = format!("FROM argument '{name}' is not declared");
-            let mut warning = warn_at(location, "UndefinedArgInFrom", message);
-            let known = PLATFORM_ARGS
-                .iter()
-                .copied()
-                .chain(globals.names.iter().map(String::as_str));
-            warning.help = nearest(name, known, true).map(str::to_owned);
-            warnings.push(warning);
-        }
-        expansion.result
-    };
-    let image = expand(&stage.from.image);
-    let platform = stage.from.platform.as_deref().map(&mut expand);
-    if let Some(written) = stage.from.platform.as_deref() {
-        check_platform_flag(stage, written, warnings);
-    }
-    FromFacts { image, platform }
-}
-
-fn check_platform_flag(stage: &Stage, written: &str, warnings: &mut Vec<Diagnostic>) {
-    let location = &stage.location;
-    if matches!(written, "$TARGETPLATFORM" | "${TARGETPLATFORM}") {
-        let message = format!(
-            "Setting platform to predefined {written} in FROM is redundant as this is the default behavior"
-        );
-        warnings.push(warn_at(location, "RedundantTargetPlatform", message));
-    }
-    let name = stage.from.stage_name.as_deref().unwrap_or_default();
-    let mut parts = written.split('/');
-    let (system, architecture) = (parts.next().unwrap_or_default(), parts.next());
-    let is_named = name.contains(system) || architecture.is_some_and(|part| name.contains(part));
-    if !written.contains('$') && !is_named {
-        let message = format!("FROM --platform flag should not use constant value \"{written}\"");
-        warnings.push(warn_at(
-            location,
-            "FromPlatformFlagConstDisallowed",
-            message,
-        ));
-    }
-}
-
-/// Checks InvalidDefaultArgInFrom: without build arguments the base must still have a usable name.
-fn check_default<'a>(
-    stage: &Stage,
-    defaults: &Globals,
-    expander: &Expander,
-    stage_names: impl Iterator<Item = Option<&'a str>>,
-    warnings: &mut Vec<Diagnostic>,
-) {
-    let written = &stage.from.image;
-    let Ok(image) = expander.expand_word(written, &defaults.values) else {
-        return;
-    };
-    let is_stage = stage_names.flatten().any(|name| name == image);
-    if !is_stage && !is_image_name(&image) {
-        let message =
-            format!("Default value for ARG {written} results in empty or invalid base image name");
-        warnings.push(warn_at(&stage.location, "InvalidDefaultArgInFrom", message));
-    }
-}
-
-/// Returns whether a text has the form of an image name: `[host[:port]/]path[:tag][@digest]`.
-fn is_image_name(text: &str) -> bool {
-    let (name, digest) = match text.split_once('@') {
-        Some((name, digest)) => (name, Some(digest)),
-        None => (text, None),
-    };
-    if digest.is_some_and(|digest| !digest.contains(':') || digest.ends_with(':')) {
-        return false;
-    }
-    let last_start = name.rfind('/').map_or(0, |slash| slash + 1);
-    let tag_start = name
-        .get(last_start..)
-        .and_then(|last| last.find(':'))
-        .map(|at| last_start + at);
-    let (path, tag) = match tag_start {
-        Some(at) => (name.get(..at).unwrap_or_default(), name.get(at + 1..)),
-        None => (name, None),
-    };
-    let is_tag = |tag: &str| {
-        let is_rest = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
-        !tag.is_empty()
-            && tag.len() <= 128
-            && !tag.starts_with(['.', '-'])
-            && tag.bytes().all(is_rest)
-    };
-    let path = match path.split_once('/') {
-        Some((host, rest)) if host.contains(['.', ':']) || host == "localhost" => rest,
-        _ => path,
-    };
-    let is_component = |part: &str| {
-        let is_inner =
-            |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"_.-".contains(&byte);
-        !part.is_empty()
-            && part.bytes().all(is_inner)
-            && !part.starts_with(['_', '.', '-'])
-            && !part.ends_with(['_', '.', '-'])
-    };
-    tag.is_none_or(is_tag) && path.split('/').all(is_component)
+    done
 }
 
 /// What later instructions of a stage, and stages built on it, depend on.
@@ -288,9 +145,24 @@ struct StageState {
     args: Vec<String>,
     has_workdir: bool,
     has_shell: bool,
+    /// Whether variables may be set that are not known.
+    has_unknown_env: bool,
     on_build: Vec<String>,
     /// Where CMD, ENTRYPOINT and HEALTHCHECK were set in this stage.
     is_set: BTreeMap<&'static str, Location>,
+    /// What the stage can be given.
+    capture: Capture,
+}
+
+impl StageState {
+    /// Returns the state of a stage that stands on this one.
+    fn below(&self) -> Self {
+        Self {
+            is_set: BTreeMap::new(),
+            capture: Capture::default(),
+            ..self.clone()
+        }
+    }
 }
 
 /// Returns the state an image gives; checks InvalidBaseImagePlatform.
@@ -310,11 +182,12 @@ fn base_state(
         env,
         has_shell,
         on_build,
+        is_unknown,
     }) = found
     else {
         return StageState::default();
     };
-    if own != platform {
+    if own != platform && !is_unknown {
         let message = format!(
             "Base image {} was pulled with platform \"{own}\", expected \"{platform}\" for current build",
             facts.image
@@ -329,6 +202,7 @@ fn base_state(
         env,
         has_shell,
         on_build,
+        has_unknown_env: is_unknown,
         ..StageState::default()
     }
 }
@@ -395,7 +269,7 @@ impl Checker<'_> {
             return String::new();
         };
         for name in &expansion.unmatched {
-            if self.state.args.contains(name) {
+            if self.state.args.contains(name) || self.state.has_unknown_env {
                 continue;
             }
             let message = format!("Usage of undefined variable '${name}'");
@@ -462,15 +336,25 @@ impl Checker<'_> {
 
     fn check_arg(&mut self, args: &[Arg], location: &Location) {
         rules::check_arg_secrets(args, location, self.warnings);
-        for arg in args {
+        for (place, arg) in args.iter().enumerate() {
             let default = arg
                 .value
                 .as_deref()
                 .map(|value| self.expand(value, location));
-            let value = given(self.input.build_args, &arg.key)
-                .or(default)
-                .or_else(|| self.globals.values.value(&arg.key));
-            if let Some(value) = value {
+            let own = given(self.input.build_args, &arg.key).or(default);
+            let inherited = self.globals.values.value(&arg.key);
+            if own.is_some() || inherited.is_none() {
+                let info = ArgInfo {
+                    value: own.clone().unwrap_or_default(),
+                    description: arg.description.clone(),
+                    location: location.clone(),
+                    place,
+                    uses: BTreeSet::new(),
+                };
+                self.state.capture.args.insert(arg.key.clone(), info);
+            }
+            self.state.capture.used.insert(arg.key.clone());
+            if let Some(value) = own.or(inherited) {
                 set(&mut self.state.env, &arg.key, value);
             }
             self.state.args.push(arg.key.clone());
@@ -496,16 +380,37 @@ impl Checker<'_> {
     }
 
     fn check_run(&mut self, run: &Run, location: &Location) {
-        for mount in &run.mounts {
+        for (place, mount) in run.mounts.iter().enumerate() {
             let mut words = Vec::new();
-            let _ = mount.resolve(|value| {
+            let resolved = mount.resolve(|value| {
                 words.push(value.to_owned());
                 self.expander.expand_word(value, &self.state.env)
             });
             for word in words {
                 self.expand(&word, location);
             }
+            // A mount that makes no sense is the builder's to tell.
+            if let Ok(mount) = resolved {
+                self.note_need(&mount, place, location);
+            }
         }
+    }
+
+    /// Notes the secret or agent that a mount asks for.
+    fn note_need(&mut self, mount: &mount::Mount, place: usize, location: &Location) {
+        let capture = &mut self.state.capture;
+        let needs = match mount.kind {
+            MountKind::Secret => &mut capture.secrets,
+            MountKind::Ssh => &mut capture.ssh,
+            MountKind::Bind | MountKind::Cache | MountKind::Tmpfs => return,
+        };
+        needs
+            .entry(mount.need_id().to_owned())
+            .or_insert_with(|| NeedInfo {
+                is_required: mount.is_required,
+                location: location.clone(),
+                place,
+            });
     }
 
     fn check_command(

@@ -123,12 +123,7 @@ impl BuildHost {
             }
             (Err(error), Err(_)) => return Err(error),
         };
-        let named = image.index.as_ref().or(image.manifest.as_ref());
-        Ok(BaseImage {
-            id: image.id,
-            digest: named.map(|descriptor| descriptor.digest),
-            config: image.config,
-        })
+        Ok(base_image(image))
     }
 
     fn find_layout(&self, name: &str, platform: Option<&Platform>) -> Result<BaseImage> {
@@ -272,6 +267,7 @@ impl BuildHost {
             cgroup_path: format!("{group}/step"),
             init: false,
             stop_on_disconnect: true,
+            runtime: None,
         };
         let outcome = self.runtime.block_on(async {
             let shim = wharf_runtime::launch(&request, namespace.as_ref().map(AsFd::as_fd))
@@ -376,6 +372,12 @@ impl Host for BuildHost {
         self.find_layout(name, platform).map_err(Into::into)
     }
 
+    fn local_image(&self, reference: &str, platform: &Platform) -> Option<BaseImage> {
+        let image = self.engine.find_image(reference).ok()?;
+        let is_meant = image.config.architecture == platform.architecture;
+        is_meant.then(|| base_image(image))
+    }
+
     fn view(&self, lower_dirs: &[PathBuf]) -> std::result::Result<Root, HostError> {
         let mount = RootMount::Overlay {
             lower_dirs: lower_dirs.to_vec(),
@@ -418,6 +420,16 @@ impl Host for BuildHost {
 
     fn is_cancelled(&self) -> bool {
         self.cancelled.load(Ordering::SeqCst)
+    }
+}
+
+/// Returns an image of the store as builds take it.
+fn base_image(image: wharf_store::Image) -> BaseImage {
+    let named = image.index.as_ref().or(image.manifest.as_ref());
+    BaseImage {
+        id: image.id,
+        digest: named.map(|descriptor| descriptor.digest),
+        config: image.config,
     }
 }
 

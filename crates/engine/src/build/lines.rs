@@ -1,7 +1,7 @@
 //! Docker's classic build lines (spec engine-api §10).
 
 use crate::model::view::{Progress, ProgressSender};
-use wharf_build::{BuildEvent, OutputStream};
+use wharf_build::{BuildEvent, OutputStream, SolveEvent};
 
 /// Turns build events into lines; a quiet build keeps them until it fails.
 pub(super) struct Lines {
@@ -38,6 +38,12 @@ impl Lines {
             }
             BuildEvent::Warning { text } => self.say(format!(" ---> [Warning] {text}\n")),
             BuildEvent::GlobalWarning { text } => self.say(format!("[Warning] {text}\n")),
+            BuildEvent::Finding(finding) if self.trace => {
+                let _client_gone = self
+                    .progress
+                    .send(Progress::Solve(SolveEvent::Finding(finding)));
+            }
+            BuildEvent::Finding(finding) => self.say(format!("[Warning] {}\n", finding.text())),
             BuildEvent::Triggers { count: 1 } => {
                 self.say("# Executing 1 build trigger\n".to_owned())
             }

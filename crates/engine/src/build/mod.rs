@@ -19,7 +19,7 @@ use lines::Lines;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use wharf_build::{BuildError, BuildRequest, ContextSource};
+use wharf_build::{Answer, BuildError, BuildRequest, ContextSource, Question};
 use wharf_image::{ImageId, Reference};
 
 /// Hexadecimal characters of a build's name.
@@ -94,6 +94,26 @@ impl Engine {
             }
         }
         Ok(id)
+    }
+
+    /// Answers a question about a build's Dockerfile; nothing is built, and no base image pulled unless that is asked for.
+    ///
+    /// # Errors
+    /// A context or Dockerfile that cannot be read; unless the question is what is wrong with it, mistakes in it.
+    pub async fn ask_build(self: &Arc<Self>, request: Build, question: Question) -> Result<Answer> {
+        let cancelled = Arc::new(AtomicBool::new(false));
+        let _cancel_on_drop = CancelOnDrop(Arc::clone(&cancelled));
+        let context = self.context(&request).await?;
+        let name = new_build_name()?;
+        // Nobody watches images being pulled.
+        let (progress, _) = tokio::sync::mpsc::unbounded_channel();
+        let host = BuildHost::new(Arc::clone(self), &request, cancelled, progress, &name);
+        let engine = Arc::clone(self);
+        blocking(move || {
+            let build = build_request(request, context, name);
+            wharf_build::ask(&engine.store, &host, &build.request, question).map_err(build_error)
+        })
+        .await
     }
 
     /// Removes what was not used for long once builds keep more than they may; in the background, and not too often.

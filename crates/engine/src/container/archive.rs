@@ -85,6 +85,7 @@ impl Engine {
             crate::engine::blocking(move || engine.put_path(&container, &path, options, body))
                 .await?;
         }
+        self.sizes.forget_container(&container);
         self.events
             .container(&container, "extract-to-dir", [("path", event_path)]);
         Ok(())

@@ -33,9 +33,14 @@ pub(super) fn complete(engine: &Engine, request: &mut CreateContainer) -> Result
     if host.shm_size_bytes == 0 {
         host.shm_size_bytes = DEFAULT_SHM_BYTES;
     }
+    let settings = engine.settings();
+    let runtime = match settings.default_runtime.as_str() {
+        "" => "wharf",
+        configured => configured,
+    };
     for (text, default) in [
         (&mut host.restart_policy.name, "no"),
-        (&mut host.runtime, "wharf"),
+        (&mut host.runtime, runtime),
     ] {
         if text.is_empty() {
             default.clone_into(text);

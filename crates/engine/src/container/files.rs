@@ -88,37 +88,42 @@ pub(crate) fn own_records(container: &Container) -> Vec<HostRecord> {
 
 /// Turns `host:ip` lines into records; `host-gateway` is the bridge's address.
 pub(crate) fn extra_hosts(engine: &Engine, lines: &[String]) -> Result<Vec<HostRecord>> {
-    lines
-        .iter()
-        .map(|line| {
-            let (name, address) = values::parse_extra_host(line)?;
-            if address == values::HOST_GATEWAY {
-                return Ok(HostRecord {
-                    address: host_gateway(engine)?,
-                    names: name.to_owned(),
-                });
-            }
-            // The file has no place for the interface of an IPv6 address.
-            let bare = address.split('%').next().unwrap_or(address);
-            let address = bare.parse().map_err(|_| {
-                EngineError::invalid(format!("invalid IP address in add-host: {address:?}"))
-            })?;
-            Ok(HostRecord {
+    let mut records = Vec::with_capacity(lines.len());
+    for line in lines {
+        let (name, address) = values::parse_extra_host(line)?;
+        if address == values::HOST_GATEWAY {
+            let gateways = host_gateways(engine)?.into_iter();
+            records.extend(gateways.map(|address| HostRecord {
                 address,
                 names: name.to_owned(),
-            })
-        })
-        .collect()
+            }));
+            continue;
+        }
+        // The file has no place for the interface of an IPv6 address.
+        let bare = address.split('%').next().unwrap_or(address);
+        let address = bare.parse().map_err(|_| {
+            EngineError::invalid(format!("invalid IP address in add-host: {address:?}"))
+        })?;
+        records.push(HostRecord {
+            address,
+            names: name.to_owned(),
+        });
+    }
+    Ok(records)
 }
 
-/// Returns the address that reaches the host: the default bridge's.
-fn host_gateway(engine: &Engine) -> Result<std::net::IpAddr> {
+/// Returns the addresses that reach the host: those that are set, else the default bridge's.
+fn host_gateways(engine: &Engine) -> Result<Vec<std::net::IpAddr>> {
+    let settings = engine.settings();
+    if !settings.network.host_gateways.is_empty() {
+        return Ok(settings.network.host_gateways.clone());
+    }
     let bridge = engine.network("bridge")?.network;
     bridge
         .config
         .as_ref()
         .and_then(|config| config.pools.first())
-        .map(|pool| pool.gateway)
+        .map(|pool| vec![pool.gateway])
         .ok_or_else(|| EngineError::internal("unable to derive the IP value for host-gateway"))
 }
 

@@ -64,6 +64,7 @@ impl Engine {
         }
         // Many containers share an image: each name is looked up once.
         let mut named: HashMap<String, Option<ImageId>> = HashMap::new();
+        let mut link_names = self.link_names();
         let summaries = containers.into_iter().map(|container| {
             let given = &container.config.image;
             let current = *named
@@ -74,6 +75,7 @@ impl Engine {
                 _ => given.clone(),
             };
             ContainerSummary {
+                link_names: link_names.remove(&container.id).unwrap_or_default(),
                 container,
                 image,
                 size_bytes: None,
@@ -92,11 +94,21 @@ impl Engine {
             .await
     }
 
-    pub(crate) fn sizes(&self, container: &Container) -> Result<(u64, u64)> {
-        let upper = std::path::Path::new(&container.directory).join("upper");
-        let own = wharf_safefs::trusted::disk_usage(&upper)
+    fn sizes(&self, container: &Container) -> Result<(u64, u64)> {
+        let own = wharf_safefs::trusted::disk_usage(crate::sizes::upper_of(container))
             .map_err(super::create::fs_error("cannot measure the container"))?;
-        let mut total = own.apparent_bytes;
+        self.with_layers(container, own.apparent_bytes)
+    }
+
+    /// Measures a container as rarely as the disk usage needs it.
+    pub(crate) fn recent_sizes(&self, container: &Container) -> Result<(u64, u64)> {
+        let upper = crate::sizes::upper_of(container);
+        let own = self.sizes.of(&upper, container.is_running())?;
+        self.with_layers(container, own.apparent_bytes)
+    }
+
+    fn with_layers(&self, container: &Container, own_bytes: u64) -> Result<(u64, u64)> {
+        let mut total = own_bytes;
         for diff_id in &container.diff_ids {
             let layer = self
                 .store
@@ -104,7 +116,7 @@ impl Engine {
                 .map_err(super::create::store_error("cannot read layers"))?;
             total += layer.map_or(0, |layer| layer.size_bytes);
         }
-        Ok((own.apparent_bytes, total))
+        Ok((own_bytes, total))
     }
 }
 

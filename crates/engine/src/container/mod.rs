@@ -21,6 +21,7 @@ pub(crate) mod mounts;
 pub(crate) mod registry;
 pub(crate) mod remove;
 pub(crate) mod rootfs;
+pub(crate) mod runtimes;
 pub(crate) mod seccomp;
 pub(crate) mod security;
 pub(crate) mod spec;

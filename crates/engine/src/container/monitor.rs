@@ -42,6 +42,7 @@ impl Engine {
             Ok(())
         })
         .await;
+        self.sizes.forget_container(&before);
         let finished_at_ns = i64::try_from(status.finished_at_ns).unwrap_or(i64::MAX);
         let restart = if entry.restart_cancelled.load(Ordering::SeqCst) {
             None

@@ -178,7 +178,8 @@ impl Registry {
         }
     }
 
-    /// Finds a container by full ID, name, or unique ID prefix, in this order.
+    /// Finds a container by full ID, name (also the one a link gives it, `parent/alias`), or unique
+    /// ID prefix, in this order.
     ///
     /// # Errors
     /// Docker's texts when none or several match.
@@ -200,6 +201,10 @@ impl Registry {
         if let Some(entry) = by_name.and_then(|id| entries.get(&id)) {
             return Ok(Arc::clone(entry));
         }
+        if let Some((parent, alias)) = name.rsplit_once('/') {
+            drop(entries);
+            return self.find_linked(parent, alias, name_or_id);
+        }
         let is_prefix = name_or_id.len() <= 64 && name_or_id.bytes().all(|b| b.is_ascii_hexdigit());
         let mut matches = entries
             .iter()
@@ -214,6 +219,15 @@ impl Registry {
                 "No such container: {name_or_id}"
             ))),
         }
+    }
+
+    fn find_linked(&self, parent: &str, alias: &str, given: &str) -> Result<Arc<Entry>> {
+        let parent = self.find(parent).ok().map(|entry| entry.snapshot());
+        parent
+            .filter(|parent| !crate::network::is_user_defined(&parent.host_config.network_mode))
+            .and_then(|parent| crate::network::target_of(&parent, alias))
+            .and_then(|child| self.find(&child).ok())
+            .ok_or_else(|| EngineError::not_found(format!("No such container: {given}")))
     }
 
     /// Returns the containers, of any state, that were made from an image.

@@ -75,6 +75,7 @@ impl Engine {
             Ok(bytes) => {
                 self.containers.remove(&container);
                 self.execs.container_removed(&container.id);
+                self.sizes.forget_container(&container);
                 entry
                     .early_attaches
                     .lock()

@@ -4,7 +4,7 @@ use super::seccomp;
 use crate::error::{EngineError, ErrorKind, Result};
 use crate::model::host_config::HostConfig;
 use serde_json::Value;
-use wharf_runtime::defaults;
+use wharf_runtime::{DEFAULT_APPARMOR_PROFILE, defaults};
 
 /// What the security options of a container lead to.
 #[derive(Debug, PartialEq, Eq)]
@@ -15,6 +15,7 @@ pub(crate) struct Security {
     pub writable_cgroups: Option<bool>,
     /// Name of an AppArmor profile; None means the default one, where there is AppArmor.
     pub apparmor: Option<String>,
+    is_privileged: bool,
     /// Paths to hide.
     pub masked_paths: Vec<String>,
     /// Paths to make read-only.
@@ -44,6 +45,7 @@ impl Security {
             no_new_privileges: false,
             writable_cgroups: None,
             apparmor: None,
+            is_privileged: host.privileged,
             seccomp: if host.privileged {
                 Seccomp::Unconfined
             } else {
@@ -101,19 +103,20 @@ impl Security {
         Ok(())
     }
 
-    /// Returns the AppArmor profile to run under, if any.
-    ///
-    /// # Errors
-    /// A profile that is asked for by name on a host without AppArmor.
-    pub(crate) fn apparmor_profile(&self) -> Result<Option<String>> {
-        let has_apparmor = crate::host::host().info.apparmor;
-        match self.apparmor.as_deref() {
-            None | Some("" | "unconfined") => Ok(None),
-            Some(name) if has_apparmor => Ok(Some(name.to_owned())),
-            Some(name) => Err(EngineError::invalid(format!(
-                "AppArmor is not enabled on this host, but the profile {name:?} was specified: leave --security-opt apparmor away"
-            ))),
-        }
+    /// Returns the AppArmor profile to run under: the one asked for, else docker's where it is loaded and
+    /// the container is not privileged. Where the kernel has no AppArmor nothing of it counts, as in docker.
+    pub(crate) fn apparmor_profile(&self) -> Option<String> {
+        self.profile_on(&crate::host::host().info)
+    }
+
+    fn profile_on(&self, host: &wharf_runtime::HostInfo) -> Option<String> {
+        let name = match self.apparmor.as_deref() {
+            Some(name) => name,
+            None if self.is_privileged => "unconfined",
+            None if host.has_default_apparmor_profile => DEFAULT_APPARMOR_PROFILE,
+            None => "",
+        };
+        (host.apparmor && !name.is_empty()).then(|| name.to_owned())
     }
 
     /// Returns the filter of system calls, if there is one.
@@ -149,6 +152,30 @@ mod tests {
             security_opt: options.iter().map(|option| (*option).to_owned()).collect(),
             ..HostConfig::default()
         })
+    }
+
+    #[test]
+    fn profiles_count_where_the_kernel_has_apparmor() {
+        let host = |apparmor: bool, is_loaded: bool| wharf_runtime::HostInfo {
+            apparmor,
+            has_default_apparmor_profile: is_loaded,
+            ..wharf_runtime::host()
+        };
+        let privileged = Security::parse(&HostConfig {
+            privileged: true,
+            ..HostConfig::default()
+        })
+        .unwrap();
+        let (plain, named) = (parse(&[]).unwrap(), parse(&["apparmor=mine"]).unwrap());
+        for (security, host, expected) in [
+            (&named, host(true, true), Some("mine")),
+            (&named, host(false, false), None),
+            (&plain, host(true, true), Some("docker-default")),
+            (&plain, host(true, false), None),
+            (&privileged, host(true, true), Some("unconfined")),
+        ] {
+            assert_eq!(security.profile_on(&host).as_deref(), expected);
+        }
     }
 
     #[test]

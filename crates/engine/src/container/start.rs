@@ -92,6 +92,7 @@ impl Engine {
             container.state.health = super::health::initial(container);
         });
         self.persist_soon(&container);
+        self.sizes.forget_container(&container);
         entry.life.send_modify(|life| {
             life.running = true;
             life.restarting = false;
@@ -177,6 +178,8 @@ impl Engine {
             cgroup_path: spec::cgroup_path(self, container),
             init: container.host_config.init.unwrap_or(false),
             stop_on_disconnect: false,
+            runtime: super::runtimes::find(&self.settings(), &container.host_config.runtime)?
+                .program(),
         })
     }
 

@@ -10,6 +10,8 @@ use wharf_image::{Digest, ImageConfig, ImageId};
 pub struct ContainerSummary {
     /// The container at the moment of the list.
     pub container: Arc<Container>,
+    /// Further names that links give to it, `parent/alias`.
+    pub link_names: Vec<String>,
     /// The image as given, or its ID when that name means another image by now.
     pub image: String,
     /// Bytes of the container's own layer and of everything, if asked for.
@@ -357,6 +359,10 @@ pub struct SystemInfo {
     pub event_listeners: usize,
     /// Open file descriptors.
     pub open_files: usize,
+    /// Names and programs of OCI runtimes.
+    pub runtimes: Vec<(String, String)>,
+    /// Runtime of containers that ask for none.
+    pub default_runtime: String,
     /// Things the user should know.
     pub warnings: Vec<String>,
 }

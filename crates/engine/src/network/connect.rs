@@ -135,8 +135,17 @@ impl Engine {
         container: &str,
         force: bool,
     ) -> Result<()> {
-        let entry = self.containers.find(container)?;
         let found = self.networks.find(network);
+        let entry = match self.containers.find(container) {
+            Err(_) if force => {
+                // What a container that is gone left on a network went with it.
+                found?;
+                return Err(EngineError::not_found(format!(
+                    "endpoint {container} not found"
+                )));
+            }
+            entry => entry?,
+        };
         let name = network.to_owned();
         let _operation = entry.operation.lock().await;
         let disconnecting = Arc::clone(&entry);
@@ -169,18 +178,17 @@ impl Engine {
             Ok(network) if connected && before.is_running() => {
                 self.leave_one(entry, &network)?;
             }
-            Err(error) if before.is_running() && !(force && connected) => return Err(error),
-            Ok(network) if !connected => {
-                let article = if before.is_running() { "" } else { "the " };
-                return Err(EngineError::new(
-                    ErrorKind::Forbidden,
-                    format!(
-                        "container {} is not connected to {article}network {}",
-                        before.id, network.name
-                    ),
-                ));
+            Err(error) if before.is_running() && !force => return Err(error),
+            found if !connected => {
+                let article = match found {
+                    Ok(_) if before.is_running() => "",
+                    _ => "the ",
+                };
+                return Err(EngineError::internal(format!(
+                    "container {} is not connected to {article}network {name}",
+                    before.id
+                )));
             }
-            Err(error) if !connected => return Err(error),
             _ => {
                 entry.change(|container| {
                     container.networks.remove(&name);

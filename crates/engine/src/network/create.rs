@@ -142,6 +142,12 @@ impl Engine {
             self.take_config(&mut request)?;
         }
         driver(&request.driver)?;
+        let settings = self.settings();
+        let defaults = settings.network.default_options.get(&request.driver);
+        for (key, value) in defaults.into_iter().flatten() {
+            let own = request.options.entry(key.clone());
+            own.or_insert_with(|| value.clone());
+        }
         Ok(request)
     }
 
@@ -319,7 +325,8 @@ fn driver(name: &str) -> Result<Driver> {
         .ok_or_else(|| EngineError::not_found(format!("plugin {name:?} not found")))
 }
 
-fn pool_request(config: &IpamConfig) -> PoolRequest {
+/// Returns what the network room is asked for.
+pub(super) fn pool_request(config: &IpamConfig) -> PoolRequest {
     PoolRequest {
         subnet: config.subnet.map(Prefix::masked),
         range: config.ip_range.map(Prefix::masked),

@@ -8,7 +8,7 @@ use crate::engine::Engine;
 use crate::error::{EngineError, ErrorKind, Result};
 use crate::model::container::Container;
 use crate::model::host_config::HostConfig;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -62,7 +62,62 @@ fn parse(link: &str) -> Result<(String, String)> {
     Ok((name.to_owned(), alias.to_owned()))
 }
 
+/// Returns the name of the container that another one knows under an alias.
+pub(crate) fn target_of(parent: &Container, alias: &str) -> Option<String> {
+    let links = parent.host_config.links.iter();
+    links
+        .filter_map(|link| parse(link).ok())
+        .find_map(|(name, own)| (own == alias).then_some(name))
+}
+
 impl Engine {
+    /// Returns the further names that links give to containers, `parent/alias`, by container ID.
+    pub(crate) fn link_names(&self) -> HashMap<String, Vec<String>> {
+        let mut names: HashMap<String, Vec<String>> = HashMap::new();
+        for parent in self.containers.snapshots() {
+            if is_user_defined(&parent.host_config.network_mode) {
+                continue;
+            }
+            for (name, alias) in parent.host_config.links.iter().flat_map(|link| parse(link)) {
+                if let Ok(child) = self.containers.find(&name) {
+                    let known = names.entry(child.snapshot().id.clone()).or_default();
+                    known.push(format!("{}/{alias}", parent.name));
+                }
+            }
+        }
+        names
+    }
+
+    /// Removes a link, `parent/alias`; both containers stay.
+    ///
+    /// # Errors
+    /// Docker's texts for a container's own name and for a link that is not there.
+    pub async fn remove_link(self: &Arc<Self>, name: &str) -> Result<()> {
+        let name = name.trim_start_matches('/');
+        self.containers.find(name)?;
+        let Some((parent, alias)) = name.rsplit_once('/') else {
+            return Err(EngineError::internal(
+                "Conflict, cannot remove the default link name of the container",
+            ));
+        };
+        let entry = self.containers.find(parent)?;
+        let _operation = entry.operation.lock().await;
+        let container = entry.change(|container| {
+            let is_other = |link: &String| parse(link).map_or(true, |(_, own)| own != alias);
+            container.host_config.links.retain(is_other);
+        });
+        let alias = alias.to_owned();
+        self.with_store(move |engine| {
+            engine.persist(&container)?;
+            if !container.is_running() {
+                return Ok(());
+            }
+            forget_alias(&container, &alias)?;
+            engine.allow_links(&container)
+        })
+        .await
+    }
+
     /// Returns the running containers that a container is linked to, with their aliases.
     ///
     /// # Errors
@@ -130,21 +185,28 @@ impl Engine {
         let Some(own) = container.networks.get(DEFAULT_NETWORK) else {
             return Ok(());
         };
-        let linked = self.linked(&container)?;
-        if self.keeps_apart() {
-            let from: Option<std::net::Ipv4Addr> = own.address.parse().ok();
-            let allowed = linked
-                .iter()
-                .flat_map(|(_, child)| allowed(from, child))
-                .collect();
-            self.network
-                .set_links(&container.id, allowed)
-                .map_err(super::network_error)?;
-        }
+        self.allow_links(&container)?;
         if let Ok(address) = own.address.parse() {
             self.tell_parents(&container, address);
         }
         Ok(())
+    }
+
+    /// Opens the way to those a container is linked to, and to nobody else.
+    fn allow_links(&self, container: &Container) -> Result<()> {
+        let linked = self.linked(container)?;
+        let own = container.networks.get(DEFAULT_NETWORK);
+        let Some(own) = own.filter(|_| self.keeps_apart()) else {
+            return Ok(());
+        };
+        let from: Option<std::net::Ipv4Addr> = own.address.parse().ok();
+        let allowed = linked
+            .iter()
+            .flat_map(|(_, child)| allowed(from, child))
+            .collect();
+        self.network
+            .set_links(&container.id, allowed)
+            .map_err(super::network_error)
     }
 
     fn keeps_apart(&self) -> bool {
@@ -185,6 +247,16 @@ impl Engine {
 
 /// Writes a linked container's new address over its old one.
 fn move_alias(parent: &Container, alias: &str, address: IpAddr) -> Result<()> {
+    change_alias(parent, alias, |names| format!("{address}\t{names}\n"))
+}
+
+/// Takes a linked container out of the hosts file.
+fn forget_alias(parent: &Container, alias: &str) -> Result<()> {
+    change_alias(parent, alias, |_| String::new())
+}
+
+/// Puts other text in the place of the line of an alias, made from the names on it.
+fn change_alias(parent: &Container, alias: &str, line_of: impl Fn(&str) -> String) -> Result<()> {
     let path = Path::new(&parent.directory).join("hosts");
     let text = trusted::read_to_string(&path, MAX_HOSTS_BYTES)
         .map_err(fs_error("cannot read a hosts file"))?;
@@ -192,7 +264,7 @@ fn move_alias(parent: &Container, alias: &str, address: IpAddr) -> Result<()> {
     for line in text.lines() {
         match line.split_once('\t') {
             Some((_, names)) if names.split(' ').next() == Some(alias) => {
-                changed.push_str(&format!("{address}\t{names}\n"));
+                changed.push_str(&line_of(names));
             }
             _ => {
                 changed.push_str(line);

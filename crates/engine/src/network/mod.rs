@@ -10,6 +10,7 @@ mod list;
 mod names;
 mod ports;
 mod registry;
+mod settings;
 
 use crate::clock::now_ns;
 use crate::container::create::store_error;
@@ -17,18 +18,19 @@ use crate::engine::DEFAULT_ROOT;
 use crate::error::{EngineError, ErrorKind, Result};
 use crate::model::container::Container;
 use crate::model::network::Network;
-use std::collections::BTreeMap;
+use crate::settings::Settings;
 use std::path::Path;
 use wharf_image::Digest;
 use wharf_network::{
-    AddressPoolBase, Driver, LiveContainer, NetworkConfig, NetworkError, NetworkRequest, Networks,
-    NetworksOptions,
+    Driver, LiveContainer, NetworkConfig, NetworkError, NetworkRequest, Networks, NetworksOptions,
 };
 use wharf_store::Store;
 
 pub(crate) use check::{check_endpoints, endpoints_of};
+pub(crate) use links::target_of;
 pub(crate) use names::has_resolver;
 pub(crate) use registry::NetworkRegistry;
+pub use settings::NetworkSettings;
 
 /// Kind of the store's documents of networks.
 pub(crate) const DOCUMENT_KIND: &str = "network";
@@ -51,8 +53,9 @@ pub(crate) fn open(
     root: &Path,
     engine_id: &str,
     containers: &[Container],
+    settings: &Settings,
 ) -> Result<OpenNetworks> {
-    let options = options(root, engine_id);
+    let options = options(root, engine_id, &settings.network);
     let mut networks = load(store)?;
     let bridge = networks
         .iter()
@@ -71,22 +74,32 @@ pub(crate) fn open(
         .iter()
         .filter_map(|network| network.config.clone())
         .collect();
-    let bridge_config = bridge.as_ref().and_then(|bridge| bridge.config.clone());
     let default_id = options.default_bridge_id.clone();
     let in_use = live
         .iter()
         .flat_map(|container| &container.endpoints)
         .any(|endpoint| endpoint.network_id == default_id);
+    let is_as_set = bridge
+        .as_ref()
+        .is_none_or(|bridge| is_as_set(bridge, settings));
+    let bridge = bridge.filter(|_| is_as_set || in_use);
+    let bridge_config = bridge.as_ref().and_then(|bridge| bridge.config.clone());
     configs.extend(bridge_config.clone());
     let (room, errors) = Networks::open(options, configs, &live).map_err(network_error)?;
     let mut failures: Vec<String> = errors.iter().map(ToString::to_string).collect();
+    if !is_as_set && in_use {
+        failures.push(
+            "the settings of the default bridge have changed: they count from the next start without containers on it"
+                .to_owned(),
+        );
+    }
     let config = match bridge_config.filter(|_| room.device(&default_id).is_some()) {
         Some(config) => config,
         // While no container has an address, a subnet that someone else took meanwhile is given up.
         None if !in_use => {
             failures.clear();
             room.remove(&default_id).map_err(network_error)?;
-            room.create(default_bridge(&default_id))
+            room.create(default_bridge(&default_id, settings))
                 .map_err(network_error)?
         }
         None => {
@@ -98,7 +111,7 @@ pub(crate) fn open(
     };
     let bridge = bridge
         .filter(|bridge| bridge.config.as_ref() == Some(&config))
-        .map_or_else(|| store_bridge(store, config, &room), Ok)?;
+        .map_or_else(|| store_bridge(store, config, &room, settings), Ok)?;
     let registry = NetworkRegistry::default();
     registry.insert(bridge);
     for (name, driver) in PREDEFINED.into_iter().skip(1) {
@@ -122,13 +135,12 @@ pub(crate) fn open(
     })
 }
 
-fn options(root: &Path, engine_id: &str) -> NetworksOptions {
+fn options(root: &Path, engine_id: &str, settings: &NetworkSettings) -> NetworksOptions {
     let digest = Digest::of(root.as_os_str().as_encoded_bytes());
     let suffix = digest.hex();
     let suffix = suffix.get(..8).unwrap_or_default();
     let own_root = root == Path::new(DEFAULT_ROOT);
-    let mut pools = AddressPoolBase::docker();
-    pools.push(wharf_network::local_ipv6_pools(ipv6_seed(engine_id)));
+    let own_ipv6 = wharf_network::local_ipv6_pools(ipv6_seed(engine_id));
     NetworksOptions {
         default_bridge: if own_root {
             "wharf0".to_owned()
@@ -142,7 +154,7 @@ fn options(root: &Path, engine_id: &str) -> NetworksOptions {
             format!("wharf_{suffix}")
         },
         instance: crate::engine::instance_name(root),
-        pools,
+        pools: settings.pools(own_ipv6),
     }
 }
 
@@ -156,17 +168,27 @@ fn ipv6_seed(engine_id: &str) -> [u8; 5] {
     seed
 }
 
-fn default_bridge(id: &str) -> NetworkRequest {
+fn default_bridge(id: &str, settings: &Settings) -> NetworkRequest {
+    let subnets = settings.network.bridge_subnets();
     NetworkRequest {
         id: id.to_owned(),
         name: DEFAULT_NETWORK.to_owned(),
         driver: Driver::Bridge,
         ipv4: true,
-        ipv6: false,
+        ipv6: settings.network.bridge_has_ipv6(),
         internal: false,
-        pools: Vec::new(),
-        options: BTreeMap::new(),
+        pools: subnets.iter().map(create::pool_request).collect(),
+        options: settings.network.bridge_options(&settings.publish_address),
     }
+}
+
+/// Tells whether the default bridge was made with the settings that are in force.
+fn is_as_set(bridge: &Network, settings: &Settings) -> bool {
+    let own = settings.network.bridge_options(&settings.publish_address);
+    own.iter()
+        .all(|(key, value)| bridge.options.get(key) == Some(value))
+        && bridge.ipv6 == settings.network.bridge_has_ipv6()
+        && bridge.ipam.config == settings.network.bridge_subnets()
 }
 
 fn default_ipam() -> crate::model::network::Ipam {
@@ -177,21 +199,16 @@ fn default_ipam() -> crate::model::network::Ipam {
 }
 
 /// Writes the default bridge down.
-fn store_bridge(store: &Store, config: NetworkConfig, room: &Networks) -> Result<Network> {
-    let mut options = BTreeMap::new();
-    let device = room.device(&config.id).unwrap_or_default();
-    for (key, value) in [
-        ("default_bridge", "true"),
-        ("enable_icc", "true"),
-        ("enable_ip_masquerade", "true"),
-        ("host_binding_ipv4", "0.0.0.0"),
-        ("name", device.as_str()),
-    ] {
-        options.insert(format!("com.docker.network.bridge.{key}"), value.to_owned());
-    }
+fn store_bridge(
+    store: &Store,
+    config: NetworkConfig,
+    room: &Networks,
+    settings: &Settings,
+) -> Result<Network> {
+    let mut options = settings.network.bridge_options(&settings.publish_address);
     options.insert(
-        "com.docker.network.driver.mtu".to_owned(),
-        "1500".to_owned(),
+        "com.docker.network.bridge.name".to_owned(),
+        room.device(&config.id).unwrap_or_default(),
     );
     let bridge = Network {
         id: config.id.clone(),
@@ -199,7 +216,11 @@ fn store_bridge(store: &Store, config: NetworkConfig, room: &Networks) -> Result
         driver: "bridge".to_owned(),
         created_at_ns: now_ns(),
         ipv4: true,
-        ipam: default_ipam(),
+        ipv6: settings.network.bridge_has_ipv6(),
+        ipam: crate::model::network::Ipam {
+            config: settings.network.bridge_subnets(),
+            ..default_ipam()
+        },
         options,
         config: Some(config),
         ..Network::default()

@@ -58,8 +58,10 @@ impl Position {
 #[inline(never)]
 pub fn run_init(plan: &InitPlan, sync: RawFd) -> ! {
     let mut position = Position::new();
-    let result = set_up(plan, sync, &mut position)
-        .and_then(|()| finish(&plan.process, plan.init, sync, &mut position));
+    let result = open_host_proc(&plan.process, &mut position).and_then(|proc| {
+        set_up(plan, sync, &mut position)?;
+        finish(&plan.process, plan.init, proc.as_ref(), sync, &mut position)
+    });
     let errno = result.err().unwrap_or(libc::EIO);
     fail(sync, &position, errno)
 }
@@ -68,8 +70,10 @@ pub fn run_init(plan: &InitPlan, sync: RawFd) -> ! {
 #[inline(never)]
 pub fn run_exec(process: &ProcessPlan, namespaces: RawFd, sync: RawFd) -> ! {
     let mut position = Position::new();
-    let result = join_container(process, namespaces, sync, &mut position)
-        .and_then(|()| finish(process, false, sync, &mut position));
+    let result = open_host_proc(process, &mut position).and_then(|proc| {
+        join_container(process, namespaces, sync, &mut position)?;
+        finish(process, false, proc.as_ref(), sync, &mut position)
+    });
     let errno = result.err().unwrap_or(libc::EIO);
     fail(sync, &position, errno)
 }
@@ -198,6 +202,7 @@ fn prepare(
 fn finish(
     process: &ProcessPlan,
     init: bool,
+    host_proc: Option<&OwnedFd>,
     sync: RawFd,
     position: &mut Position,
 ) -> SysResult<()> {
@@ -214,6 +219,8 @@ fn finish(
         }
         reaper::become_main(process.terminal.is_some());
     }
+    position.at(Stage::AppArmor);
+    request_profile(process, host_proc)?;
     position.at(Stage::Lookup);
     let path = find_command(process)?;
     sys::close_on_exec_from(3)?;
@@ -240,6 +247,28 @@ fn finish(
         )
     };
     Err(sys::errno())
+}
+
+/// Opens the host's procfs while it is in sight, if the process asks the kernel for a profile: what the
+/// container has at `/proc` may be anything (CVE-2019-16884).
+fn open_host_proc(process: &ProcessPlan, position: &mut Position) -> SysResult<Option<OwnedFd>> {
+    position.at(Stage::AppArmor);
+    if process.apparmor.is_none() {
+        return Ok(None);
+    }
+    let flags = libc::O_PATH | libc::O_DIRECTORY;
+    sys::openat2(libc::AT_FDCWD, c"/proc", flags, 0, 0).map(Some)
+}
+
+/// Asks for the profile that counts from exec on (`aa_change_onexec(2)`).
+fn request_profile(process: &ProcessPlan, host_proc: Option<&OwnedFd>) -> SysResult<()> {
+    let (Some(request), Some(proc)) = (&process.apparmor, host_proc) else {
+        return Ok(());
+    };
+    let path = c"self/attr/apparmor/exec";
+    let resolve = libc::RESOLVE_NO_XDEV | libc::RESOLVE_NO_MAGICLINKS;
+    let file = sys::openat2(proc.as_raw_fd(), path, libc::O_WRONLY, 0, resolve)?;
+    sys::write(file.as_raw_fd(), request.as_bytes()).map(drop)
 }
 
 /// Finds the file to execute, like a shell does, but never in the working directory by accident.

@@ -71,10 +71,13 @@ pub struct Streams {
 }
 
 /// The process's ends, closed in the shim after the clone.
-struct ChildEnds {
-    stdin: OwnedFd,
-    stdout: OwnedFd,
-    stderr: OwnedFd,
+pub struct ChildEnds {
+    /// The reading end of standard input.
+    pub stdin: OwnedFd,
+    /// The writing end of standard output.
+    pub stdout: OwnedFd,
+    /// The writing end of standard error.
+    pub stderr: OwnedFd,
 }
 
 /// What a process said.
@@ -307,7 +310,8 @@ impl ChildEnds {
     }
 }
 
-fn make_streams(stdio: Stdio) -> Result<(Streams, Option<ChildEnds>)> {
+/// Makes a process's standard streams; a terminal's come from the process itself.
+pub fn make_streams(stdio: Stdio) -> Result<(Streams, Option<ChildEnds>)> {
     if stdio.tty {
         return Ok((Streams::default(), None));
     }

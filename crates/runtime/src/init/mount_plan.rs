@@ -361,12 +361,15 @@ const STANDARD_DEVICES: [(&str, u32, u32); 6] = [
     ("tty", 5, 0),
 ];
 
+/// The kernel's memory, which not every kernel shows.
+const KERNEL_CORE: &str = "/proc/kcore";
+
 const STANDARD_LINKS: [(&str, &str); 6] = [
     ("fd", "/proc/self/fd"),
     ("stdin", "/proc/self/fd/0"),
     ("stdout", "/proc/self/fd/1"),
     ("stderr", "/proc/self/fd/2"),
-    ("core", "/proc/kcore"),
+    ("core", KERNEL_CORE),
     ("ptmx", "pts/ptmx"),
 ];
 
@@ -385,6 +388,9 @@ fn plan_devices(extra: &[LinuxDevice]) -> Result<Vec<DevicePlan>> {
         });
     }
     for (name, target) in STANDARD_LINKS {
+        if target == KERNEL_CORE && !trusted::exists(target).unwrap_or(false) {
+            continue;
+        }
         devices.push(DevicePlan {
             directory: CString::from(c"dev"),
             name: c_string("device", name)?,

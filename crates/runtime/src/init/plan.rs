@@ -63,6 +63,8 @@ pub struct ProcessPlan {
     pub capabilities: CapabilitySets,
     /// Whether exec never gains privileges.
     pub no_new_privileges: bool,
+    /// What asks the kernel for an AppArmor profile at exec: `exec <name>`.
+    pub apparmor: Option<CString>,
     /// The compiled seccomp filter, 8 bytes an instruction.
     pub seccomp: Option<SeccompFilter>,
     /// Limits: resource, soft, hard.
@@ -162,6 +164,7 @@ impl ProcessPlan {
             umask: user.umask().unwrap_or(0o022),
             capabilities: capability_sets(process.capabilities().as_ref()),
             no_new_privileges: process.no_new_privileges().unwrap_or(false),
+            apparmor: apparmor_request(process)?,
             seccomp,
             rlimits: resource_limits(process)?,
             terminal: terminal.then(|| console_size(process)),
@@ -186,6 +189,7 @@ impl ProcessPlan {
             umask: 0o022,
             capabilities: CapabilitySets::default(),
             no_new_privileges: false,
+            apparmor: None,
             seccomp: None,
             rlimits: Vec::new(),
             terminal: None,
@@ -205,13 +209,19 @@ impl ProcessPlan {
     }
 }
 
+fn apparmor_request(process: &Process) -> Result<Option<CString>> {
+    let name = process.apparmor_profile().as_deref();
+    name.filter(|name| !name.is_empty())
+        .map(|name| c_string("process.apparmorProfile", &format!("exec {name}")))
+        .transpose()
+}
+
 fn refuse_unsupported(process: &Process) -> Result<()> {
     let asks = |name: &Option<String>| {
         let name = name.as_deref();
         name.is_some_and(|name| !matches!(name, "" | "unconfined"))
     };
     let unsupported = [
-        (asks(process.apparmor_profile()), "an AppArmor profile"),
         (asks(process.selinux_label()), "an SELinux label"),
         (process.io_priority().is_some(), "an I/O priority"),
         (process.scheduler().is_some(), "a scheduler policy"),

@@ -84,13 +84,15 @@ pub enum Stage {
     Capabilities,
     /// Installing the filter.
     Seccomp,
+    /// Asking for an AppArmor profile.
+    AppArmor,
     /// Finding the command: it does not exist.
     Lookup,
     /// Executing.
     Exec,
 }
 
-const STAGES: [Stage; 23] = [
+const STAGES: [Stage; 24] = [
     Stage::Begin,
     Stage::Join,
     Stage::Private,
@@ -112,6 +114,7 @@ const STAGES: [Stage; 23] = [
     Stage::User,
     Stage::Capabilities,
     Stage::Seccomp,
+    Stage::AppArmor,
     Stage::Lookup,
     Stage::Exec,
 ];
@@ -240,6 +243,7 @@ impl Report {
             Stage::User => format!("unable to set user and groups: {reason}"),
             Stage::Capabilities => format!("unable to apply caps: {reason}"),
             Stage::Seccomp => format!("unable to init seccomp: {reason}"),
+            Stage::AppArmor => format!("unable to apply apparmor profile: {reason}"),
             Stage::Console => format!("unable to set up the terminal: {reason}"),
             Stage::Join => format!("error joining the container's namespaces: {reason}"),
             stage => format!("{stage:?}: {reason}"),

@@ -100,6 +100,9 @@ impl Server {
         // Gone before anybody is told, so that a restart finds its place free. What cannot be
         // removed now is swept when the daemon starts.
         let _ = self.cgroup.kill_all();
+        if let Some(external) = &self.external {
+            external.delete();
+        }
         let _ = self.cgroup.remove();
         let file = ExitFile {
             status,

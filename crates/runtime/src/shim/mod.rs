@@ -5,6 +5,7 @@
 
 mod connection;
 mod exit;
+mod external;
 pub(crate) mod log;
 mod process;
 mod server;
@@ -20,7 +21,8 @@ use crate::init::plan::SeccompFilter;
 use crate::protocol::{
     self, Failure, LENGTH_BYTES, LaunchMessage, Response, STATE_NAME, ShimState,
 };
-use crate::shim::server::Server;
+use crate::shim::external::External;
+use crate::shim::server::{NewContainer, Server};
 use crate::socket::{self, MAX_DESCRIPTORS};
 use crate::sys;
 
@@ -115,19 +117,24 @@ fn set_up(launcher: &OwnedFd) -> Result<Server> {
         .linux()
         .as_ref()
         .and_then(|linux| linux.resources().as_ref());
-    let created = cgroup
-        .create(resources)
-        .and_then(|()| init::create(request, network, seccomp.clone(), &cgroup));
-    let result = created.and_then(|spawned| {
+    let created = match &request.runtime {
+        Some(runtime) => External::create(request, runtime, network)
+            .map(|(external, made)| NewContainer::external(external, made)),
+        None => cgroup
+            .create(resources)
+            .and_then(|()| init::create(request, network, seccomp.clone(), &cgroup))
+            .and_then(NewContainer::own),
+    };
+    let result = created.and_then(|made| {
         let state = ShimState {
             id: request.id.clone(),
             shim_pid: std::process::id(),
             shim_start_ticks: crate::state::start_ticks(std::process::id())?,
-            init_pid: spawned.pid.unsigned_abs(),
+            init_pid: made.pid.unsigned_abs(),
             cgroup_path: request.cgroup_path.clone(),
         };
         crate::state::write(&request.state_dir, STATE_NAME, &state)?;
-        Server::new(request, cgroup.clone(), spawned, seccomp)
+        Server::new(request, cgroup.clone(), made, seccomp)
     });
     if result.is_err() {
         // The first error is the one that tells; a group left behind is swept later.

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
 
-use crate::init::{Spawned, Streams};
+use crate::init::Streams;
 use crate::request::Stdio;
 use crate::shim::log::{LogStream, LogWriter};
 use crate::sys;
@@ -98,17 +98,6 @@ impl Process {
             exit: None,
             settled: None,
         }
-    }
-
-    /// Takes over an exec.
-    pub fn from_exec(serial: u64, id: String, spawned: Spawned, stdio: Stdio) -> Self {
-        let Spawned {
-            pid,
-            pidfd,
-            streams,
-            ..
-        } = spawned;
-        Self::new(serial, Some(id), pid, pidfd, streams, stdio)
     }
 
     /// Returns where output can be read.

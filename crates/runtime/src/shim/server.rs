@@ -8,10 +8,11 @@ use std::time::{Duration, Instant};
 use crate::cgroup::Cgroup;
 use crate::error::{Result, RuntimeError};
 use crate::init::plan::{ProcessPlan, SeccompFilter};
-use crate::init::{self, Spawned, console};
+use crate::init::{self, Spawned, Streams, console};
 use crate::protocol::{self, Request, Response, SOCKET_NAME};
 use crate::request::{AttachRequest, ExecRequest, ExecStarted, LaunchRequest, Started, Stdio};
 use crate::shim::connection::{Connection, Role};
+use crate::shim::external::{External, Made};
 use crate::shim::log::{LogStream, LogWriter};
 use crate::shim::process::{Exit, Output, Process};
 use crate::sys;
@@ -39,8 +40,10 @@ pub struct Server {
     /// Keeps the container's mounts until the shim ends: taking them down takes milliseconds (and
     /// an overlay's upper directory may be written back), which would delay the exit status.
     _mount_namespace: OwnedFd,
-    /// The container's own process until it is started.
-    waiting: Option<Spawned>,
+    /// How the container's own process is started, until it is.
+    waiting: Option<Waiting>,
+    /// The runtime program that made the container, if it was not made here.
+    pub(super) external: Option<External>,
     /// The container's own process first, then execs.
     pub(super) processes: Vec<Process>,
     pub(super) connections: Vec<Connection>,
@@ -49,6 +52,57 @@ pub struct Server {
     pub(super) finished: Option<crate::request::ExitStatus>,
     /// When the shim stops waiting for clients that do not read.
     pub(super) linger_until: Option<Instant>,
+}
+
+/// A container that was set up, and waits for its start.
+pub struct NewContainer {
+    /// Its first process's number on the host.
+    pub pid: i32,
+    pidfd: OwnedFd,
+    streams: Streams,
+    waiting: Waiting,
+    external: Option<External>,
+}
+
+/// How a container that is set up is started.
+enum Waiting {
+    /// Its first process waits for a word.
+    Own(Box<Spawned>),
+    /// The program that made it starts it.
+    External,
+}
+
+impl NewContainer {
+    /// Takes over a container that was set up here.
+    pub fn own(mut spawned: Spawned) -> Result<Self> {
+        let pidfd = spawned
+            .pidfd
+            .try_clone()
+            .map_err(|error| RuntimeError::io("duplicate a descriptor", error))?;
+        Ok(Self {
+            pid: spawned.pid,
+            pidfd,
+            streams: std::mem::take(&mut spawned.streams),
+            waiting: Waiting::Own(Box::new(spawned)),
+            external: None,
+        })
+    }
+
+    /// Takes over a container that a program set up.
+    pub fn external(external: External, made: Made) -> Self {
+        let Made {
+            pid,
+            pidfd,
+            streams,
+        } = made;
+        Self {
+            pid,
+            pidfd,
+            streams,
+            waiting: Waiting::External,
+            external: Some(external),
+        }
+    }
 }
 
 /// What a polled descriptor belongs to.
@@ -68,7 +122,7 @@ impl Server {
     pub fn new(
         request: &LaunchRequest,
         cgroup: Cgroup,
-        mut spawned: Spawned,
+        made: NewContainer,
         seccomp: Option<SeccompFilter>,
     ) -> Result<Self> {
         let log = request
@@ -77,14 +131,10 @@ impl Server {
             .map(LogWriter::open)
             .transpose()?
             .flatten();
-        let streams = std::mem::take(&mut spawned.streams);
-        let pidfd = spawned
-            .pidfd
-            .try_clone()
-            .map_err(|error| RuntimeError::io("duplicate a descriptor", error))?;
-        let path = format!("/proc/{}/ns/mnt", spawned.pid);
+        let path = format!("/proc/{}/ns/mnt", made.pid);
         let mount_namespace = OwnedFd::from(wharf_safefs::trusted::open(path)?);
-        let mut process = Process::new(0, None, spawned.pid, pidfd, streams, request.stdio);
+        let (pidfd, streams) = (made.pidfd, made.streams);
+        let mut process = Process::new(0, None, made.pid, pidfd, streams, request.stdio);
         process.log = log;
         Ok(Self {
             state_dir: request.state_dir.clone(),
@@ -96,7 +146,8 @@ impl Server {
             signals: open_signals()?,
             launcher: None,
             _mount_namespace: mount_namespace,
-            waiting: Some(spawned),
+            waiting: Some(made.waiting),
+            external: made.external,
             processes: vec![process],
             connections: Vec::new(),
             next_serial: 1,
@@ -409,13 +460,17 @@ impl Server {
     }
 
     fn start(&mut self) -> Result<Started> {
-        let Some(mut spawned) = self.waiting.take() else {
+        let Some(waiting) = self.waiting.take() else {
             return Err(RuntimeError::invalid(
                 "start",
                 "the container was started already",
             ));
         };
-        let result = init::start(&mut spawned, false);
+        let result = match (waiting, &self.external) {
+            (Waiting::Own(mut spawned), _) => init::start(&mut spawned, false),
+            (Waiting::External, Some(external)) => external.start(),
+            (Waiting::External, None) => Err(RuntimeError::NotRunning),
+        };
         if let Err(error) = result {
             let code = init::start_failure_code(&error.to_string());
             self.kill_container();
@@ -433,7 +488,10 @@ impl Server {
         }
         release_memory();
         Ok(Started {
-            pid: spawned.pid.unsigned_abs(),
+            pid: self
+                .processes
+                .first()
+                .map_or(0, |process| process.pid.unsigned_abs()),
             started_at_ns: crate::state::now_ns(),
         })
     }
@@ -491,19 +549,14 @@ impl Server {
             stdin_once: true,
             ..request.stdio
         };
-        let mut plan = ProcessPlan::new(&request.process, stdio.tty, self.seccomp.clone())?;
-        if let Some(size) = stdio.console_size
-            && plan.terminal.is_some()
-        {
-            plan.terminal = Some(Some(size));
-        }
-        let spawned = init::exec(plan, stdio, container.pidfd.as_raw_fd(), &self.cgroup)?;
+        let made = self.make_exec(&request.process, stdio, container.pidfd.as_raw_fd())?;
         let started = ExecStarted {
-            pid: spawned.pid.unsigned_abs(),
+            pid: made.pid.unsigned_abs(),
         };
         let serial = self.next_serial;
         self.next_serial += 1;
-        let process = Process::from_exec(serial, request.id, spawned, stdio);
+        let (id, pid, pidfd) = (Some(request.id), made.pid, made.pidfd);
+        let process = Process::new(serial, id, pid, pidfd, made.streams, stdio);
         self.processes.push(process);
         if let Some(mut attach) = request.attach {
             attach.stdin &= stdio.open_stdin;
@@ -511,6 +564,29 @@ impl Server {
             self.make_stream(index, serial, attach, framed);
         }
         Ok(Response::ExecStarted(started))
+    }
+
+    fn make_exec(
+        &self,
+        process: &oci_spec::runtime::Process,
+        stdio: Stdio,
+        container: RawFd,
+    ) -> Result<Made> {
+        if let Some(external) = &self.external {
+            return external.exec(process, stdio);
+        }
+        let mut plan = ProcessPlan::new(process, stdio.tty, self.seccomp.clone())?;
+        if let Some(size) = stdio.console_size
+            && plan.terminal.is_some()
+        {
+            plan.terminal = Some(Some(size));
+        }
+        let spawned = init::exec(plan, stdio, container, &self.cgroup)?;
+        Ok(Made {
+            pid: spawned.pid,
+            pidfd: spawned.pidfd,
+            streams: spawned.streams,
+        })
     }
 
     fn wait(&mut self, index: usize) -> Option<Response> {

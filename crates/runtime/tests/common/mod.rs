@@ -83,6 +83,7 @@ impl Fixture {
             cgroup_path: format!("/wharf-test-{id}"),
             init: false,
             stop_on_disconnect: false,
+            runtime: None,
         };
         Self {
             directory,

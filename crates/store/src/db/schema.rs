@@ -8,7 +8,8 @@ use crate::error::{Result, StoreError};
 
 /// Steps from each version to the next; the number of steps is the present version. A step that was
 /// released is never changed, only followed by another.
-const MIGRATIONS: &[fn(&Transaction<'_>) -> rusqlite::Result<()>] = &[create_first_version];
+const MIGRATIONS: &[fn(&Transaction<'_>) -> rusqlite::Result<()>] =
+    &[create_first_version, add_families];
 
 /// The format version written to `user_version`.
 pub(crate) const SCHEMA_VERSION: i64 = MIGRATIONS.len() as i64;
@@ -40,6 +41,16 @@ pub(crate) fn migrate(connection: &mut Connection, root: &Path) -> Result<()> {
 fn create_first_version(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
     transaction.execute_batch(FIRST_VERSION)
 }
+
+fn add_families(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
+    transaction.execute_batch(FAMILIES)
+}
+
+// Layers that have files in common: each has the number of the first of them.
+const FAMILIES: &str = "
+ALTER TABLE layers ADD COLUMN family INTEGER;
+CREATE INDEX layers_by_family ON layers (family, number) WHERE family IS NOT NULL;
+";
 
 // References from images and cache records to layers and blobs are enforced: whatever a sweep believes,
 // the database refuses to drop what an image needs. Containers only list their layers, so that a container

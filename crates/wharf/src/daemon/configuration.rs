@@ -1,6 +1,6 @@
 //! The settings in force: flags over `daemon.toml` over `daemon.json`.
 
-use super::file::{self, Layer, Limit, Listen, PolicyTable, Size};
+use super::file::{self, Addresses, Layer, Limit, Listen, PolicyTable, Size};
 use super::logging::{self, Format};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,8 @@ use tracing::level_filters::LevelFilter;
 use wharf_api::{Policy, PolicyOptions, TlsFiles};
 use wharf_cli::{DEFAULT_SOCKET, DaemonArgs};
 use wharf_engine::model::host_config::{LogConfig, Ulimit};
-use wharf_engine::{DEFAULT_ROOT, Settings, instance_name};
+use wharf_engine::model::network::Prefix;
+use wharf_engine::{DEFAULT_ROOT, ExternalRuntime, NetworkSettings, Settings, instance_name};
 
 /// State directory of the default root.
 const DEFAULT_RUN_DIR: &str = "/run/wharf";
@@ -136,6 +137,10 @@ impl Configuration {
                 self.metrics_address != other.metrics_address,
             ),
             ("log-format", self.log_format != other.log_format),
+            (
+                "networks",
+                self.engine.network.of_the_start() != other.engine.network.of_the_start(),
+            ),
         ]
         .into_iter()
         .filter(|(_, differs)| *differs)
@@ -228,6 +233,7 @@ fn from_flags(args: &DaemonArgs) -> Result<Layer, String> {
         init: args.init.then_some(true),
         no_new_privileges: args.no_new_privileges.then_some(true),
         ip: args.publish_address.clone(),
+        ..Layer::default()
     })
 }
 
@@ -261,7 +267,19 @@ fn engine_settings(layer: &Layer, log_level: LevelFilter) -> Result<Settings, St
         let value = std::env::var(name).or_else(|_| std::env::var(name.to_lowercase()));
         value.unwrap_or_default()
     };
+    let runtimes = layer.runtimes.iter().flatten();
+    let runtimes = runtimes.map(|(name, table)| {
+        let runtime = ExternalRuntime {
+            program: table.path.clone(),
+            arguments: table.arguments.clone(),
+        };
+        (name.clone(), runtime)
+    });
     Ok(Settings {
+        runtimes: runtimes.collect(),
+        default_runtime: layer.default_runtime.clone().unwrap_or_default(),
+        ipc_mode: layer.default_ipc_mode.clone().unwrap_or_default(),
+        network: network_settings(layer)?,
         labels: list(&layer.labels),
         debug: log_level >= LevelFilter::DEBUG,
         log: LogConfig {
@@ -285,6 +303,43 @@ fn engine_settings(layer: &Layer, log_level: LevelFilter) -> Result<Settings, St
             variable("HTTPS_PROXY"),
             variable("NO_PROXY"),
         ],
+    })
+}
+
+fn network_settings(layer: &Layer) -> Result<NetworkSettings, String> {
+    let prefix = |name: &str, text: &str| {
+        Prefix::parse(text).ok_or_else(|| {
+            format!("{name}: {text:?} is not an address with a prefix length such as 10.9.0.1/16")
+        })
+    };
+    let optional = |name: &str, text: &Option<String>| {
+        let text = text.as_deref().filter(|text| !text.is_empty());
+        text.map(|text| prefix(name, text)).transpose()
+    };
+    let pools = layer.default_address_pools.iter().flatten();
+    let pools = pools.map(|pool| Ok((prefix("default-address-pools", &pool.base)?, pool.size)));
+    let gateways = match &layer.host_gateway_ips {
+        None => Vec::new(),
+        Some(Addresses::One(address)) => vec![address.clone()],
+        Some(Addresses::Several(addresses)) => addresses.clone(),
+    };
+    let gateways = gateways.iter().filter(|text| !text.is_empty());
+    let gateways = gateways.map(|text| {
+        let not_one = |_| format!("host-gateway-ips: {text:?} is not an address");
+        text.parse::<std::net::IpAddr>().map_err(not_one)
+    });
+    Ok(NetworkSettings {
+        address_pools: pools.collect::<Result<_, String>>()?,
+        bip: optional("bip", &layer.bip)?,
+        bip6: optional("bip6", &layer.bip6)?,
+        fixed_cidr: optional("fixed-cidr", &layer.fixed_cidr)?,
+        fixed_cidr_v6: optional("fixed-cidr-v6", &layer.fixed_cidr_v6)?,
+        ipv6: layer.ipv6.unwrap_or(false),
+        mtu: layer.mtu.filter(|mtu| *mtu > 0),
+        icc: layer.icc,
+        masquerade: layer.ip_masq,
+        default_options: layer.default_network_opts.clone().unwrap_or_default(),
+        host_gateways: gateways.collect::<Result<_, String>>()?,
     })
 }
 
@@ -478,6 +533,15 @@ mod tests {
             ("log-format = \"xml\"", "log-format"),
             ("labels = [\"x\"]", "labels"),
             ("ip = \"here\"", "ip"),
+            ("bip = \"here\"", "bip"),
+            ("fixed-cidr-v6 = \"10.0.0.0/8\"", "fixed-cidr-v6"),
+            ("host-gateway-ips = [\"x\"]", "host-gateway-ips"),
+            ("default-runtime = \"nope\"", "default-runtime"),
+            ("default-ipc-mode = \"host\"", "default-ipc-mode"),
+            (
+                "default-address-pools = [{ base = \"10.0.0.0/16\", size = 8 }]",
+                "default-address-pools",
+            ),
             ("default-shm-size = \"big\"", "default-shm-size"),
             ("log-opts = { max-size = \"x\" }", "log-opts"),
             ("registry-mirrors = [\"nourl\"]", "mirror"),

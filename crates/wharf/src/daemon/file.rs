@@ -51,6 +51,46 @@ pub struct Layer {
     pub init: Option<bool>,
     pub no_new_privileges: Option<bool>,
     pub ip: Option<String>,
+    pub default_ipc_mode: Option<String>,
+    pub default_runtime: Option<String>,
+    pub runtimes: Option<BTreeMap<String, RuntimeTable>>,
+    pub default_address_pools: Option<Vec<Pool>>,
+    pub bip: Option<String>,
+    pub bip6: Option<String>,
+    pub fixed_cidr: Option<String>,
+    pub fixed_cidr_v6: Option<String>,
+    pub ipv6: Option<bool>,
+    pub mtu: Option<u32>,
+    pub icc: Option<bool>,
+    pub ip_masq: Option<bool>,
+    pub default_network_opts: Option<BTreeMap<String, BTreeMap<String, String>>>,
+    #[serde(alias = "host-gateway-ip")]
+    pub host_gateway_ips: Option<Addresses>,
+}
+
+/// An OCI runtime program.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RuntimeTable {
+    pub path: PathBuf,
+    #[serde(rename = "runtimeArgs")]
+    pub arguments: Vec<String>,
+}
+
+/// Subnets for new networks.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pool {
+    pub base: String,
+    pub size: u8,
+}
+
+/// One address or several.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(untagged)]
+pub enum Addresses {
+    One(String),
+    Several(Vec<String>),
 }
 
 /// A socket in `daemon.toml`.
@@ -105,37 +145,32 @@ const PLACES: [&str; 6] = [
 ];
 
 /// Keys of docker's file whose value must be this one to change nothing, as JSON.
-const HARMLESS: [(&str, &str); 16] = [
+const HARMLESS: [(&str, &str); 12] = [
     ("live-restore", "true"),
     ("storage-driver", "\"overlay2\""),
     ("exec-opts", "[\"native.cgroupdriver=cgroupfs\"]"),
     ("iptables", "true"),
     ("ip6tables", "true"),
-    ("ip-masq", "true"),
     ("ip-forward", "true"),
-    ("icc", "true"),
     ("userland-proxy", "false"),
     ("selinux-enabled", "false"),
     ("experimental", "false"),
     ("raw-logs", "true"),
     ("seccomp-profile", "\"builtin\""),
-    ("default-ipc-mode", "\"private\""),
-    ("default-runtime", "\"wharf\""),
     ("firewall-backend", "\"nftables\""),
 ];
 
 /// Keys that docker has and wharf has not.
 const UNSUPPORTED: &str = "allow-direct-routing allow-nondistributable-artifacts api-cors-header \
-    authorization-plugins bip bip6 bridge bridge-accept-fwmark builder cdi-spec-dirs cluster-advertise \
+    authorization-plugins bridge bridge-accept-fwmark builder cdi-spec-dirs cluster-advertise \
     cluster-store cluster-store-opts containerd containerd-namespace containerd-plugin-namespace \
-    cpu-rt-period cpu-rt-runtime data-path-addr data-path-port default-address-pools default-gateway \
-    default-gateway-v6 default-network-opts default-runtime deprecated-key-path exec-opts features \
-    firewall-backend fixed-cidr fixed-cidr-v6 host-gateway-ip host-gateway-ips http-proxy https-proxy \
-    init-path ipv6 max-concurrent-downloads max-concurrent-uploads max-download-attempts \
-    metrics-address min-api-version mtu network-control-plane-mtu network-diagnostic-port \
-    no-proxy node-generic-resources oom-score-adjust proxies raw-logs rootless runtimes \
-    seccomp-profile shutdown-timeout storage-driver storage-opts swarm-default-advertise-addr \
-    userland-proxy userland-proxy-path userns-remap validate";
+    cpu-rt-period cpu-rt-runtime cri-containerd data-path-addr data-path-port default-gateway \
+    default-gateway-v6 deprecated-key-path features http-proxy https-proxy init-path \
+    ip-forward-no-drop max-concurrent-downloads max-concurrent-uploads max-download-attempts \
+    metrics-address min-api-version network-control-plane-mtu network-diagnostic-port no-proxy \
+    node-generic-resources oom-score-adjust proxies resolv-conf rootless shutdown-timeout storage-opts \
+    swarm-default-advertise-addr swarm-raft-election-tick swarm-raft-heartbeat-tick \
+    userland-proxy-path userns-remap validate";
 
 /// A file's settings and what the user should know about them.
 #[derive(Debug, Default, PartialEq)]
@@ -232,7 +267,9 @@ impl Layer {
             root run_dir pidfile docker_socket policy group debug log_level log_format metrics_addr
             tls tlsverify tlscacert tlscert tlskey labels log_driver log_opts insecure_registries
             registry_mirrors dns dns_opts dns_search default_ulimits default_shm_size
-            default_cgroupns_mode cgroup_parent init no_new_privileges ip
+            default_cgroupns_mode cgroup_parent init no_new_privileges ip default_ipc_mode
+            default_runtime runtimes default_address_pools bip bip6 fixed_cidr fixed_cidr_v6 ipv6
+            mtu icc ip_masq default_network_opts host_gateway_ips
         };
         merged.hosts = hosts;
         merged.listen = listen;
@@ -250,7 +287,7 @@ mod tests {
             "debug": true, "log-opts": {"max-size": "5m"}, "hosts": ["unix:///x"],
             "default-ulimits": {"nofile": {"Name": "nofile", "Hard": 64, "Soft": 32}},
             "default-shm-size": "64M", "live-restore": true, "userns-remap": "default",
-            "bip": "10.0.0.1/24", "storage-driver": "overlay2"
+            "bip": "10.0.0.1/24", "bridge": "br7", "storage-driver": "overlay2"
         }"#;
         let read = from_json(text, false).expect("read");
         assert_eq!(read.layer.debug, Some(true));
@@ -266,9 +303,142 @@ mod tests {
             .collect();
         let mut told = told;
         told.sort_unstable();
-        assert_eq!(told, ["bip", "hosts", "userns-remap"]);
+        assert_eq!(told, ["bridge", "hosts", "userns-remap"]);
         let named = from_json(text, true).expect("read");
         assert_eq!(named.layer.hosts, Some(vec!["unix:///x".to_owned()]));
+    }
+
+    /// Every key that docker 28.5 knows in its file, with a value, and what becomes of it: it is
+    /// honoured, changes nothing because it says what is so anyway, or is warned about.
+    const DOCKER_KEYS: &str = r#"
+        honoured bip "10.9.0.1/16"
+        honoured bip6 "fd00:9::1/64"
+        honoured cgroup-parent "/x"
+        honoured data-root "/x"
+        honoured debug true
+        honoured default-address-pools [{"base": "10.0.0.0/8", "size": 24}]
+        honoured default-cgroupns-mode "host"
+        honoured default-ipc-mode "shareable"
+        honoured default-network-opts {"bridge": {"com.docker.network.driver.mtu": "1400"}}
+        honoured default-runtime "wharf"
+        honoured default-shm-size "64M"
+        honoured default-ulimits {"nofile": {"Name": "nofile", "Hard": 64, "Soft": 32}}
+        honoured dns ["10.0.0.53"]
+        honoured dns-opts ["ndots:1"]
+        honoured dns-search ["example.com"]
+        honoured exec-root "/x"
+        honoured fixed-cidr "10.9.1.0/24"
+        honoured fixed-cidr-v6 "fd00:8::/64"
+        honoured group "staff"
+        honoured host-gateway-ip "10.0.0.1"
+        honoured host-gateway-ips ["10.0.0.1", "fd00::1"]
+        honoured hosts ["unix:///x"]
+        honoured icc false
+        honoured init true
+        honoured insecure-registries ["10.0.0.0/8"]
+        honoured ip "127.0.0.1"
+        honoured ip-masq false
+        honoured ipv6 true
+        honoured labels ["a=b"]
+        honoured log-driver "local"
+        honoured log-format "json"
+        honoured log-level "warn"
+        honoured log-opts {"max-size": "5m"}
+        honoured metrics-addr "127.0.0.1:9323"
+        honoured mtu 1400
+        honoured no-new-privileges true
+        honoured pidfile "/x"
+        honoured registry-mirrors ["https://mirror.example.com"]
+        honoured runtimes {"mine": {"path": "/opt/mine", "runtimeArgs": ["--debug"]}}
+        honoured tls true
+        honoured tlscacert "/x"
+        honoured tlscert "/x"
+        honoured tlskey "/x"
+        honoured tlsverify true
+        so-anyway exec-opts ["native.cgroupdriver=cgroupfs"]
+        so-anyway experimental false
+        so-anyway firewall-backend "nftables"
+        so-anyway ip-forward true
+        so-anyway ip6tables true
+        so-anyway iptables true
+        so-anyway live-restore true
+        so-anyway raw-logs true
+        so-anyway seccomp-profile "builtin"
+        so-anyway selinux-enabled false
+        so-anyway storage-driver "overlay2"
+        so-anyway userland-proxy false
+        warned allow-direct-routing true
+        warned allow-nondistributable-artifacts ["x"]
+        warned api-cors-header "x"
+        warned authorization-plugins ["x"]
+        warned bridge "br0"
+        warned bridge-accept-fwmark "1"
+        warned builder {"gc": {"enabled": true}}
+        warned cdi-spec-dirs ["/x"]
+        warned containerd "/x"
+        warned containerd-namespace "x"
+        warned containerd-plugin-namespace "x"
+        warned cpu-rt-period 1
+        warned cpu-rt-runtime 1
+        warned cri-containerd true
+        warned default-gateway "10.0.0.1"
+        warned default-gateway-v6 "fd00::1"
+        warned exec-opts ["native.cgroupdriver=systemd"]
+        warned experimental true
+        warned features {"buildkit": true}
+        warned firewall-backend "iptables"
+        warned init-path "/x"
+        warned ip-forward false
+        warned ip-forward-no-drop true
+        warned ip6tables false
+        warned iptables false
+        warned live-restore false
+        warned max-concurrent-downloads 3
+        warned max-concurrent-uploads 5
+        warned max-download-attempts 5
+        warned network-control-plane-mtu 1400
+        warned network-diagnostic-port 1
+        warned node-generic-resources ["a=b"]
+        warned oom-score-adjust -500
+        warned proxies {"http-proxy": "http://x"}
+        warned raw-logs false
+        warned resolv-conf "/x"
+        warned rootless true
+        warned seccomp-profile "/x"
+        warned selinux-enabled true
+        warned shutdown-timeout 15
+        warned storage-driver "btrfs"
+        warned storage-opts ["x=y"]
+        warned swarm-default-advertise-addr "x"
+        warned swarm-raft-election-tick 10
+        warned swarm-raft-heartbeat-tick 1
+        warned userland-proxy true
+        warned userland-proxy-path "/x"
+        warned userns-remap "default"
+    "#;
+
+    #[test]
+    fn each_of_docker_s_keys_is_honoured_or_warned_about() {
+        for line in DOCKER_KEYS.lines().map(str::trim) {
+            let mut words = line.splitn(3, ' ');
+            let (Some(fate), Some(key), Some(value)) = (words.next(), words.next(), words.next())
+            else {
+                continue;
+            };
+            let read = from_json(&format!("{{{key:?}: {value}}}"), true)
+                .unwrap_or_else(|error| panic!("{line}: {error}"));
+            let (is_set, is_told) = (read.layer != Layer::default(), !read.warnings.is_empty());
+            let found = match (is_set, is_told) {
+                (true, false) => "honoured",
+                (false, true) => "warned",
+                (false, false) => "so-anyway",
+                (true, true) => "both",
+            };
+            assert_eq!(found, fate, "{line}: {:?}", read.warnings);
+            for warning in &read.warnings {
+                assert!(warning.starts_with(key), "{line}: {warning}");
+            }
+        }
     }
 
     #[test]

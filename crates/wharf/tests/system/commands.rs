@@ -14,6 +14,26 @@ use std::time::{Duration, Instant};
 
 const COMMANDS: &str = include_str!("commands/commands.txt");
 
+/// What the commands read from `$DIR`.
+const FILES: [(&str, &str); 4] = [
+    (
+        "context/Dockerfile",
+        "FROM busybox AS first\nARG SAID=nothing\nRUN echo $SAID > /said\nFROM first AS last\nLABEL a=b\nCMD [\"cat\", \"/said\"]\n",
+    ),
+    ("context/Broken", "FROM busybox\nNONSENSE\n"),
+    (
+        "context/Failing",
+        "FROM busybox\nRUN echo words && exit 3\n",
+    ),
+    (
+        "stack.yaml",
+        "version: \"3\"\nservices:\n  one:\n    image: busybox\n",
+    ),
+];
+
+/// Commands without a case, each with the reason.
+const EXEMPT: [(&str, &str); 1] = [("completion", "prints a script and asks no daemon")];
+
 /// One command and what came of it, normalised.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Step {
@@ -41,6 +61,19 @@ fn docker_20_10() {
 
 /// Runs all commands against wharf and compares with the record.
 fn compare(client: &Path, version: &str) {
+    let said = output_of(client, &["--version"]);
+    if !said.contains(&format!("version {version}.")) {
+        skip(&format!(
+            "docker {version}: the client at hand is another: {}",
+            said.trim()
+        ));
+        return;
+    }
+    let missing = commands_without_case(client);
+    assert!(
+        missing.is_empty(),
+        "docker {version}: no case for {missing:?}"
+    );
     let d = Daemon::start();
     let host = format!("unix://{}", d.path("wharf.sock").display());
     let ours = run_all(client, &host, &d.path("client"));
@@ -83,6 +116,68 @@ fn compare(client: &Path, version: &str) {
         );
     }
     assert!(complaints.is_empty(), "docker {version}: {complaints}");
+}
+
+/// Lists the commands that a client's help names, at every level, and that no case of `commands.txt` runs.
+fn commands_without_case(client: &Path) -> Vec<String> {
+    let cases: Vec<Vec<String>> = COMMANDS.lines().map(words_of_case).collect();
+    let mut missing = Vec::new();
+    let mut open = vec![Vec::<String>::new()];
+    while let Some(path) = open.pop() {
+        let children = named_commands(client, &path);
+        if children.is_empty() && !path.is_empty() {
+            let is_run = cases.iter().any(|words| words.starts_with(&path));
+            let is_exempt = EXEMPT.iter().any(|(name, _)| *name == path[0]);
+            if !is_run && !is_exempt {
+                missing.push(path.join(" "));
+            }
+        }
+        open.extend(
+            children
+                .into_iter()
+                .map(|child| [path.as_slice(), &[child]].concat()),
+        );
+    }
+    missing.sort();
+    missing
+}
+
+/// Returns the commands below one, as its help lists them; plugins (marked by a star) are not docker's own.
+fn named_commands(client: &Path, path: &[String]) -> Vec<String> {
+    let mut arguments: Vec<&str> = path.iter().map(String::as_str).collect();
+    arguments.push("--help");
+    let help = output_of(client, &arguments);
+    let mut names = Vec::new();
+    let mut is_list = false;
+    for line in help.lines() {
+        match line.strip_prefix("  ") {
+            Some(entry) if is_list => {
+                let name = entry.split(' ').next().unwrap_or_default();
+                if !name.is_empty() && !name.ends_with('*') {
+                    names.push(name.to_owned());
+                }
+            }
+            _ => is_list = line.ends_with("Commands:"),
+        }
+    }
+    // Some help names the command itself again.
+    names.retain(|name| path.last() != Some(name));
+    names
+}
+
+fn output_of(program: &Path, arguments: &[&str]) -> String {
+    let output = Command::new(program)
+        .args(arguments)
+        .env("DOCKER_CONFIG", "/nonexistent")
+        .output()
+        .unwrap();
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// Returns the words of a case of `commands.txt` without what it feeds.
+fn words_of_case(line: &str) -> Vec<String> {
+    let fed = line.strip_prefix('<').and_then(|rest| rest.split_once('|'));
+    split(fed.map_or(line, |(_, command)| command))
 }
 
 /// Records what real daemons answer: `WHARF_RECORD_PEERS=28.5=ROOT,20.10=ROOT` with roots as `scripts/peer-daemon` takes them.
@@ -151,6 +246,10 @@ fn run_all(client: &Path, host: &str, directory: &Path) -> Vec<Step> {
     std::fs::create_dir_all(directory).unwrap();
     std::fs::copy(base_image_tar("busybox"), directory.join("busybox.tar")).unwrap();
     std::fs::write(directory.join("note"), "a note\n").unwrap();
+    std::fs::create_dir_all(directory.join("context")).unwrap();
+    for (name, content) in FILES {
+        std::fs::write(directory.join(name), content).unwrap();
+    }
     let own = directory.display().to_string();
     COMMANDS
         .lines()

@@ -237,6 +237,11 @@ impl Daemon {
         self.directory.path().join(name)
     }
 
+    /// Returns where the daemon listens.
+    pub fn socket(&self) -> PathBuf {
+        self.path("wharf.sock")
+    }
+
     /// Returns what the daemon printed.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.path("daemon.log")).unwrap_or_default()

@@ -3,26 +3,14 @@
 
 use crate::archives::{Entry, SavedImages, image_archive, tar_of};
 use crate::harness::{Client, Daemon, eventually};
+use crate::random::Random;
 use std::collections::BTreeSet;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 /// How often the daemon is killed (another number: `WHARF_TEST_KILL_ROUNDS`).
 const ROUNDS: u64 = 50;
 /// The latest moment of a kill; what is killed takes about as long.
 const LATEST_KILL: Duration = Duration::from_millis(500);
-
-/// A cheap sequence of numbers that look random.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 = self
-            .0
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % limit
-    }
-}
 
 /// What is known of the images: reported as made, and reported as removed.
 #[derive(Default)]
@@ -35,9 +23,8 @@ struct Known {
 fn killed_at_random_moments() {
     let asked = std::env::var("WHARF_TEST_KILL_ROUNDS").ok();
     let rounds = asked.map_or(ROUNDS, |text| text.parse().unwrap());
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    let seed = now.unwrap().as_nanos() as u64;
-    let mut random = Random(seed);
+    let mut random = Random::from_environment("killed at random moments");
+    let seed = random.seed();
     let mut d = Daemon::with_busybox();
     d.write("context/Dockerfile", "FROM busybox\nARG N\nRUN echo $N > /n && dd if=/dev/zero of=/z bs=64k count=8 2>/dev/null\nCOPY Dockerfile /\nRUN rm /z\n");
     let mut known = Known::default();
@@ -58,7 +45,8 @@ fn killed_at_random_moments() {
             // Removed or not, made or not: both are right when the kill came first; never half.
             (false, _) => {}
         }
-        let moment = format!("seed {seed}, round {round}, killed after {wait:?}: {script:?}");
+        let moment =
+            format!("WHARF_TEST_SEED={seed}, round {round}, killed after {wait:?}: {script:?}");
         check(&mut d, &mut known, &moment);
     }
     // A kill that always comes too late, or before anything was begun, would show nothing.
@@ -66,7 +54,7 @@ fn killed_at_random_moments() {
         (rounds / 10..=rounds - rounds / 10).contains(&cut_short),
         "{cut_short} of {rounds} rounds were cut short"
     );
-    remove_everything(&d, &format!("seed {seed}"));
+    remove_everything(&d, &format!("WHARF_TEST_SEED={seed}"));
 }
 
 /// Returns the commands of a round; all must succeed for it to count as done.

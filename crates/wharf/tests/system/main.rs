@@ -12,6 +12,7 @@
 
 mod archives;
 mod build;
+mod clients;
 mod commands;
 mod compare;
 mod compose;
@@ -30,10 +31,12 @@ mod logs;
 mod names;
 mod networks;
 mod options;
+mod random;
 mod raw;
 mod registry;
 mod removal;
 mod solver;
+mod sources;
 mod story;
 mod survival;
 mod traces;

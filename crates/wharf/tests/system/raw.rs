@@ -3,6 +3,7 @@
 use crate::harness::{Daemon, PATIENCE};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 
 /// An answer of the API.
 #[derive(Debug, Clone)]
@@ -20,7 +21,11 @@ impl Answer {
 
 /// Opens a connection to a daemon.
 pub fn connect(daemon: &Daemon) -> std::io::Result<UnixStream> {
-    let stream = UnixStream::connect(daemon.path("wharf.sock"))?;
+    connect_at(&daemon.socket())
+}
+
+fn connect_at(socket: &Path) -> std::io::Result<UnixStream> {
+    let stream = UnixStream::connect(socket)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     Ok(stream)
 }
@@ -39,7 +44,12 @@ pub fn send(stream: &mut UnixStream, method: &str, path: &str, body: &str) -> st
 
 /// Calls the API once on a connection of its own.
 pub fn call(daemon: &Daemon, method: &str, path: &str, body: &str) -> std::io::Result<Answer> {
-    let mut stream = connect(daemon)?;
+    call_at(&daemon.socket(), method, path, body)
+}
+
+/// Calls the API at a socket, whether or not its daemon is there.
+pub fn call_at(socket: &Path, method: &str, path: &str, body: &str) -> std::io::Result<Answer> {
+    let mut stream = connect_at(socket)?;
     send(&mut stream, method, path, body)?;
     receive(&mut BufReader::new(stream))
 }

@@ -449,6 +449,7 @@ fn lint_answer(input: &Value, file: &Value) -> Value {
                 .collect(),
             has_shell: !strings(&config["config"]["Shell"]).is_empty(),
             on_build: strings(&config["config"]["OnBuild"]),
+            is_unknown: false,
         })
     };
     let lint_input = checks::LintInput {
@@ -459,7 +460,12 @@ fn lint_answer(input: &Value, file: &Value) -> Value {
         base_image: &base_image,
         ignore: None,
     };
-    let warnings: Vec<Value> = checks::check(&parsed, &dockerfile, &lint_input)
+    let directives = &parsed.ast.directives;
+    let Ok(config) = checks::LintConfig::from_directives(directives) else {
+        // The reference ends here, before anything is checked.
+        return json!({"warnings": []});
+    };
+    let warnings: Vec<Value> = checks::check(&parsed, &dockerfile, &lint_input, &config)
         .iter()
         .map(|warning| {
             let (rule, detail) = (warning.rule, warning.headline());

@@ -23,6 +23,8 @@ mod mounts;
 #[cfg(feature = "network")]
 mod network;
 #[cfg(feature = "build")]
+mod outline;
+#[cfg(feature = "build")]
 mod plan;
 #[cfg(feature = "runtime")]
 mod seccomp;
@@ -65,6 +67,8 @@ pub static AREAS: &[(&str, Runner)] = &[
     ),
     #[cfg(feature = "dockerfile")]
     ("dockerfile-lint", Runner::Each(dockerfile::lint)),
+    #[cfg(feature = "build")]
+    ("dockerfile-outline", Runner::Each(outline::check)),
     #[cfg(feature = "dockerfile")]
     ("dockerfile-parse", Runner::Each(dockerfile::parse)),
     #[cfg(feature = "build")]

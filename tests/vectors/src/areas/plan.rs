@@ -14,7 +14,7 @@ use super::text;
 use crate::{Document, Vector, Verdict};
 
 /// How the reference ends where an image is not there.
-const MISSING: &str = ": not found";
+pub(super) const MISSING: &str = ": not found";
 
 /// Compares the image and the operations, or the text of the mistake.
 pub(super) fn check(vector: &Vector, document: &Document) -> Verdict {
@@ -45,7 +45,15 @@ fn same_mistake(found: &str, wanted: &str) -> bool {
         return true;
     }
     // Images are asked for at once there, so that any of those that are missing may be told first.
-    wanted.ends_with(MISSING) && found.ends_with(MISSING)
+    wanted.ends_with(MISSING) && is_missing(found)
+}
+
+/// Returns whether a mistake is that an image is not there; the line that asks for it follows.
+pub(super) fn is_missing(found: &str) -> bool {
+    found
+        .lines()
+        .next()
+        .is_some_and(|line| line.ends_with(MISSING))
 }
 
 /// Compares operations in the order in which they are written.
@@ -86,6 +94,17 @@ fn normal(mut value: Value) -> Value {
 }
 
 fn answer(input: &Value, document: &Document) -> Result<(Value, Value), String> {
+    let options = frontend(input)?;
+    let mut find = bases(input, document);
+    let lowered = lower_dockerfile(text(input, "dockerfile"), &options, &mut find)
+        .map_err(|error| error.to_string())?;
+    let image: Value =
+        serde_json::from_slice(&lowered.image.to_bytes()).map_err(|error| error.to_string())?;
+    Ok((image, operations(&lowered.graph, lowered.result)?))
+}
+
+/// Returns what an input asks of the frontend.
+pub(super) fn frontend(input: &Value) -> Result<Frontend, String> {
     let host = Platform::parse("linux/amd64").map_err(|error| error.to_string())?;
     let pairs = |key: &str| {
         let entries = input[key].as_object().into_iter().flatten();
@@ -97,7 +116,7 @@ fn answer(input: &Value, document: &Document) -> Result<(Value, Value), String> 
         Some(text) => Platform::parse(text).map_err(|error| error.to_string())?,
         None => host.clone(),
     };
-    let options = Frontend {
+    Ok(Frontend {
         build_args: pairs("build_args")
             .into_iter()
             .map(|(key, value)| (key, Some(value)))
@@ -108,9 +127,16 @@ fn answer(input: &Value, document: &Document) -> Result<(Value, Value), String> 
         build_platform: Some(host),
         allow_insecure: true,
         ..Frontend::default()
-    };
+    })
+}
+
+/// Returns what finds an input's base images.
+pub(super) fn bases<'a>(
+    input: &Value,
+    document: &'a Document,
+) -> impl FnMut(&str, &Platform) -> Result<BaseImage, BuildError> + use<'a> {
     let bases = &document.header["bases"][text(input, "bases").trim_start_matches('$')];
-    let mut find = |name: &str, _: &Platform| {
+    move |name: &str, _: &Platform| {
         let missing = |text: String| BuildError::Host(text.into());
         let reference = Reference::parse(name).map_err(|error| missing(error.to_string()))?;
         let reference = reference.with_default_tag();
@@ -135,13 +161,7 @@ fn answer(input: &Value, document: &Document) -> Result<(Value, Value), String> 
             digest: Some(Digest::of(sorted.to_string())),
             config: Arc::new(config),
         })
-    };
-    let lowered = lower_dockerfile(text(input, "dockerfile"), &options, &mut find)
-        .map_err(|error| error.to_string())?;
-    let image: Value =
-        serde_json::from_slice(&lowered.image.to_bytes()).map_err(|error| error.to_string())?;
-    let ops = operations(&lowered.graph, lowered.result)?;
-    Ok((image, ops))
+    }
 }
 
 /// Lists what a result needs, as it is sent and read again.

@@ -18,6 +18,17 @@ pub struct BuildArgs {
     /// Set a build argument (NAME=VALUE, or NAME to pass the caller's on)
     #[arg(long, value_name = "NAME=VALUE")]
     pub build_arg: Vec<String>,
+    /// What to do with the Dockerfile: build, check, outline or targets (check,format=json for JSON)
+    #[arg(
+        long,
+        value_name = "METHOD",
+        default_value = "build",
+        conflicts_with = "check"
+    )]
+    pub call: String,
+    /// Check the Dockerfile without building it (short for --call=check)
+    #[arg(long)]
+    pub check: bool,
     /// Take an image as a source of cached steps
     #[arg(long, value_name = "IMAGE", value_delimiter = ',')]
     pub cache_from: Vec<String>,

@@ -1,8 +1,11 @@
 //! `wharf build`: flags, context, request (engine-api.md §10).
 
 mod after;
+mod answer;
+mod call;
 mod context;
 mod display;
+mod findings;
 mod flags;
 mod live;
 mod named;
@@ -19,6 +22,7 @@ pub(crate) use after::{explain, open_shell, record};
 pub(crate) use flags::BuildArgs;
 
 use display::Look;
+use findings::Finding;
 use live::Live;
 use outputs::BuildOutput;
 
@@ -40,6 +44,9 @@ const BUILD_HEADER: &str = "wharf-build";
 pub async fn build_command(session: &mut Session, args: BuildArgs) -> Result<()> {
     let outputs = outputs(&args)?;
     check_flags(&args)?;
+    if let Some(call) = call::Call::of(&args)? {
+        return call::call_command(session, &args, &call).await;
+    }
     if args.verify {
         return verify::verify(session, args).await;
     }
@@ -130,6 +137,32 @@ async fn build(
 ) -> std::result::Result<Built, Failed> {
     let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let look = display::look(&args.progress, session.output.is_terminal(), no_color)?;
+    let request = build_request(session, args, outputs, None).await?;
+    let response = session.client.send(request).await?;
+    let mut followed = Followed::default();
+    let shown = follow(session, args, outputs, look, response, &mut followed).await;
+    if !args.quiet && look != Look::RawJson {
+        findings::show(session, &followed.findings);
+    }
+    match shown {
+        Ok(()) => Ok(Built {
+            image: followed.image,
+            build: followed.build,
+        }),
+        Err(error) => Err(Failed {
+            error,
+            build: followed.build,
+        }),
+    }
+}
+
+/// Returns the request for a build, or for what `call` names.
+async fn build_request(
+    session: &mut Session,
+    args: &BuildArgs,
+    outputs: &[BuildOutput],
+    call: Option<&str>,
+) -> Result<Request> {
     let context = Context::resolve(args)?;
     let headers = session.client.ping().await?;
     let has = |name: &str| headers.get(name).is_some_and(|value| !value.is_empty());
@@ -163,24 +196,11 @@ async fn build(
             context::upload_directory(request, path, dockerfile)?
         }
     };
-    let request = if has(BUILD_HEADER) {
-        own_request(request, args, outputs, project)?
+    if has(BUILD_HEADER) {
+        own_request(request, args, outputs, project, call)
     } else {
-        refuse_own_flags(args)?;
-        request
-    };
-    let response = session.client.send(request).await?;
-    let mut followed = Followed::default();
-    let shown = follow(session, args, outputs, look, response, &mut followed).await;
-    match shown {
-        Ok(()) => Ok(Built {
-            image: followed.image,
-            build: followed.build,
-        }),
-        Err(error) => Err(Failed {
-            error,
-            build: followed.build,
-        }),
+        refuse_own_flags(args, call)?;
+        Ok(request)
     }
 }
 
@@ -189,10 +209,12 @@ async fn build(
 struct Followed {
     image: Option<String>,
     build: Option<String>,
+    findings: Vec<Finding>,
 }
 
 impl Followed {
     fn note(&mut self, aux: &Json) {
+        self.findings.extend(Finding::read(aux));
         if let Some(id) = aux["ID"].as_str() {
             self.image = Some(id.to_owned());
         }
@@ -305,6 +327,7 @@ fn own_request(
     args: &BuildArgs,
     outputs: &[BuildOutput],
     project: String,
+    call: Option<&str>,
 ) -> Result<Request> {
     let variable = |name: &str| std::env::var(name).ok();
     let secrets = secrets::secrets(&args.secret, &variable)?;
@@ -331,13 +354,15 @@ fn own_request(
             "rewrite_timestamp": rewrites,
             "contexts": contexts,
             "allow": allow,
+            "call": call,
         })
     }))
 }
 
 /// Refuses what another daemon would silently leave undone.
-fn refuse_own_flags(args: &BuildArgs) -> Result<()> {
+fn refuse_own_flags(args: &BuildArgs, call: Option<&str>) -> Result<()> {
     let flags = [
+        ("--call", call.is_some()),
         ("--allow", !args.allow.is_empty()),
         ("--build-context", !args.build_context.is_empty()),
         ("--secret", !args.secret.is_empty()),

@@ -196,7 +196,18 @@ fn pretty(info: &Json) -> String {
     lines.join("\n")
 }
 
-/// The lines about labels and registries, which are there only when there is something to tell.
+/// One line a pool that an administrator set.
+fn address_pools(info: &Json) -> Vec<String> {
+    let pools = info["DefaultAddressPools"].as_array().into_iter().flatten();
+    pools
+        .map(|pool| {
+            let base = pool["Base"].as_str().unwrap_or_default();
+            format!(" Base: {base}, Size: {}", pool["Size"])
+        })
+        .collect()
+}
+
+/// The lines about labels, registries and pools, which are there only when there is something to tell.
 fn registry_lines(info: &Json) -> Vec<String> {
     let texts = |value: &Json| -> Vec<String> {
         let list = value.as_array().into_iter().flatten();
@@ -213,6 +224,7 @@ fn registry_lines(info: &Json) -> Vec<String> {
         ("Labels", texts(&info["Labels"])),
         ("Insecure Registries", insecure),
         ("Registry Mirrors", texts(&config["Mirrors"])),
+        ("Default Address Pools", address_pools(info)),
     ]
     .into_iter()
     .filter(|(_, values)| !values.is_empty())

@@ -5,6 +5,7 @@ mod resources;
 
 pub(crate) use resources::check_resources;
 
+use super::runtimes::{self, Runtime};
 use crate::engine::Engine;
 use crate::error::{EngineError, Result};
 use crate::model::host_config::HostConfig;
@@ -18,17 +19,12 @@ use wharf_units::{Port, PortRange};
 const MAX_HOSTNAME_BYTES: usize = 64;
 /// Shortest interval of a health check: one millisecond, in nanoseconds.
 const MIN_HEALTH_NS: i64 = 1_000_000;
-/// Names of the runtime that is built in; docker's own name for its default is one of them.
-pub(crate) const RUNTIMES: [&str; 3] = ["wharf", "runc", "io.containerd.runc.v2"];
 
 /// Checks a request before anything is looked up; returns warnings.
 ///
 /// # Errors
 /// Docker's texts.
-pub(crate) fn check_request(
-    _engine: &Engine,
-    request: &mut CreateContainer,
-) -> Result<Vec<String>> {
+pub(crate) fn check_request(engine: &Engine, request: &mut CreateContainer) -> Result<Vec<String>> {
     check_combinations(request)?;
     check_config(&mut request.config)?;
     check_host_config(&request.host_config)?;
@@ -42,6 +38,7 @@ pub(crate) fn check_request(
     let host = &mut request.host_config;
     check_resources(&mut host.resources, false, &mut warnings)?;
     check_platform(host, &mut warnings)?;
+    check_runtime(engine, host, &mut warnings)?;
     Ok(warnings)
 }
 
@@ -216,6 +213,26 @@ fn check_port_bindings(host: &HostConfig) -> Result<()> {
     Ok(())
 }
 
+/// Looks for the runtime, and for what only the built-in one does.
+fn check_runtime(engine: &Engine, host: &HostConfig, warnings: &mut Vec<String>) -> Result<()> {
+    let settings = engine.settings();
+    let asks_for_init = host.init.unwrap_or(settings.init);
+    match runtimes::find(&settings, &host.runtime)? {
+        Runtime::BuiltIn => {}
+        Runtime::StandIn => warnings.push(format!(
+            "The runtime {} is not installed: wharf's own runs the container",
+            host.runtime
+        )),
+        Runtime::External(_) if asks_for_init => {
+            return Err(EngineError::invalid(
+                "an init process (--init) is not supported with an external runtime",
+            ));
+        }
+        Runtime::External(_) => {}
+    }
+    Ok(())
+}
+
 fn check_platform(host: &mut HostConfig, warnings: &mut Vec<String>) -> Result<()> {
     let invalid = |text: String| Err(EngineError::invalid(text));
     if !values::is_ipc_mode(&host.ipc_mode) {
@@ -245,9 +262,6 @@ fn check_platform(host: &mut HostConfig, warnings: &mut Vec<String>) -> Result<(
     }
     if host.network_mode == "host" && !host.port_bindings.is_empty() {
         warnings.push("Published ports are discarded when using host network mode".to_owned());
-    }
-    if !host.runtime.is_empty() && !RUNTIMES.contains(&host.runtime.as_str()) {
-        return invalid(format!("unknown or invalid runtime name: {}", host.runtime));
     }
     for target in host.tmpfs.keys() {
         mount_syntax::check_tmpfs_target(target)?;

@@ -73,7 +73,7 @@ pub(crate) fn build(engine: &Engine, container: &Container, root: &Root) -> Resu
     if let Some((height, width)) = host.console_size.filter(|_| container.config.tty) {
         process["consoleSize"] = json!({ "height": height, "width": width });
     }
-    if let Some(profile) = security.apparmor_profile()? {
+    if let Some(profile) = security.apparmor_profile() {
         process["apparmorProfile"] = json!(profile);
     }
     let own_uts = host.uts_mode != "host";
@@ -128,7 +128,8 @@ pub(crate) fn exec_process(
     } else {
         &request.working_dir
     };
-    let process = json!({
+    let security = Security::parse(&container.host_config)?;
+    let mut process = json!({
         "terminal": tty,
         "user": user_json(&user),
         "args": request.command,
@@ -143,9 +144,12 @@ pub(crate) fn exec_process(
         "cwd": working_dir(cwd),
         "capabilities": capability_sets(&capabilities),
         "rlimits": rlimits(&container.host_config.ulimits)?,
-        "noNewPrivileges": Security::parse(&container.host_config)?.no_new_privileges,
+        "noNewPrivileges": security.no_new_privileges,
         "oomScoreAdj": container.host_config.oom_score_adj,
     });
+    if let Some(profile) = security.apparmor_profile().filter(|_| !request.privileged) {
+        process["apparmorProfile"] = json!(profile);
+    }
     serde_json::from_value(process).map_err(json_error)
 }
 
