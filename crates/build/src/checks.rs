@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use wharf_dockerfile::lint::{self, LintConfig, LintInput};
 use wharf_dockerfile::{
-    Diagnostic, Dockerfile, IgnoreFile, Outline, Target, interpret, outline, parse, render, targets,
+    Diagnostic, Dockerfile, IgnoreFile, Location, Outline, Phase, Severity, Target, interpret,
+    outline, parse, render, targets,
 };
 use wharf_image::{ContainerConfig, Digest, ImageConfig, Platform};
 use wharf_store::Store;
@@ -183,6 +184,23 @@ pub(crate) fn check(
     warnings.dedup();
     let violated = config.violated(&warnings);
     Ok(Checked { warnings, violated })
+}
+
+/// Returns an instruction's first line, marked, on a line of its own.
+pub(crate) fn line_of(file: &DockerfileText, at: &Location) -> String {
+    let diagnostic = Diagnostic {
+        severity: Severity::Error,
+        phase: Phase::File,
+        // Stands in the line that is taken away.
+        message: file.name.clone(),
+        span: at.span.clone(),
+        lines: at.start_line..=at.end_line,
+        help: None,
+        rule: None,
+    };
+    let shown = render(&file.name, &file.text, &[diagnostic]);
+    let lines = shown.split_once('\n').map(|(_, lines)| lines.trim_end());
+    format!("\n{}", lines.unwrap_or_default())
 }
 
 /// Returns a finding with its source line.

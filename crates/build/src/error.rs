@@ -5,6 +5,7 @@ use std::sync::Arc;
 use wharf_dockerfile::{Diagnostic, render};
 use wharf_image::Digest;
 use wharf_layer::LayerError;
+use wharf_llb::VertexId;
 use wharf_safefs::FsError;
 use wharf_store::StoreError;
 
@@ -104,6 +105,16 @@ pub enum BuildError {
         /// What is wrong.
         message: String,
     },
+    /// A step that cannot be begun.
+    #[error("{error}{shown}")]
+    Step {
+        /// The step.
+        vertex: VertexId,
+        /// Why.
+        error: Box<BuildError>,
+        /// The line of the Dockerfile, where it is known.
+        shown: String,
+    },
     /// A failure that several builds or steps share.
     #[error(transparent)]
     Shared(Arc<BuildError>),
@@ -144,6 +155,7 @@ impl BuildError {
         match self {
             Self::Run { exit_code, .. } => Some(*exit_code),
             Self::Shared(error) => error.exit_code(),
+            Self::Step { error, .. } => error.exit_code(),
             _ => None,
         }
     }
@@ -151,6 +163,9 @@ impl BuildError {
     /// Says whether the request, its Dockerfile or its context is to blame, and not the engine.
     pub fn is_users_fault(&self) -> bool {
         if let Self::Shared(error) = self {
+            return error.is_users_fault();
+        }
+        if let Self::Step { error, .. } = self {
             return error.is_users_fault();
         }
         !matches!(

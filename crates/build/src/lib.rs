@@ -65,7 +65,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::channel;
 use std::time::Instant;
 
-use wharf_dockerfile::{Diagnostic, Dockerfile, load};
+use wharf_dockerfile::{Diagnostic, Dockerfile, InstructionKind, load};
 use wharf_image::{Digest, ImageId, Platform};
 use wharf_llb::{Edge, VertexId};
 use wharf_store::Store;
@@ -153,7 +153,7 @@ pub fn build(
         context.remember();
     }
     say_findings(events);
-    let (result, steps) = solved?;
+    let (result, steps) = solved.map_err(|error| with_line(error, &plan, &file, &dockerfile))?;
     let record = BuildRecord {
         id: id.clone(),
         started_unix_ns,
@@ -402,6 +402,67 @@ fn step_records(plan: &Plan, solver: &Solver<'_>) -> Vec<StepRecord> {
             })
         })
         .collect()
+}
+
+/// Adds the line of the Dockerfile to the error of a step that cannot be begun.
+fn with_line(
+    error: BuildError,
+    plan: &Plan,
+    file: &DockerfileText,
+    dockerfile: &Dockerfile,
+) -> BuildError {
+    let BuildError::Step { vertex, error, .. } = error else {
+        return error;
+    };
+    let places = steps_of(plan).into_iter();
+    let text = places
+        .filter(|(found, ..)| *found == vertex)
+        .find_map(|(_, _, stage, index)| Some(&plan.stages.get(stage)?.steps.get(index)?.text));
+    let mut instructions = dockerfile
+        .stages
+        .iter()
+        .flat_map(|stage| &stage.instructions);
+    let found = instructions.find(|instruction| Some(&instruction.original) == text);
+    let shown = found.map(|instruction| {
+        let line = checks::line_of(file, &instruction.location);
+        match escaping_source(&instruction.kind) {
+            Some(path) => format!(
+                "{line}\nnote: {path} leads out of the build context, which COPY cannot leave"
+            ),
+            None => line,
+        }
+    });
+    BuildError::Step {
+        vertex,
+        error,
+        shown: shown.unwrap_or_default(),
+    }
+}
+
+/// Returns a source of COPY or ADD whose `..` lead out of the context.
+fn escaping_source(kind: &InstructionKind) -> Option<&str> {
+    let (InstructionKind::Copy(copy) | InstructionKind::Add(copy)) = kind else {
+        return None;
+    };
+    let leads_out = |path: &&String| {
+        let mut depth = 0_usize;
+        path.split('/').any(|part| match part {
+            "" | "." => false,
+            ".." => match depth.checked_sub(1) {
+                Some(above) => {
+                    depth = above;
+                    false
+                }
+                None => true,
+            },
+            _ => {
+                depth += 1;
+                false
+            }
+        })
+    };
+    let mut sources = copy.sources.iter();
+    sources.find(leads_out).map(String::as_str)
 }
 
 /// Returns a name that no other build has.

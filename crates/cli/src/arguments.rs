@@ -7,7 +7,7 @@ use clap::{Arg, ArgAction, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::commands::absent::AbsentCommand;
-use crate::commands::build::BuildArgs;
+use crate::commands::build::{BuildArgs, ContextListArgs};
 use crate::commands::builder::{PruneCacheArgs, cache as build_cache, history as build_history};
 use crate::commands::container::{
     attach, copy, create, exec, lifecycle, list, logs, run, snapshot, stats, update,
@@ -172,6 +172,7 @@ pub enum BuilderCommand {
     Explain(build_history::ExplainArgs),
     Logs(build_history::LogsArgs),
     Shell(build_history::ShellArgs),
+    Context(ContextListArgs),
     /// Work with cache mounts
     #[command(subcommand)]
     Cache(CacheCommand),

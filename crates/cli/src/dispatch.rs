@@ -68,6 +68,7 @@ async fn builder_command(session: &mut Session, command: BuilderCommand) -> Resu
         B::Ls(args) => builder::history::list_command(session, args).await,
         B::Explain(args) => builder::history::explain_command(session, args).await,
         B::Logs(args) => builder::history::logs_command(session, args).await,
+        B::Context(args) => build::context_command(session, &args),
         B::Shell(args) => builder::history::shell_command(session, args).await,
         B::Cache(Cache::Ls(args)) => builder::cache::list_command(session, args).await,
         B::Cache(Cache::Inspect(args)) => builder::cache::inspect_command(session, args).await,

@@ -121,11 +121,6 @@ pub(crate) fn rename(from: &Path, to: &Path) -> Result<()> {
     trusted::rename(from, to).map_err(failed("write", to))
 }
 
-/// Gives a file a second name.
-pub(crate) fn hard_link(existing: &Path, new: &Path) -> std::io::Result<()> {
-    Ok(trusted::hard_link(existing, new)?)
-}
-
 /// Makes a directory and its parents, with the caller's usual mode.
 #[expect(
     clippy::disallowed_methods,

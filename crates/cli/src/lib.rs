@@ -76,6 +76,8 @@ pub type DaemonLauncher = fn(&DaemonArgs) -> i32;
 pub fn main(args: Vec<OsString>, daemon: DaemonLauncher) -> i32 {
     let mut output = Output::process();
     let program = program_name(args.first());
+    let is_directory = host_files::metadata(Path::new("context")).is_ok_and(|it| it.is_dir());
+    let args = commands::build::rewritten(args, is_directory);
     let matches = match arguments::command_for(&args)
         .bin_name(program.clone())
         .try_get_matches_from(&args)

@@ -3,8 +3,10 @@
 use proptest::prelude::*;
 use wharf_dockerfile::expand::Expander;
 use wharf_dockerfile::instruction::InstructionKind;
+use wharf_dockerfile::lint::{self, LintConfig, LintInput, Rule};
 use wharf_dockerfile::{
-    Diagnostic, IgnoreFile, Node, Parsed, load, parse, parse_commands, render, render_colored,
+    Diagnostic, IgnoreFile, Node, Parsed, interpret, load, outline, parse, parse_commands, render,
+    render_colored, targets,
 };
 
 /// Pieces that Dockerfiles are made of, so that random texts reach deep.
@@ -146,6 +148,32 @@ proptest! {
             let found: Vec<String> = again.ast.nodes.iter().map(meaning).collect();
             prop_assert_eq!(found, vec![meaning(node)], "{:?}", node.to_source());
         }
+    }
+
+    #[test]
+    fn checks_and_outlines_never_panic(source in text(), args in prop::collection::vec("[ab]{1,2}", 0..3)) {
+        let source = format!("ARG a\nFROM ${{a:-b}} AS x\n{source}\nFROM x\nRUN --mount=type=secret,id=$b {source}");
+        let parsed = parse(&source);
+        let (dockerfile, _) = interpret(&parsed.ast);
+        let build_args: Vec<(String, String)> = args.iter().map(|name| (name.clone(), source.clone())).collect();
+        let input = LintInput {
+            build_args: &build_args,
+            target: None,
+            target_platform: "linux/amd64",
+            build_platform: "linux/arm64",
+            base_image: &|_, _| None,
+            ignore: None,
+        };
+        let mut findings = lint::check(&parsed, &dockerfile, &input, &LintConfig::default());
+        findings.extend(lint::check_own(&parsed, &dockerfile, &input, &LintConfig::default()));
+        for finding in &findings {
+            prop_assert!(source.get(finding.span.clone()).is_some(), "{finding:?}");
+            prop_assert!(finding.rule.is_some_and(|rule| Rule::by_name(rule).is_some()), "{finding:?}");
+        }
+        render("Dockerfile", &source, &findings);
+        prop_assert_eq!(targets(&dockerfile).len(), dockerfile.stages.len());
+        let told = outline(&dockerfile, &input);
+        prop_assert!(told.args.windows(2).all(|pair| pair[0].location.start_line <= pair[1].location.start_line));
     }
 
     #[test]

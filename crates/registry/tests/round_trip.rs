@@ -9,7 +9,7 @@ mod support;
 
 use std::io::Cursor;
 use support::registry::Registry;
-use support::{amd64, client, reference};
+use support::{amd64, client, client_with_mirror, reference};
 use tokio::io::AsyncReadExt as _;
 use wharf_image::{
     Descriptor, DescriptorPlatform, Digest, Index, Manifest, Platform, Reference, media_type,
@@ -75,6 +75,26 @@ async fn read(
         .expect("blob");
     stream.read_to_end(&mut bytes).await.expect("content");
     bytes
+}
+
+/// A mirror answers for Docker Hub, whose own address is not even asked where it has the answer.
+#[tokio::test]
+async fn a_mirror_is_asked_first() {
+    let Some(registry) = Registry::start(false) else {
+        return;
+    };
+    let nobody = Credentials::default();
+    let there = reference(registry.at("library/mirrored:v1"));
+    let (manifest, _) = push(&client(), &there, "amd64", &nobody).await;
+    let mirrored = client_with_mirror(&format!("http://{}", registry.at("")));
+    let wanted = reference("mirrored:v1".to_owned());
+
+    let resolved = mirrored.resolve(&wanted, &amd64(), &nobody).await;
+    assert_eq!(resolved.expect("resolve").top.0.digest, manifest.digest);
+    let (described, platforms) = mirrored.describe(&wanted, &nobody).await.expect("describe");
+    assert_eq!(described.digest, manifest.digest);
+    assert_eq!(platforms.len(), 1);
+    assert_eq!(mirrored.tags(&wanted, &nobody).await.expect("tags"), ["v1"]);
 }
 
 #[tokio::test]

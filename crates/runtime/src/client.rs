@@ -103,6 +103,21 @@ impl Shim {
         }
     }
 
+    /// Tells whether and when the container's process was executed, also when it has ended since.
+    ///
+    /// # Errors
+    /// [`RuntimeError::ShimLost`] if the shim is gone and left no exit status.
+    pub async fn started(&self) -> Result<Option<Started>> {
+        match self.ask(&Request::State).await {
+            Ok(Response::State(started)) => Ok(started),
+            Ok(other) => Err(unexpected(other)),
+            Err(RuntimeError::ShimLost { .. }) => {
+                Ok(self.exit_file()?.ok_or_else(|| self.lost())?.started)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
     /// Connects a client to the container's process: what it writes is input, a half-close its end;
     /// what it reads is output from now on, in docker's frames (spec engine-api §2.1) or raw from a
     /// terminal. Attaching before the start loses nothing.

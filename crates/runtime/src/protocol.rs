@@ -38,6 +38,8 @@ pub enum Request {
     Attach(AttachRequest),
     /// Starts one more process.
     Exec(Box<ExecRequest>),
+    /// Answers at once whether the container's process was executed.
+    State,
     /// Answers when the container's process has ended and its output is drained.
     Wait,
     /// Answers when an exec has ended and its output is drained.
@@ -78,6 +80,8 @@ pub enum Response {
     },
     /// The process was executed.
     Started(Started),
+    /// When the process was executed, if it was.
+    State(Option<Started>),
     /// The connection is a stream from here on.
     Attached,
     /// The exec was executed; the connection is a stream from here on if one was asked for.
@@ -128,6 +132,9 @@ pub struct ExitFile {
     pub status: ExitStatus,
     /// Exit codes of the execs that were not yet forgotten.
     pub execs: BTreeMap<String, i32>,
+    /// When the process was executed; none if it never was.
+    #[serde(default)]
+    pub started: Option<Started>,
 }
 
 /// Names of the files in a state directory.

@@ -8,6 +8,7 @@ use crate::limits::MAX_INLINE_DOCKERFILE_BYTES;
 use crate::query::Query;
 use crate::respond::{self, Answer, Failure};
 use crate::spool::{self, SpoolFile};
+use base64::prelude::{BASE64_URL_SAFE, Engine as _};
 use bytes::Bytes;
 use http::StatusCode;
 use serde::Deserialize;
@@ -178,6 +179,7 @@ pub(super) fn build_request(call: &Call) -> Result<Build, Failure> {
     })
 }
 
+/// Reads a Dockerfile that comes beside the context, base64 in the alphabet for URLs.
 fn inline_dockerfile(query: &Query) -> Result<Option<Vec<u8>>, Failure> {
     let Some(text) = query.get("dockerfileinline") else {
         return Ok(None);
@@ -188,7 +190,10 @@ fn inline_dockerfile(query: &Query) -> Result<Option<Vec<u8>>, Failure> {
             text.len()
         )));
     }
-    Ok(Some(text.as_bytes().to_vec()))
+    let bytes = BASE64_URL_SAFE
+        .decode(text)
+        .map_err(|error| Failure::bad_request(format!("dockerfileinline: {error}")))?;
+    Ok(Some(bytes))
 }
 
 /// Reads hosts given as repeated parameters or, by older clients, as one with commas.
@@ -334,5 +339,10 @@ mod tests {
         };
         assert!(inline_dockerfile(&query(MAX_INLINE_DOCKERFILE_BYTES)).is_ok());
         assert!(inline_dockerfile(&query(MAX_INLINE_DOCKERFILE_BYTES + 1)).is_err());
+        let text = Query::parse("dockerfileinline=RlJPTSBhCg==").expect("a query");
+        let read = inline_dockerfile(&text).expect("base64");
+        assert_eq!(read.as_deref(), Some(&b"FROM a\n"[..]));
+        let raw = Query::parse("dockerfileinline=FROM%20a").expect("a query");
+        assert!(inline_dockerfile(&raw).is_err());
     }
 }

@@ -124,9 +124,14 @@ pub(crate) fn to_value(host: &model::HostConfig) -> Value {
 /// Reads the `HostConfig` of a create request.
 ///
 /// # Errors
-/// 400 for a wrong shape.
+/// 400 for a wrong shape, 501 for a limit that there is no place for.
 pub(crate) fn from_value(value: Value) -> Result<model::HostConfig, Failure> {
     let resources: Resources = crate::body::read_document(value.clone())?;
+    if resources.kernel_memory_tcp > 0 {
+        return Err(Failure::not_implemented(
+            "KernelMemoryTCP is not supported: leave the limit away",
+        ));
+    }
     let host: HostConfig = crate::body::read_document(value)?;
     host.check_addresses()?;
     Ok(host.into_model(&resources))

@@ -36,6 +36,9 @@ pub(crate) struct Resources {
     pub(crate) oom_kill_disable: Option<bool>,
     pub(crate) pids_limit: Option<i64>,
     pub(crate) ulimits: Option<Vec<Ulimit>>,
+    /// A limit of version 1 that docker still takes; there is no place for it here.
+    #[serde(rename = "KernelMemoryTCP", skip_serializing)]
+    pub(crate) kernel_memory_tcp: i64,
     /// Windows only, as are the three that follow.
     pub(crate) cpu_count: i64,
     pub(crate) cpu_percent: i64,

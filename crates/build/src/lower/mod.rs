@@ -233,6 +233,19 @@ impl Lowering<'_, '_> {
         mistake(self.input, at, message, None)
     }
 
+    /// Returns the place of a text within an instruction; the whole where it is written otherwise.
+    fn within(&self, at: &Location, text: &str) -> Location {
+        let whole = self.input.source.get(at.span.clone());
+        let Some(offset) = whole.and_then(|whole| whole.find(text)) else {
+            return at.clone();
+        };
+        let start = at.span.start + offset;
+        Location {
+            span: start..start + text.len(),
+            ..at.clone()
+        }
+    }
+
     /// Names the base images: where several stages stand on one, the last counts that is come to on the way from the
     /// target to what it needs.
     fn name_bases(&mut self, target: usize) {

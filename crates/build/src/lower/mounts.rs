@@ -99,7 +99,10 @@ impl Lowering<'_, '_> {
         for flag in &run.mounts {
             let resolved = flag
                 .resolve(|word| self.expander.expand_word(word, &state.env))
-                .map_err(|error| self.mistake(at, error.to_string()))?;
+                .map_err(|error| {
+                    let flag = self.within(at, &format!("--mount={}", flag.text));
+                    self.mistake(&flag, error.to_string())
+                })?;
             match resolved.kind {
                 Kind::Secret => self.secret(&resolved, &mut mounts, at)?,
                 Kind::Ssh => self.agent(&resolved, &mut mounts, at)?,

@@ -40,7 +40,12 @@ impl Solver<'_> {
         let reachable = self.reachable();
         let mut state = State::default();
         for vertex in &reachable {
-            let node = self.look_up(*vertex, &state.nodes)?;
+            let looked_up = self.look_up(*vertex, &state.nodes);
+            let node = looked_up.map_err(|error| BuildError::Step {
+                vertex: *vertex,
+                error: Box::new(error),
+                shown: String::new(),
+            })?;
             state.nodes.insert(*vertex, node);
         }
         self.need(&mut state);

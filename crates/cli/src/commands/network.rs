@@ -24,12 +24,21 @@ pub struct CreateArgs {
     /// Address the driver keeps for itself (NAME=ADDRESS)
     #[arg(long, value_name = "NAME=ADDRESS")]
     aux_address: Vec<String>,
+    /// Network whose settings are taken
+    #[arg(long, value_name = "NETWORK")]
+    config_from: Option<String>,
+    /// Only keep settings for other networks
+    #[arg(long)]
+    config_only: bool,
     /// Driver
     #[arg(short = 'd', long, value_name = "DRIVER", default_value = "bridge")]
     driver: String,
     /// Gateway of a subnet
     #[arg(long, value_name = "ADDRESS", value_delimiter = ',')]
     gateway: Vec<String>,
+    /// Make the routing mesh of a swarm
+    #[arg(long)]
+    ingress: bool,
     /// Keep the network apart from others
     #[arg(long)]
     internal: bool,
@@ -54,6 +63,14 @@ pub struct CreateArgs {
     /// Option of the driver (KEY=VALUE)
     #[arg(short = 'o', long, value_name = "KEY=VALUE")]
     opt: Vec<String>,
+    /// Where the network is known: local, or swarm
+    #[arg(
+        long,
+        value_name = "SCOPE",
+        default_value = "",
+        hide_default_value = true
+    )]
+    scope: String,
     /// Subnet
     #[arg(long, value_name = "CIDR", value_delimiter = ',')]
     subnet: Vec<String>,
@@ -152,7 +169,10 @@ pub async fn create_command(session: &mut Session, args: CreateArgs) -> Result<(
     let mut body = json!({
         "Name": args.network,
         "Driver": args.driver,
+        "Scope": args.scope,
         "Internal": args.internal,
+        "Ingress": args.ingress,
+        "ConfigOnly": args.config_only,
         "Attachable": args.attachable,
         "IPAM": {
             "Driver": args.ipam_driver,
@@ -162,6 +182,9 @@ pub async fn create_command(session: &mut Session, args: CreateArgs) -> Result<(
         "Options": env::to_map(&args.opt),
         "Labels": env::to_map(&args.label),
     });
+    if let Some(name) = &args.config_from {
+        body["ConfigFrom"] = json!({"Network": name});
+    }
     for (key, flag) in [("EnableIPv4", args.ipv4), ("EnableIPv6", args.ipv6)] {
         if let Some(flag) = flag {
             body[key] = flag.into();

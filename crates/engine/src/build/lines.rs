@@ -12,6 +12,8 @@ pub(super) struct Lines {
     kept: Vec<Progress>,
 }
 
+/// The check that repeats what is said at the step itself.
+const MAINTAINER_RULE: &str = "MaintainerDeprecated";
 /// Messages a quiet build keeps for the case that it fails.
 const MAX_KEPT: usize = 100_000;
 
@@ -43,6 +45,8 @@ impl Lines {
                     .progress
                     .send(Progress::Solve(SolveEvent::Finding(finding)));
             }
+            // It was told at its step, as docker does.
+            BuildEvent::Finding(finding) if finding.rule == MAINTAINER_RULE => {}
             BuildEvent::Finding(finding) => self.say(format!("[Warning] {}\n", finding.text())),
             BuildEvent::Triggers { count: 1 } => {
                 self.say("# Executing 1 build trigger\n".to_owned())

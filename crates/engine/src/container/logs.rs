@@ -3,6 +3,7 @@
 use super::log_decode::{Entry as LogEntry, LogFile, LogFormat};
 use super::log_options::{self, Driver, LogOptions};
 use super::registry::Entry;
+use crate::clock::now_ns;
 use crate::engine::{Engine, blocking};
 use crate::error::{EngineError, Result};
 use crate::model::request::LogRequest;
@@ -23,6 +24,10 @@ const BYTES_AT_ONCE: usize = 512 * 1024;
 const FOLLOW_INTERVAL: Duration = Duration::from_millis(10);
 /// How long a follower of a silent container waits between looks.
 const LONGEST_FOLLOW_INTERVAL: Duration = Duration::from_millis(100);
+/// How long a container runs before its log is read without following it. Clients that start a
+/// program and read its log at once expect its first words there (docker-py's own tests do): docker
+/// takes so long to answer a start that they are, this engine does not.
+const FIRST_WORDS: Duration = Duration::from_millis(100);
 /// Most rotated files that are looked for.
 const MAX_ROTATED_FILES: u32 = 1000;
 
@@ -51,6 +56,9 @@ impl Engine {
                 ));
             }
         };
+        if !request.follow {
+            wait_for_first_words(&entry).await;
+        }
         let (sender, receiver) = mpsc::channel(LINES_IN_FLIGHT);
         let reader = LogReader {
             path,
@@ -63,6 +71,19 @@ impl Engine {
         };
         tokio::spawn(serve(reader, entry, sender));
         Ok(receiver)
+    }
+}
+
+/// Waits until a container has ended or runs for [`FIRST_WORDS`].
+async fn wait_for_first_words(entry: &Entry) {
+    let container = entry.snapshot();
+    let age = now_ns().saturating_sub(container.state.started_at_ns);
+    let age = Duration::from_nanos(u64::try_from(age).unwrap_or(0));
+    let rest = FIRST_WORDS.saturating_sub(age);
+    if container.is_running() && !rest.is_zero() {
+        let mut life = entry.life.subscribe();
+        let _ended_or_old_enough =
+            tokio::time::timeout(rest, life.wait_for(|life| !life.running)).await;
     }
 }
 

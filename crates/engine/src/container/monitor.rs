@@ -33,8 +33,6 @@ impl Engine {
 
     async fn ended(self: &Arc<Self>, entry: &Arc<Entry>, shim: &Shim, status: ExitStatus) {
         entry.set_shim(None);
-        // What cannot be cleaned now is swept at the next start.
-        let _swept_later = shim.release().await;
         let before = entry.snapshot();
         let (engine, leaving) = (Arc::clone(self), Arc::clone(entry));
         let _worker = blocking(move || {
@@ -49,23 +47,21 @@ impl Engine {
         } else {
             is_restart_wanted(&before, status.code).then(|| next_wait(entry, &before))
         };
-        let container = entry.change(|container| {
-            container.state.status = if restart.is_some() {
-                Status::Restarting
-            } else {
-                Status::Exited
-            };
-            container.state.pid = 0;
-            container.state.exit_code = status.code;
-            container.state.oom_killed = status.oom_killed;
-            container.state.finished_at_ns = finished_at_ns;
-            container.exec_ids.clear();
-            if let Some(health) = &mut container.state.health {
-                // As docker shows what nobody checks any more.
-                "unhealthy".clone_into(&mut health.status);
-            }
-        });
-        self.persist_soon(&container);
+        let set_ended = |container: &mut Container| {
+            set_ended(container, status, restart.is_some());
+        };
+        // Written down before the shim forgets it: an engine that is killed in between finds one of them.
+        let seen = entry.snapshot();
+        let mut ended = Container::clone(&seen);
+        set_ended(&mut ended);
+        self.persist_soon(&ended);
+        // What cannot be cleaned now is swept at the next start.
+        let _swept_later = shim.release().await;
+        let is_unchanged = Arc::ptr_eq(&seen, &entry.snapshot());
+        let container = entry.change(set_ended);
+        if !is_unchanged {
+            self.persist_soon(&container);
+        }
         self.execs.container_ended(&container.id);
         if status.oom_killed {
             self.events.container(&container, "oom", []);
@@ -110,10 +106,30 @@ impl Engine {
             if !still_wanted {
                 return;
             }
-            entry.change(|container| container.restart_count += 1);
             // A failing start leaves its reason in the container's state, where inspect shows it.
             let _kept_in_state = engine.start_entry(&entry).await;
         });
+    }
+}
+
+/// Notes that the process of a container has ended. A restart by the policy counts from here on, so
+/// that an engine that is killed meanwhile neither forgets it nor counts it twice.
+fn set_ended(container: &mut Container, status: ExitStatus, is_restarted: bool) {
+    container.state.status = if is_restarted {
+        container.restart_count += 1;
+        Status::Restarting
+    } else {
+        Status::Exited
+    };
+    container.state.pid = 0;
+    container.state.exit_code = status.code;
+    container.state.oom_killed = status.oom_killed;
+    container.state.finished_at_ns = i64::try_from(status.finished_at_ns).unwrap_or(i64::MAX);
+    container.state.before_start = None;
+    container.exec_ids.clear();
+    if let Some(health) = &mut container.state.health {
+        // As docker shows what nobody checks any more.
+        "unhealthy".clone_into(&mut health.status);
     }
 }
 

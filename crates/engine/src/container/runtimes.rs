@@ -39,13 +39,13 @@ impl Runtime {
 /// # Errors
 /// Docker's text for a name that is neither built in, configured nor installed.
 pub(crate) fn find(settings: &Settings, name: &str) -> Result<Runtime> {
-    find_in(settings, name, &mut |program| on_path(program))
+    find_in(settings, name, &|program| on_path(program))
 }
 
 fn find_in(
     settings: &Settings,
     name: &str,
-    installed: &mut dyn FnMut(&str) -> Option<PathBuf>,
+    installed: &dyn Fn(&str) -> Option<PathBuf>,
 ) -> Result<Runtime> {
     let name = if name.is_empty() {
         settings.default_runtime.as_str()
@@ -134,10 +134,9 @@ mod tests {
             };
             settings.runtimes.insert(name.to_owned(), runtime);
         }
-        let mut find = |settings: &Settings, name: &str, is_there: bool| {
-            let mut installed =
-                |program: &str| is_there.then(|| Path::new("/usr/bin").join(program));
-            find_in(settings, name, &mut installed).map_err(|error| error.message().to_owned())
+        let find = |settings: &Settings, name: &str, is_there: bool| {
+            let installed = |program: &str| is_there.then(|| Path::new("/usr/bin").join(program));
+            find_in(settings, name, &installed).map_err(|error| error.message().to_owned())
         };
         for (name, is_there, expected) in [
             ("", false, Runtime::BuiltIn),

@@ -2,6 +2,7 @@
 
 use super::registry::Entry;
 use super::{files, spec};
+use crate::clock::now_ns;
 use crate::engine::{Engine, blocking};
 use crate::error::{EngineError, ErrorKind, Result};
 use crate::model::container::{Container, Status};
@@ -9,7 +10,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use wharf_runtime::{LaunchRequest, RootMount};
+use wharf_runtime::{LaunchRequest, RootMount, Shim, Started};
 
 impl Engine {
     /// Starts a container.
@@ -73,6 +74,7 @@ impl Engine {
             let _swept_later = shim.release().await;
             return Err(error);
         }
+        self.persist_soon(&starting(&entry.snapshot(), &shim));
         let started = match shim.start().await {
             Ok(started) => started,
             Err(error) => {
@@ -82,16 +84,7 @@ impl Engine {
             }
         };
         entry.set_shim(Some(shim.clone()));
-        let container = entry.change(|container| {
-            container.state.status = Status::Running;
-            container.state.pid = started.pid;
-            container.state.started_at_ns =
-                i64::try_from(started.started_at_ns).unwrap_or(i64::MAX);
-            container.state.exit_code = 0;
-            container.state.oom_killed = false;
-            container.state.health = super::health::initial(container);
-        });
-        self.persist_soon(&container);
+        let container = entry.change(|container| set_running(container, started));
         self.sizes.forget_container(&container);
         entry.life.send_modify(|life| {
             life.running = true;
@@ -220,6 +213,31 @@ impl Engine {
             self.remove_entry_soon(entry);
         }
     }
+}
+
+/// Returns what is written down before the process of a container is executed: that it runs, unless
+/// its shim says otherwise to the next engine.
+fn starting(container: &Container, shim: &Shim) -> Container {
+    let mut starting = container.clone();
+    let before = Box::new(container.state.clone());
+    let started = Started {
+        pid: shim.pid(),
+        started_at_ns: u64::try_from(now_ns()).unwrap_or(0),
+    };
+    set_running(&mut starting, started);
+    starting.state.before_start = Some(before);
+    starting
+}
+
+/// Notes that the process of a container was executed.
+pub(crate) fn set_running(container: &mut Container, started: Started) {
+    container.state.status = Status::Running;
+    container.state.pid = started.pid;
+    container.state.started_at_ns = i64::try_from(started.started_at_ns).unwrap_or(i64::MAX);
+    container.state.exit_code = 0;
+    container.state.oom_killed = false;
+    container.state.health = super::health::initial(container);
+    container.state.before_start = None;
 }
 
 /// Maps a start error's text to the exit code docker gives (spec engine-api §7.4).

@@ -61,6 +61,10 @@ pub struct State {
     pub finished_at_ns: i64,
     /// Result of the health checks, if there are any.
     pub health: Option<Health>,
+    /// The state before a start that nobody has confirmed yet. It is written down before the process
+    /// is executed, so that an engine that is killed in between asks the shim what came of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub before_start: Option<Box<Self>>,
 }
 
 /// Holds the state of a container's health checks.

@@ -10,13 +10,26 @@ use wharf_registry::{Client, ClientOptions};
 
 /// Returns a client that does not wait long between attempts.
 pub fn client() -> Client {
-    let options = ClientOptions {
+    Client::new(options()).expect("client")
+}
+
+/// Returns a client that asks a mirror before Docker Hub.
+pub fn client_with_mirror(url: &str) -> Client {
+    let mirrors = vec![url.to_owned()];
+    Client::new(ClientOptions {
+        mirrors,
+        ..options()
+    })
+    .expect("client")
+}
+
+fn options() -> ClientOptions {
+    ClientOptions {
         attempts: 3,
         first_retry_delay: Duration::from_millis(10),
         read_timeout: Duration::from_secs(20),
         ..ClientOptions::default()
-    };
-    Client::new(options).expect("client")
+    }
 }
 
 /// Parses a reference.

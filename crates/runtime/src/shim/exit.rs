@@ -107,6 +107,7 @@ impl Server {
         let file = ExitFile {
             status,
             execs: execs.clone(),
+            started: self.started,
         };
         // Whoever waits is told even if the file cannot be written.
         let _ = state::write(&self.state_dir, EXIT_NAME, &file);

@@ -44,6 +44,8 @@ pub struct Server {
     waiting: Option<Waiting>,
     /// The runtime program that made the container, if it was not made here.
     pub(super) external: Option<External>,
+    /// When it was started.
+    pub(super) started: Option<Started>,
     /// The container's own process first, then execs.
     pub(super) processes: Vec<Process>,
     pub(super) connections: Vec<Connection>,
@@ -148,6 +150,7 @@ impl Server {
             _mount_namespace: mount_namespace,
             waiting: Some(made.waiting),
             external: made.external,
+            started: None,
             processes: vec![process],
             connections: Vec::new(),
             next_serial: 1,
@@ -439,6 +442,7 @@ impl Server {
             Request::Start => self.start().map(Response::Started),
             Request::Attach(attach) => self.attach(index, attach),
             Request::Exec(exec) => self.exec(index, *exec),
+            Request::State => Ok(Response::State(self.started)),
             Request::Wait => return self.wait(index),
             Request::WaitExec(id) => return self.wait_exec(index, id),
             Request::Resize {
@@ -487,13 +491,15 @@ impl Server {
             self.launcher = None;
         }
         release_memory();
-        Ok(Started {
+        let started = Started {
             pid: self
                 .processes
                 .first()
                 .map_or(0, |process| process.pid.unsigned_abs()),
             started_at_ns: crate::state::now_ns(),
-        })
+        };
+        self.started = Some(started);
+        Ok(started)
     }
 
     fn attach(&mut self, index: usize, attach: AttachRequest) -> Result<Response> {

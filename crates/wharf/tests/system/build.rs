@@ -137,18 +137,198 @@ fn dockerfile_mistakes_are_shown() {
                 "{client:?} {dockerfile:?}: {said}"
             );
         }
-        d.write("context/.dockerignore", "hidden*\n");
+        let said = |dockerfile: &str| {
+            let called = build(&d, client, dockerfile, &[]);
+            assert_ne!(called.code, 0, "{client:?} {dockerfile:?}");
+            format!("{}{}", called.stdout, called.stderr)
+        };
+        d.write("context/.dockerignore", "# not needed\nhidden*\n");
         d.write("context/hidden.txt", "x");
-        let called = build(&d, client, "FROM busybox\nCOPY hidden.txt /\n", &[]);
-        let said = format!("{}{}", called.stdout, called.stderr);
-        assert!(called.code != 0 && said.contains("hidden.txt"), "{said}");
-        if client == Client::Wharf {
-            assert!(
-                said.contains(".dockerignore") && said.contains("hidden*"),
-                "{said}"
-            );
+        let missing = said("FROM busybox\nRUN true\nCOPY hidden.txt /\n");
+        // A daemon that is sent the context does not know where it was.
+        let context = match client {
+            Client::Wharf => format!("in build context {}", d.path("context").display()),
+            Client::Docker => "in the build context".to_owned(),
+        };
+        for part in [
+            "stat /hidden.txt: file does not exist",
+            &context,
+            "excluded by \"hidden*\", line 2 of .dockerignore",
+            " --> Dockerfile:3:1",
+            "3 | COPY hidden.txt /",
+        ] {
+            assert!(missing.contains(part), "{client:?} {part}: {missing}");
+        }
+        let outside = said("FROM busybox\nCOPY ../outside /\n");
+        for part in [
+            "../outside leads out of the build context",
+            "2 | COPY ../outside /",
+        ] {
+            assert!(outside.contains(part), "{client:?} {part}: {outside}");
+        }
+        let base = said("FROM busybox AS a\nFROM no-such-image-anywhere.invalid/x:1\n");
+        for part in [
+            "no-such-image-anywhere.invalid/x:1",
+            " --> Dockerfile:2:1",
+            "2 | FROM no-such-image-anywhere.invalid/x:1",
+        ] {
+            assert!(base.contains(part), "{client:?} {part}: {base}");
         }
     }
+}
+
+#[test]
+fn dockerfiles_outside_of_the_context() {
+    for client in clients() {
+        let d = Daemon::with_busybox();
+        d.write("context/f", "inside\n");
+        let text = "FROM busybox\nCOPY f /f\nRUN echo ü >> /f\nCMD cat /f\n";
+        d.write("elsewhere/Dockerfile", text);
+        let file = d.path("elsewhere/Dockerfile").display().to_string();
+        d.ok(
+            client,
+            &["build", "-q", "-t", "outside", "-f", &file, "context"],
+        );
+        assert_eq!(d.ok(client, &["run", "--rm", "outside"]), "inside\nü");
+        let piped = ["build", "-q", "-t", "piped", "-f", "-", "context"];
+        let called = d.call_with_input(client, &piped, text.as_bytes());
+        assert_eq!(called.code, 0, "{client:?}: {called:?}");
+        assert_eq!(d.ok(client, &["run", "--rm", "piped"]), "inside\nü");
+    }
+}
+
+#[test]
+fn findings_break_no_script() {
+    for client in clients() {
+        let d = Daemon::with_busybox();
+        let text = "FROM busybox\nWORKDIR relative\nCMD echo hi\n";
+        let called = build(&d, client, text, &[]);
+        assert_eq!(called.code, 0, "{called:?}");
+        let finding = "JSONArgsRecommended: JSON arguments recommended for CMD to prevent unintended behavior related to OS signals (line 3)";
+        match client {
+            Client::Docker => assert!(
+                called.stdout.contains(&format!("[Warning] {finding}\n")),
+                "{called:?}"
+            ),
+            Client::Wharf => {
+                assert!(!called.stdout.contains("JSONArgs"), "{called:?}");
+                for part in [" 2 warnings found", finding, "3 | CMD echo hi"] {
+                    assert!(called.stderr.contains(part), "{part}: {called:?}");
+                }
+            }
+        }
+        let last = called.stdout.trim_end().lines().last().unwrap_or_default();
+        assert_eq!(last, "Successfully tagged built:latest", "{called:?}");
+        let quiet = build(&d, client, text, &["-q"]);
+        let id = quiet.stdout.trim_end();
+        assert!(id.starts_with("sha256:") && !id.contains('\n'), "{quiet:?}");
+        assert!(!quiet.stderr.contains("JSONArgs"), "{quiet:?}");
+        let skipped = build(
+            &d,
+            client,
+            text,
+            &["--build-arg", "BUILDKIT_DOCKERFILE_CHECK=skip=all"],
+        );
+        let all = format!("{}{}", skipped.stdout, skipped.stderr);
+        assert!(
+            skipped.code == 0 && !all.contains("JSONArgs"),
+            "{skipped:?}"
+        );
+        let strict = format!("# check=error=true\n{text}");
+        let failed = build(&d, client, &strict, &[]);
+        let all = format!("{}{}", failed.stdout, failed.stderr);
+        assert_ne!(failed.code, 0, "{failed:?}");
+        assert!(
+            all.contains(
+                "lint violation found for rules: WorkdirRelativePath, JSONArgsRecommended"
+            ),
+            "{all}"
+        );
+        assert!(!all.contains("Step 1/"), "nothing is run: {all}");
+    }
+}
+
+#[test]
+fn dockerfiles_are_checked_without_building() {
+    let d = Daemon::with_busybox();
+    let ask = |text: &str, arguments: &[&str]| {
+        d.write("context/Dockerfile", text);
+        let mut all = vec!["build"];
+        all.extend(arguments);
+        all.push("context");
+        d.call(Client::Wharf, &all)
+    };
+    let text = "ARG VERSION=latest\nFROM busybox:$VERSION AS first\nRUN --mount=type=secret,id=key,required false\nCMD echo\n";
+    let checked = ask(text, &["--check"]);
+    assert_eq!(checked.code, 1, "{checked:?}");
+    let expected = "Check complete, 1 warning has been found!\n\nWARNING: JSONArgsRecommended - https://docs.docker.com/go/dockerfile/rule/json-args-recommended/\n";
+    assert!(checked.stdout.starts_with(expected), "{checked:?}");
+    assert!(
+        checked.stdout.contains("   4 | >>> CMD echo\n"),
+        "{checked:?}"
+    );
+    let ignored = ask(text, &["--call=check,ignorestatus=true"]);
+    assert_eq!(ignored.code, 0, "{ignored:?}");
+    let json = ask(text, &["--call=check,format=json"]);
+    let json: serde_json::Value = serde_json::from_str(&json.stdout).unwrap();
+    assert_eq!(
+        json["warnings"][0]["location"]["ranges"][0]["start"]["line"],
+        4
+    );
+    let clean = ask("FROM busybox\n", &["--check"]);
+    assert_eq!(
+        (clean.code, clean.stdout.as_str()),
+        (0, "Check complete, no warnings found.\n")
+    );
+    let outline = ask(text, &["--call=outline"]);
+    let expected = "TARGET: first\n\nBUILD ARG   VALUE    DESCRIPTION\nVERSION     latest   \n\nSECRET   REQUIRED\nkey      true\n\n";
+    assert_eq!((outline.code, outline.stdout.as_str()), (0, expected));
+    let targets = ask(text, &["--call=targets"]);
+    assert_eq!(
+        targets.stdout,
+        "TARGET          DESCRIPTION\nfirst (default) \n"
+    );
+    let broken = ask("FROM busybox\nRUNN x\nCOPY a\n", &["--check"]);
+    assert_eq!(broken.code, 1, "{broken:?}");
+    assert!(
+        broken.stderr.contains("did you mean RUN?") && broken.stderr.contains("3 | COPY a"),
+        "{broken:?}"
+    );
+    assert_eq!(
+        d.ok(Client::Wharf, &["images", "-q"]).lines().count(),
+        1,
+        "nothing was built"
+    );
+}
+
+#[test]
+fn contexts_are_listed_and_explained() {
+    let d = Daemon::start();
+    d.write("c/Dockerfile", "FROM busybox\n");
+    d.write("c/large.bin", &"x".repeat(5000));
+    d.write("c/skipped/huge.bin", &"x".repeat(50_000));
+    d.write("c/.containerignore", "skipped\n");
+    d.write("c/.dockerignore", "large.bin\n");
+    let list = d.ok(Client::Wharf, &["build", "context", "c"]);
+    let lines: Vec<&str> = list.lines().collect();
+    assert!(
+        lines[1].ends_with(" large.bin") && lines[1].starts_with("5kB"),
+        "{list}"
+    );
+    assert!(
+        list.ends_with("total, ignore file .containerignore") && !list.contains("huge"),
+        "{list}"
+    );
+    assert_eq!(
+        d.ok(
+            Client::Wharf,
+            &["build", "context", "c", "--explain", "skipped/huge.bin"]
+        ),
+        "skipped/huge.bin: left out: line 1 of .containerignore: skipped"
+    );
+    let json = d.ok(Client::Wharf, &["build", "context", "--json", "c"]);
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["entries"][0]["path"], "large.bin");
 }
 
 #[test]

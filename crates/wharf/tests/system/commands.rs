@@ -12,8 +12,6 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-const COMMANDS: &str = include_str!("commands/commands.txt");
-
 /// What the commands read from `$DIR`.
 const FILES: [(&str, &str); 4] = [
     (
@@ -120,7 +118,8 @@ fn compare(client: &Path, version: &str) {
 
 /// Lists the commands that a client's help names, at every level, and that no case of `commands.txt` runs.
 fn commands_without_case(client: &Path) -> Vec<String> {
-    let cases: Vec<Vec<String>> = COMMANDS.lines().map(words_of_case).collect();
+    let commands = commands();
+    let cases: Vec<Vec<String>> = commands.lines().map(words_of_case).collect();
     let mut missing = Vec::new();
     let mut open = vec![Vec::<String>::new()];
     while let Some(path) = open.pop() {
@@ -251,7 +250,7 @@ fn run_all(client: &Path, host: &str, directory: &Path) -> Vec<Step> {
         std::fs::write(directory.join(name), content).unwrap();
     }
     let own = directory.display().to_string();
-    COMMANDS
+    commands()
         .lines()
         .filter(|line| !line.is_empty() && !line.starts_with('#'))
         .map(|line| {
@@ -440,6 +439,11 @@ fn differences(text: &str) -> BTreeMap<&str, &str> {
         }
     }
     listed
+}
+
+/// Returns the cases, a line each.
+fn commands() -> String {
+    read(&data("commands.txt"))
 }
 
 fn data(name: &str) -> PathBuf {

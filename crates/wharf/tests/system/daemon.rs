@@ -504,3 +504,193 @@ fn answers_that_every_client_relies_on() {
     assert!(get(&socket, "/v1.24/info").contains("BridgeNfIptables"));
     assert!(!get(&socket, "/info").contains("BridgeNfIptables"));
 }
+
+#[test]
+fn networks_follow_the_settings() {
+    let mut d = Daemon::prepared();
+    // Of the test's own, so that several run at once.
+    let third = std::process::id() % 200;
+    let settings = format!(
+        r#"{{"bip": "10.232.{third}.1/24", "fixed-cidr": "10.232.{third}.128/25", "mtu": 1400,
+            "default-address-pools": [{{"base": "10.233.{third}.0/24", "size": 27}}],
+            "default-network-opts": {{"bridge": {{"com.docker.network.driver.mtu": "1300"}}}},
+            "host-gateway-ips": ["192.0.2.1", "2001:db8::1"], "default-ipc-mode": "shareable"}}"#
+    );
+    let file = d.write("daemon.json", settings);
+    d.launch_with(&["--config-file", file.to_str().unwrap()]);
+    d.import("busybox");
+    let ok = |arguments: &[&str]| d.ok(Client::Wharf, arguments);
+    let script = "ip -4 -o addr show eth0; ip -o link show eth0; cat /etc/hosts";
+    let said = ok(&[
+        "run",
+        "--rm",
+        "--add-host",
+        "gw:host-gateway",
+        "busybox",
+        "sh",
+        "-c",
+        script,
+    ]);
+    for part in [
+        &format!("10.232.{third}.1"),
+        "/24",
+        "mtu 1400",
+        "192.0.2.1\tgw",
+        "2001:db8::1\tgw",
+    ] {
+        assert!(said.contains(part), "{part} is not in {said}");
+    }
+    ok(&["network", "create", "own"]);
+    let shown =
+        "{{(index .IPAM.Config 0).Subnet}} {{index .Options \"com.docker.network.driver.mtu\"}}";
+    let own = ok(&["network", "inspect", "-f", shown, "own"]);
+    assert_eq!(own, format!("10.233.{third}.0/27 1300"));
+    let bridge = ok(&["network", "inspect", "-f", shown, "bridge"]);
+    assert_eq!(bridge, format!("10.232.{third}.0/24 1400"));
+    let info = ok(&["info"]);
+    assert!(
+        info.contains(&format!("Base: 10.233.{third}.0/24, Size: 27")),
+        "{info}"
+    );
+    let id = ok(&["create", "busybox"]);
+    assert_eq!(
+        ok(&["inspect", "-f", "{{.HostConfig.IpcMode}}", &id]),
+        "shareable"
+    );
+    // Other settings count from the next start on.
+    d.stop();
+    d.launch();
+    let bridge = d.ok(
+        Client::Wharf,
+        &[
+            "network",
+            "inspect",
+            "-f",
+            "{{(index .IPAM.Config 0).Subnet}}",
+            "bridge",
+        ],
+    );
+    assert!(!bridge.starts_with("10.232."), "{bridge}");
+}
+
+/// Returns an OCI runtime program that can make containers here.
+fn runtime_program() -> Option<std::path::PathBuf> {
+    let named = std::env::var("WHARF_TEST_RUNTIMES").unwrap_or_default();
+    let named = named.split(':').next().filter(|name| !name.is_empty());
+    let usual = ["/usr/sbin/runc", "/usr/bin/runc", "/usr/local/sbin/runc"];
+    let mut candidates = named.into_iter().chain(usual);
+    let found = candidates.find(|path| Path::new(path).exists());
+    if found.is_none() {
+        crate::harness::skip("runc is not installed (set WHARF_TEST_RUNTIMES to its path)");
+    }
+    found.map(Into::into)
+}
+
+#[test]
+fn containers_are_made_by_the_runtime_they_ask_for() {
+    let Some(program) = runtime_program() else {
+        return;
+    };
+    let mut d = Daemon::prepared();
+    let settings = format!(
+        r#"{{"runtimes": {{"mine": {{"path": {:?}}}}}}}"#,
+        program.display().to_string()
+    );
+    let file = d.write("daemon.json", settings);
+    d.launch_with(&["--config-file", file.to_str().unwrap()]);
+    d.import("busybox");
+    for client in crate::harness::clients() {
+        let listed = d.ok(client, &["info", "-f", "{{json .Runtimes}}"]);
+        assert!(listed.contains(r#""mine""#), "{listed}");
+        let script = "read line; echo got $line; cat /etc/hostname; exit 7";
+        let run = [
+            "run",
+            "-i",
+            "--runtime",
+            "mine",
+            "-h",
+            "named",
+            "-m",
+            "64m",
+            "--name",
+            "c",
+            "-p",
+            "80",
+            "-v",
+            "v:/v",
+            "busybox",
+            "sh",
+            "-c",
+            script,
+        ];
+        let ran = d.call_with_input(client, &run, b"word\n");
+        assert_eq!(
+            (ran.code, ran.stdout.trim_end()),
+            (7, "got word\nnamed"),
+            "{}",
+            ran.stderr
+        );
+        assert_eq!(
+            d.ok(client, &["inspect", "-f", "{{.HostConfig.Runtime}}", "c"]),
+            "mine"
+        );
+        d.ok(client, &["rm", "-v", "c"]);
+        d.ok(
+            client,
+            &[
+                "run",
+                "-d",
+                "--runtime",
+                "mine",
+                "--name",
+                "s",
+                "busybox",
+                "sleep",
+                "1000",
+            ],
+        );
+        assert_eq!(d.ok(client, &["exec", "s", "echo", "inside"]), "inside");
+        d.fails(
+            client,
+            &["exec", "s", "/nope"],
+            127,
+            "no such file or directory",
+        );
+        d.ok(client, &["pause", "s"]);
+        d.ok(client, &["unpause", "s"]);
+        d.ok(client, &["stop", "-t", "0", "s"]);
+        assert_eq!(
+            d.ok(client, &["inspect", "-f", "{{.State.ExitCode}}", "s"]),
+            "137"
+        );
+        d.ok(client, &["start", "s"]);
+        d.ok(client, &["rm", "-f", "s"]);
+        d.fails(
+            client,
+            &["run", "--rm", "--runtime", "mine", "busybox", "nope"],
+            127,
+            "executable file not found in $PATH",
+        );
+        d.fails(
+            client,
+            &[
+                "run",
+                "--rm",
+                "--init",
+                "--runtime",
+                "mine",
+                "busybox",
+                "true",
+            ],
+            125,
+            "--init",
+        );
+        d.fails(
+            client,
+            &["run", "--rm", "--runtime", "nosuch", "busybox", "true"],
+            125,
+            "unknown or invalid runtime name: nosuch",
+        );
+        d.ok(client, &["volume", "prune", "-f", "-a"]);
+    }
+}

@@ -18,6 +18,7 @@ mod compare;
 mod compose;
 mod connections;
 mod containers;
+mod create_fields;
 mod daemon;
 mod errors;
 mod harness;

@@ -122,6 +122,37 @@ fn links_on_the_default_bridge() {
             hosts.contains(&format!("{moved}\tdatabase dbhost db\n")),
             "{hosts}"
         );
+        // A link is a name of its own, and goes without its containers.
+        let named = d.ok(client, &["inspect", "-f", "{{.Name}}", "app/database"]);
+        assert_eq!(named, "/db");
+        let listed = d.ok(
+            client,
+            &[
+                "ps",
+                "-f",
+                "name=db",
+                "--no-trunc",
+                "--format",
+                "{{.Names}}",
+            ],
+        );
+        assert_eq!(listed, "db,app/database");
+        let text = "Conflict, cannot remove the default link name of the container";
+        d.fails(client, &["rm", "--link", "app"], 1, text);
+        d.fails(
+            client,
+            &["rm", "--link", "app/other"],
+            1,
+            "No such container: app/other",
+        );
+        d.ok(client, &["rm", "--link", "app/database"]);
+        let hosts = exec(&d, "app", "cat /etc/hosts");
+        assert!(!hosts.contains("database"), "{hosts}");
+        let links = d.ok(
+            client,
+            &["inspect", "-f", "{{json .HostConfig.Links}}", "app"],
+        );
+        assert_eq!(links, "null");
         d.fails(
             client,
             &["run", "--rm", "--link", "nosuch:x", "busybox", "true"],

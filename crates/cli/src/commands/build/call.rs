@@ -1,8 +1,11 @@
 //! `wharf build --call` and `--check`: what is said about a Dockerfile without building it, as docker's buildx prints it.
 
+use std::path::Path;
+
 use crate::commands::build::answer::{CheckAnswer, OutlineAnswer, TargetsAnswer};
 use crate::commands::build::{BuildArgs, build_request};
 use crate::error::{CliError, Result};
+use crate::host_files;
 use crate::session::Session;
 
 /// Exit status where the checks found something.
@@ -150,15 +153,15 @@ fn print(
 
 /// Returns how the caller would name the Dockerfile.
 fn shown_file(args: &BuildArgs, name: &str) -> String {
+    let context = Path::new(&args.context);
     match args.file.as_deref() {
         Some(file) if file != "-" => file.to_owned(),
-        Some(_) => name.to_owned(),
-        None if std::path::Path::new(&args.context).is_dir() => {
-            let path = std::path::Path::new(&args.context).join(name);
+        None if host_files::metadata(context).is_ok_and(|found| found.is_dir()) => {
+            let path = context.join(name);
             let path = path.strip_prefix(".").unwrap_or(&path);
             path.to_string_lossy().into_owned()
         }
-        None => name.to_owned(),
+        _ => name.to_owned(),
     }
 }
 

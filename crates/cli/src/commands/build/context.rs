@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use base64::prelude::{BASE64_URL_SAFE, Engine};
-use wharf_dockerfile::IgnoreFile;
+use wharf_dockerfile::{IgnoreFile, ignore};
 
 use crate::archive;
 use crate::commands::build::source::{DOCKERFILE_LIMIT_BYTES, Dockerfile};
@@ -72,23 +72,28 @@ pub fn encode_inline(content: &[u8]) -> String {
 
 /// Reads the ignore file: the Dockerfile's own first, then the context's.
 pub fn ignore_file(root: &Path, dockerfile: &Dockerfile) -> Result<IgnoreFile> {
-    let own = match dockerfile {
-        Dockerfile::Inside(name) => Some(format!("{name}.dockerignore")),
+    named_ignore_file(root, dockerfile).map(|(_, file)| file)
+}
+
+/// Reads the ignore file and returns its name, where there is one.
+pub fn named_ignore_file(
+    root: &Path,
+    dockerfile: &Dockerfile,
+) -> Result<(Option<String>, IgnoreFile)> {
+    let inside = match dockerfile {
+        Dockerfile::Inside(name) => Some(name.as_str()),
         Dockerfile::Content(_) => None,
     };
-    for name in own
-        .iter()
-        .map(String::as_str)
-        .chain([".containerignore", ".dockerignore"])
-    {
+    for name in ignore::file_names(inside) {
         if let Some(content) =
-            host_files::read_if_present(&root.join(name), DOCKERFILE_LIMIT_BYTES)?
+            host_files::read_if_present(&root.join(&name), DOCKERFILE_LIMIT_BYTES)?
         {
-            return IgnoreFile::parse(&String::from_utf8_lossy(&content))
-                .map_err(|error| CliError::usage(format!("error reading {name}: {error}")));
+            let file = IgnoreFile::parse(&String::from_utf8_lossy(&content))
+                .map_err(|error| CliError::usage(format!("error reading {name}: {error}")))?;
+            return Ok((Some(name), file));
         }
     }
-    Ok(IgnoreFile::default())
+    Ok((None, IgnoreFile::default()))
 }
 
 struct Writer<'a> {
@@ -163,7 +168,7 @@ impl Writer<'_> {
 }
 
 /// The ignore files themselves are sent, because the daemon leaves out what they name once more.
-fn is_ignore_file(relative: &str) -> bool {
+pub fn is_ignore_file(relative: &str) -> bool {
     matches!(relative, ".dockerignore" | ".containerignore")
 }
 

@@ -7,6 +7,7 @@ mod context;
 mod display;
 mod findings;
 mod flags;
+mod listing;
 mod live;
 mod named;
 mod outputs;
@@ -20,6 +21,7 @@ use serde_json::{Map, Value as Json, json};
 
 pub(crate) use after::{explain, open_shell, record};
 pub(crate) use flags::BuildArgs;
+pub(crate) use listing::{ContextListArgs, context_command, rewritten};
 
 use display::Look;
 use findings::Finding;

@@ -34,6 +34,12 @@ pub struct StartArgs {
     /// Attach to the container's output and pass signals on
     #[arg(short = 'a', long)]
     attach: bool,
+    /// Restore a checkpoint (not supported)
+    #[arg(long, value_name = "NAME", hide = true)]
+    checkpoint: Option<String>,
+    /// Directory of checkpoints (not supported)
+    #[arg(long, value_name = "DIRECTORY", hide = true)]
+    checkpoint_dir: Option<String>,
     /// Keys that detach, such as ctrl-p,ctrl-q
     #[arg(long, value_name = "KEYS")]
     detach_keys: Option<String>,
@@ -97,6 +103,16 @@ pub async fn attach_command(session: &mut Session, args: AttachArgs) -> Result<(
 
 /// Runs `wharf start`.
 pub async fn start_command(session: &mut Session, args: StartArgs) -> Result<()> {
+    for (flag, value) in [
+        ("checkpoint", &args.checkpoint),
+        ("checkpoint-dir", &args.checkpoint_dir),
+    ] {
+        if value.is_some() {
+            return Err(CliError::Plain(format!(
+                "\"--{flag}\" is only supported on a Docker daemon with experimental features enabled"
+            )));
+        }
+    }
     if !args.attach && !args.interactive {
         return targets::for_each(session, &args.containers, async |session, name| {
             let request = Request::post(format!("/containers/{}/start", path_part(name)));
