@@ -91,7 +91,7 @@ fn a_repository_is_a_build_context_and_gives_its_time() {
         d.ok(client, &["build", "-t", "from-git", &url]);
         assert_eq!(
             wharf(&d, &["run", "--rm", "from-git", "cat", "/f"]),
-            "one\n"
+            "one"
         );
     }
     let epoch = "SOURCE_DATE_EPOCH=context";
@@ -173,7 +173,7 @@ fn a_layout_is_a_named_context() {
     );
     assert_eq!(
         wharf(&d, &["run", "--rm", "used", "cat", "/copied"]),
-        "made\n"
+        "made"
     );
     let wrong = "base=oci-layout://layout:none";
     let told = refused(&d, &["build", "--build-context", wrong, "context"]);
