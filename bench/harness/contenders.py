@@ -75,6 +75,10 @@ class Contender:
         """Returns the version of each part as text."""
         return ""
 
+    def binary_kib(self):
+        """Returns the size in KiB of all programs that the engine needs, None where that is not one file of ours."""
+        return None
+
     def run(self, words):
         """Runs the client with `words` and returns the `Finished`."""
         return self.runner.time([*self.client, *words], self.environment)
@@ -164,6 +168,9 @@ class Wharf(Contender):
         self.daemon = self.runner.start([*self.client, "daemon", "--socket", str(socket), "--root", str(directory / "root"),
                                  "--run-dir", str(directory / "run")], self.environment, log)
         self.wait_until_up(log, ["version"])
+
+    def binary_kib(self):
+        return self.settings.wharf.stat().st_size // 1024
 
     def forget_builds(self):
         return [["rmi", "-f", BUILT], ["builder", "prune", "-af"]]

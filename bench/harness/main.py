@@ -59,10 +59,11 @@ def parse(arguments):
     parser.add_argument("--size-mib", type=int, default=300, help="size of the image that is saved and loaded (default: 300)")
     parser.add_argument("--only", action="append", metavar="WORKLOAD", choices=[w.name for w in all_workloads()], help="only this workload; may be repeated")
     parser.add_argument("--without", action="append", default=[], metavar="CONTENDER", choices=[c.label for c in CONTENDERS], help="leave out this contender; may be repeated")
+    parser.add_argument("--minutes", type=float, default=40, help="about how long the workloads may take: slow ones get fewer runs then (default: 40)")
     parser.add_argument("--no-memory", action="store_true", help="do not measure memory")
     settings = parser.parse_args(arguments)
-    if settings.runs < 1 or settings.warm_ups < 0 or settings.size_mib < 1:
-        parser.error("--runs and --size-mib must be at least 1, --warm-ups at least 0")
+    if settings.runs < 1 or settings.warm_ups < 0 or settings.size_mib < 1 or settings.minutes <= 0:
+        parser.error("--runs and --size-mib must be at least 1, --warm-ups at least 0, --minutes more than 0")
     for name in ("wharf", "peers", "images", "work", "json"):
         path = getattr(settings, name)
         setattr(settings, name, path and Path(path).resolve())
@@ -140,11 +141,14 @@ def race(settings, workloads, contenders, figures):
     with_containers = [] if settings.no_memory else [c for c in contenders if "run" in c.kinds]
     time.sleep(SETTLE_SECONDS)
     for contender in with_containers:
-        figures[contender.label] = {"fresh_kib": memory.daemons_kib(contender)}
+        figures[contender.label] = {"fresh_kib": memory.daemons_kib(contender), "binary_kib": contender.binary_kib()}
     rows = []
-    for workload in workloads:
+    end = time.monotonic() + settings.minutes * 60
+    for number, workload in enumerate(workloads):
+        # What fast workloads leave over goes to those that come later.
+        share = max(0.0, end - time.monotonic()) / (len(workloads) - number)
         titled = workload.__class__(**{**workload.__dict__, "title": workload.title.format(size=settings.size_mib)})
-        rows.append((titled, measure(workload, contenders, settings.runs, settings.warm_ups)))
+        rows.append((titled, measure(workload, contenders, settings.runs, settings.warm_ups, share)))
     time.sleep(SETTLE_SECONDS)
     for contender in with_containers:
         own = figures[contender.label]

@@ -19,14 +19,20 @@ class Series:
         return statistics.median(self.seconds)
 
 
-def measure(workload, contenders, runs, warm_ups):
-    """Returns a `Series` for the label of each contender that takes part in the workload."""
+def measure(workload, contenders, runs, warm_ups, seconds):
+    """Returns a `Series` for the label of each contender that takes part in the workload.
+
+    After `seconds` no further turn begins, but each contender has one that counts.
+    """
+    deadline = time.monotonic() + seconds
     result = {c.label: Series() for c in contenders if workload.kind in c.kinds}
     racing = []
     for contender in contenders:
         if contender.label in result and _guarded(workload.set_up, contender, result):
             racing.append(contender)
     for turn in range(-warm_ups, runs):
+        if turn > 0 and time.monotonic() > deadline:
+            break
         for contender in list(racing):
             if not _guarded(lambda c: _run_once(workload, c, result[c.label], turn >= 0), contender, result):
                 racing.remove(contender)
@@ -37,7 +43,7 @@ def measure(workload, contenders, runs, warm_ups):
             except (OSError, RuntimeError) as error:
                 print(f"bench: {workload.name}: {contender.label}: {error}", file=sys.stderr)
     for label, series in result.items():
-        text = series.failure or f"{series.median * 1000:.1f} ms"
+        text = series.failure or f"{series.median * 1000:.1f} ms ({len(series.seconds)} runs)"
         print(f"bench: {workload.name}: {label}: {text}", file=sys.stderr, flush=True)
     return result
 

@@ -27,9 +27,9 @@ def table(rows, labels):
 
 def memory_table(memory, labels):
     """Returns the Markdown table of memory figures."""
-    lines = ["| memory (MiB PSS) | " + " | ".join(labels) + " |", "| --- |" + " ---: |" * len(labels)]
+    lines = ["| MiB (memory: PSS) | " + " | ".join(labels) + " |", "| --- |" + " ---: |" * len(labels)]
     for key, title in (("fresh_kib", "idle daemon, just started"), ("used_kib", "idle daemon, after the workloads"),
-                       ("shim_kib", "beside each running container"), ("daemon_growth_kib", "growth of the daemon a container")):
+                       ("shim_kib", "beside each running container"), ("daemon_growth_kib", "growth of the daemon a container"), ("binary_kib", "the binary")):
         cells = [f"{memory[label][key] / 1024:.2f}" if memory.get(label, {}).get(key) is not None else "–" for label in labels]
         lines.append(f"| {title} | " + " | ".join(cells) + " |")
     return "\n".join(lines)

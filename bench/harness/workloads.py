@@ -95,7 +95,7 @@ def build_workloads():
         Workload("files-unchanged", "… unchanged", "build", 10, build_of("files", True), set_up=warm, tear_down=forget_builds),
         Workload("files-changed", "… one file changed", "build", 8, build_of("files", True), set_up=warm, before=change_file,
                  tear_down=forget_builds),
-        Workload("stages", "build, four independent stages of 1 s", "build", None, build_of("stages", False), after=forget_builds),
+        Workload("stages", "build, four independent stages of 1 s", "build", 1, build_of("stages", False), after=forget_builds),
         Workload("apt", "build, apt-get install of 30 packages", "build", 1 / 0.7, build_of("apt", False), after=forget_builds),
     ]
 
@@ -104,6 +104,7 @@ def all_workloads():
     """Returns every workload in the order of the table."""
     remove_container = attempt(lambda c: c.remove_container(container(c)))
     return [
+        Workload("version", "`version`", "run", None, lambda c: ["version"]),
         run_workload("run", "`run --rm busybox true`", 8, None),
         run_workload("run-idle", "… after 0.5 s of idling", 8, None, IDLE_SECONDS),
         run_workload("run-none", "`run --rm --network none busybox true`", 6, "none"),

@@ -153,6 +153,7 @@ pub(crate) static ROUTES: &[Route] = &[
     route!(GET "/wharf/builds" "1.51" Works "wharf's own" own_build::list),
     route!(GET "/wharf/build/record" "1.51" Works "wharf's own" own_build::record),
     route!(GET "/wharf/build/logs" "1.51" Works "wharf's own" own_build::logs),
+    route!(GET "/wharf/build/cache" "1.51" Works "wharf's own" own_build::export_cache),
     route!(GET "/wharf/build/failed" "1.51" Works "wharf's own" own_build::failed),
     route!(GET "/wharf/cache-mounts" "1.51" Works "wharf's own" own_build::cache_mounts),
     route!(DELETE "/wharf/cache-mounts" "1.51" Works "wharf's own" own_build::remove_cache_mount),

@@ -1,11 +1,15 @@
 //! From solved steps to image configs: history, records of configs, and the image in the end (spec image-store §12).
 
+use std::cell::RefCell;
+
 use serde_json::Value;
 use wharf_image::{DiffId, Digest, HistoryEntry, ImageConfig, ImageId};
 use wharf_store::{Lease, NewImage, Store};
 
 use crate::BuildError;
 use crate::cache::{self, Entry};
+use crate::cache_config::{ExportedCache, INLINE_KEY};
+use crate::imported::Imported;
 use crate::plan::{Plan, Step, StepState};
 use crate::solve::Snapshot;
 
@@ -31,6 +35,8 @@ pub(crate) struct Assembler<'a> {
     plan: &'a Plan,
     lease: Lease,
     no_cache: bool,
+    imported: &'a Imported,
+    used: RefCell<Vec<Digest>>,
 }
 
 /// Returns an image's history with exactly one entry for each layer.
@@ -63,13 +69,25 @@ fn padding(created: Option<String>) -> HistoryEntry {
 
 impl<'a> Assembler<'a> {
     /// Prepares the configs of a plan.
-    pub fn new(store: &'a Store, plan: &'a Plan, no_cache: bool) -> Result<Self, BuildError> {
+    pub fn new(
+        store: &'a Store,
+        plan: &'a Plan,
+        no_cache: bool,
+        imported: &'a Imported,
+    ) -> Result<Self, BuildError> {
         Ok(Self {
             store,
             plan,
             lease: store.lease("build")?,
             no_cache,
+            imported,
+            used: RefCell::default(),
         })
+    }
+
+    /// Returns the keys of the configs that were used or made.
+    pub fn used_keys(&self) -> Vec<Digest> {
+        self.used.borrow().clone()
     }
 
     /// Returns the config of a state that nothing was done to reach.
@@ -125,10 +143,11 @@ impl<'a> Assembler<'a> {
         diff_ids: &[DiffId],
     ) -> Result<(Finished, bool), BuildError> {
         let key = self.config_key(step, snapshot, &history);
+        self.used.borrow_mut().push(key);
         let hit = if self.no_cache {
             None
         } else {
-            cache::find(self.store, &self.lease, &key, Some(diff_ids))?
+            cache::find_anywhere(self.store, &self.lease, self.imported, &key, Some(diff_ids))?
         };
         let earlier = hit.as_ref().and_then(|hit| hit.created.clone());
         let created = earlier.unwrap_or_else(|| self.now());
@@ -229,8 +248,12 @@ impl<'a> Assembler<'a> {
         })
     }
 
-    /// Stores the last stage's end as an image.
-    pub fn store_image(&self, finished: &Finished) -> Result<ImageId, BuildError> {
+    /// Stores the last stage's end as an image, with a cache in its config where there is one.
+    pub fn store_image(
+        &self,
+        finished: &Finished,
+        cache: Option<&ExportedCache>,
+    ) -> Result<ImageId, BuildError> {
         let Some(bytes) = &finished.config else {
             return Ok(finished.id);
         };
@@ -239,6 +262,13 @@ impl<'a> Assembler<'a> {
         let mut bytes = bytes.clone();
         if config.created.is_none() {
             config.created = Some(self.now());
+            bytes = config.to_bytes();
+        }
+        if let Some(cache) = cache {
+            let document = cache.inline(&finished.diff_ids);
+            config
+                .extra
+                .insert(INLINE_KEY.to_owned(), Value::String(document));
             bytes = config.to_bytes();
         }
         let image = NewImage {

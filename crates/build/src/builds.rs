@@ -5,6 +5,7 @@ use wharf_image::{Digest, ImageId};
 use wharf_store::{BuildPart, Store};
 
 use crate::BuildError;
+use crate::cache_config::forget_used;
 use crate::logs::BuildLogs;
 use crate::solve::{Cause, forget_failed};
 
@@ -143,5 +144,6 @@ pub fn step_log(store: &Store, build: &str, vertex: &Digest) -> Result<Vec<u8>, 
 pub fn forget(store: &Store, id: &str) -> Result<u64, BuildError> {
     store.delete_document(KIND, id)?;
     forget_failed(store, id)?;
+    forget_used(store, id)?;
     Ok(store.discard_build_entry(BuildPart::Logs, id)?)
 }

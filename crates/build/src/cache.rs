@@ -9,6 +9,7 @@ use wharf_image::{DiffId, Digest};
 use wharf_store::{CacheRecord, Lease, Store};
 
 use crate::BuildError;
+use crate::imported::Imported;
 
 /// Version of the keys; a new one makes all older records miss.
 const KEY_VERSION: u32 = 2;
@@ -61,6 +62,62 @@ pub(crate) fn key_of(kind: &str, parts: &Value) -> Digest {
     Digest::of(json!([KEY_VERSION, kind, parts]).to_string())
 }
 
+/// A record as it is told to other machines.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Told {
+    /// The key.
+    pub key: Digest,
+    /// The chain after the step, lowest first.
+    pub diff_ids: Vec<DiffId>,
+    /// When the step was executed, as RFC 3339.
+    pub created: Option<String>,
+    /// Whether the step left the files as they were.
+    pub is_unchanged: bool,
+    /// The step as its user wrote it.
+    pub description: String,
+}
+
+/// Returns what is told of the record that a key or alias leads to.
+pub(crate) fn tell(store: &Store, key: &Digest) -> Result<Option<Told>, BuildError> {
+    let Some(record) = record_of(store, key)? else {
+        return Ok(None);
+    };
+    let created = record.explain.get(CREATED).and_then(Value::as_str);
+    let is_unchanged = record.explain.get(IS_UNCHANGED).and_then(Value::as_bool);
+    Ok(Some(Told {
+        key: *key,
+        created: created.map(str::to_owned),
+        is_unchanged: is_unchanged.unwrap_or(false),
+        description: record.description,
+        diff_ids: record.diff_ids,
+    }))
+}
+
+fn record_of(store: &Store, key: &Digest) -> Result<Option<CacheRecord>, BuildError> {
+    if let Some(record) = store.cache(key)? {
+        return Ok(Some(record));
+    }
+    match alias_target(store, key)? {
+        Some(target) => Ok(store.cache(&target)?),
+        None => Ok(None),
+    }
+}
+
+/// Looks in the caches of other machines, too, where this one holds nothing.
+pub(crate) fn find_anywhere(
+    store: &Store,
+    lease: &Lease,
+    imported: &Imported,
+    key: &Digest,
+    parent_chain: Option<&[DiffId]>,
+) -> Result<Option<Hit>, BuildError> {
+    let found = find(store, lease, key, parent_chain)?;
+    if found.is_some() || !imported.bring_in(store, lease, key)? {
+        return Ok(found);
+    }
+    find(store, lease, key, parent_chain)
+}
+
 /// Returns what a key or alias led to if all of it is still there and stands on `parent_chain`; the layers
 /// are held.
 pub(crate) fn find(
@@ -69,14 +126,7 @@ pub(crate) fn find(
     key: &Digest,
     parent_chain: Option<&[DiffId]>,
 ) -> Result<Option<Hit>, BuildError> {
-    let record = match store.cache(key)? {
-        Some(record) => Some(record),
-        None => match alias_target(store, key)? {
-            Some(target) => store.cache(&target)?,
-            None => None,
-        },
-    };
-    let Some(record) = record else {
+    let Some(record) = record_of(store, key)? else {
         return Ok(None);
     };
     // The step below may have been executed again since, with another result.

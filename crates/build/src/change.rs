@@ -52,7 +52,11 @@ fn apply(
             .map_err(|error| BuildError::instruction(error.to_string()))
     };
     match kind {
-        InstructionKind::Cmd(command) => config::set_cmd(config, command),
+        InstructionKind::Cmd(command) => {
+            config::set_cmd(config, command);
+            // Only BuildKit's frontend says so of every CMD; `import` and `commit` never do.
+            config.args_escaped = false;
+        }
         InstructionKind::Entrypoint(command) => {
             // A change never takes away the Cmd that an earlier change or the container set.
             config::set_entrypoint(config, command, true);

@@ -35,14 +35,28 @@ enum Item {
 /// # Errors
 /// A store that cannot be read or written.
 pub fn collect(store: &Store, limit_bytes: u64) -> Result<Pruned, BuildError> {
-    let usage = store.disk_usage()?;
-    let kept: u64 =
-        usage.cache_only_bytes + usage.build.iter().map(|(_, bytes)| bytes).sum::<u64>();
     let mut pruned = Pruned::default();
-    if kept <= limit_bytes {
-        return Ok(pruned);
+    // What layers have in common comes free with the last of them only: a round may free less than it seemed to.
+    loop {
+        let usage = store.disk_usage()?;
+        let in_build = usage.build.iter().map(|(_, bytes)| bytes).sum::<u64>();
+        let kept = usage.cache_only_bytes + in_build;
+        if kept <= limit_bytes {
+            return Ok(pruned);
+        }
+        let round = remove_surplus(store, kept - limit_bytes)?;
+        let is_done = round.freed_bytes == 0;
+        pruned.freed_bytes += round.freed_bytes;
+        pruned.keys.extend(round.keys);
+        if is_done {
+            return Ok(pruned);
+        }
     }
-    let mut surplus = kept - limit_bytes;
+}
+
+/// Removes what was not used for the longest time until as much came free as rows tell.
+fn remove_surplus(store: &Store, mut surplus: u64) -> Result<Pruned, BuildError> {
+    let mut pruned = Pruned::default();
     let records = store.caches()?;
     let mut layers = LayerCounts::new(&records);
     let mut keys = Vec::new();

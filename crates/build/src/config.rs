@@ -70,7 +70,7 @@ fn filled(arguments: Vec<String>) -> Option<Vec<String>> {
     (!arguments.is_empty()).then_some(arguments)
 }
 
-/// Applies CMD; `args_escaped` is what BuildKit sets for the shell form.
+/// Applies CMD; BuildKit sets `args_escaped` whatever the form.
 pub(crate) fn set_cmd(config: &mut ContainerConfig, command: &CommandLine) {
     config.cmd = filled(command_arguments(config, command));
     config.args_escaped = true;

@@ -16,7 +16,7 @@ use wharf_safefs::{
 
 use crate::BuildError;
 use crate::content::{Reading, batches, copied_attributes, in_parallel, is_copied_attribute};
-use crate::copy::{Attributes, Copied, Target};
+use crate::copy::{Attributes, Copied, Target, make_directory};
 use crate::reuse::Wanted;
 use crate::select::{Entry, Selected};
 
@@ -136,9 +136,20 @@ impl<'a> Copier<'a> {
                     target.display()
                 )));
             }
-            Some(found) if is_top && found.is_dir() => {
-                self.directories
-                    .insert(target, (None, found.atime, found.mtime));
+            // What holds the content of a source is the destination's own directory: it has the source's time only.
+            found
+                if is_top
+                    && (self.attributes.contents_only || found.is_some_and(|top| top.is_dir())) =>
+            {
+                if found.is_some_and(|found| !found.is_dir()) {
+                    self.into.tree.remove_file(&target)?;
+                }
+                if found.is_none_or(|found| !found.is_dir()) {
+                    make_directory(self.into.tree, &target, self.attributes)?;
+                    self.fresh.insert(target.clone());
+                }
+                let (atime, mtime) = self.attributes.times_of(&metadata);
+                self.directories.insert(target, (None, atime, mtime));
             }
             found => {
                 if found.is_some_and(|found| !found.is_dir()) {

@@ -15,6 +15,8 @@ use crate::unpack::unpack;
 
 /// Mode of directories that a destination needs.
 const PARENT_MODE: u32 = 0o755;
+/// What of a numeric mode they get.
+const PERMISSIONS: u32 = 0o777;
 
 /// What copied files get instead of what their sources have.
 #[derive(Debug, Clone, Default)]
@@ -98,7 +100,7 @@ pub(crate) fn make_directory(
         .mode
         .as_ref()
         .and_then(ModeChange::fixed)
-        .unwrap_or(PARENT_MODE);
+        .map_or(PARENT_MODE, |mode| mode & PERMISSIONS);
     tree.mkdir_all(path, mode, attributes.owner)
         .map_err(|error| {
             if error.raw_os_error() == Some(rustix::io::Errno::NOTDIR.raw_os_error()) {
@@ -114,7 +116,7 @@ pub(crate) fn make_directory(
 /// Copies what one source means to a destination: absolute, a directory where it ends in `/`.
 ///
 /// # Errors
-/// A directory in the place of a file or the other way round, and several files for one place.
+/// A directory in the place of a file or the other way round.
 pub(crate) fn copy(
     source: Reading<'_>,
     taken: &Taken,
@@ -130,7 +132,7 @@ pub(crate) fn copy(
             copied.has_unpacked = true;
             continue;
         }
-        let (parent, place) = place_of(one, tree, &target, destination, taken, attributes)?;
+        let (parent, place) = place_of(one, tree, &target, destination, attributes)?;
         make_directory(tree, &parent, attributes)?;
         Copier::new(source, (one, digests), into, &place, attributes).copy_all(&mut copied)?;
     }
@@ -143,7 +145,6 @@ fn place_of(
     tree: &Root,
     target: &Path,
     destination: &str,
-    taken: &Taken,
     attributes: &Attributes,
 ) -> Result<(PathBuf, PathBuf), BuildError> {
     let above = |path: &Path| path.parent().unwrap_or(Path::new("")).to_path_buf();
@@ -162,10 +163,6 @@ fn place_of(
     if is_dir || destination.ends_with('/') {
         return Ok((target.to_path_buf(), target.join(&one.name)));
     }
-    if taken.count() > 1 {
-        return Err(BuildError::instruction(
-            "When using COPY with more than one source file, the destination must be a directory and end with a /",
-        ));
-    }
+    // Several files for one place: the last one is left, as with BuildKit.
     Ok((above(target), target.to_path_buf()))
 }

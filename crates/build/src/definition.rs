@@ -143,7 +143,7 @@ fn check(vertex: &Vertex, options: &SolveOptions) -> Result<(), String> {
     }
     match &vertex.op {
         Op::Exec(exec) => {
-            if exec.security == SecurityMode::Insecure && !options.allow_insecure {
+            if exec.security == SecurityMode::Insecure && !options.entitlements.insecure {
                 return Err("security.insecure is not allowed".to_owned());
             }
             if let Some(device) = exec.devices.iter().find(|device| !device.optional) {

@@ -86,7 +86,7 @@ pub enum BuildError {
         message: String,
     },
     /// A step ended with another status than 0.
-    #[error("The command '{command}' returned a non-zero code: {exit_code}{}", memory_text(*.oom_killed, *.peak_memory_bytes, *.memory_limit_bytes))]
+    #[error("The command '{command}' returned a non-zero code: {exit_code}{}{}", memory_text(*.oom_killed, *.peak_memory_bytes, *.memory_limit_bytes), processes_text(*.peak_processes, *.processes_limit))]
     Run {
         /// Program and arguments, joined by blanks.
         command: String,
@@ -98,6 +98,10 @@ pub enum BuildError {
         peak_memory_bytes: u64,
         /// How much memory it may use, in bytes; 0 without a limit.
         memory_limit_bytes: u64,
+        /// The most processes that it had at once; 0 where that is not known.
+        peak_processes: u64,
+        /// How many processes it may have; 0 without a limit.
+        processes_limit: u64,
     },
     /// A graph of operations that makes no sense.
     #[error("invalid build graph: {message}")]
@@ -213,6 +217,14 @@ fn memory_text(oom_killed: bool, peak_bytes: u64, limit_bytes: u64) -> String {
         String::new()
     };
     format!(" (a process in it was killed for lack of memory{limit}{peak})")
+}
+
+/// Says that a step had as many processes as it may have: further ones were refused.
+fn processes_text(peak: u64, limit: u64) -> String {
+    if limit == 0 || peak < limit {
+        return String::new();
+    }
+    format!(" (it had {peak} processes at once, its limit is {limit}: more were refused)")
 }
 
 fn hint_text(hint: &Option<String>) -> String {

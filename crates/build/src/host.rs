@@ -150,6 +150,10 @@ pub struct RunOutcome {
     pub peak_memory_bytes: u64,
     /// How much memory it may use, in bytes; 0 without a limit.
     pub memory_limit_bytes: u64,
+    /// The most processes that it had at once; 0 where that is not known.
+    pub peak_processes: u64,
+    /// How many processes it may have; 0 without a limit.
+    pub processes_limit: u64,
 }
 
 /// How an address is asked for.

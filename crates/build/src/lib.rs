@@ -8,6 +8,7 @@
 mod assemble;
 mod builds;
 mod cache;
+mod cache_config;
 mod change;
 mod checks;
 mod chmod;
@@ -25,6 +26,7 @@ mod frontend;
 mod glob;
 mod history;
 mod host;
+mod imported;
 mod listing;
 mod logs;
 mod lower;
@@ -42,6 +44,7 @@ mod unpack;
 
 pub use builds::{BuildRecord, StepRecord, StepStatus, builds, find_build, forget, step_log};
 pub use cache::{PruneOptions, Pruned, prune, remove};
+pub use cache_config::{CacheBlob, ExportedCache, export_cache};
 pub use change::apply_change;
 pub use checks::{About, Answer, Mistake, Question, ask};
 pub use collect::{collect, default_cache_limit};
@@ -53,8 +56,9 @@ pub use host::{
     BaseImage, FetchRequest, Fetched, Host, HostError, MountSource, OutputStream, RunMount,
     RunOutcome, RunStep, Secret, SecretFile,
 };
+pub use imported::CacheDirectory;
 pub use listing::{FileChange, ListingChange};
-pub use request::{BuildRequest, ContextSource, NamedSource, SolveOptions};
+pub use request::{BuildRequest, ContextSource, Entitlements, NamedSource, SolveOptions};
 pub use solve::{
     CacheMount, CacheSharing, Cause, FailedStep, cache_mounts, failed_step, find_cache_mount,
     import_cache_mount, remove_cache_mount,
@@ -71,10 +75,12 @@ use wharf_llb::{Edge, VertexId};
 use wharf_store::Store;
 
 use assemble::Assembler;
+use cache_config::UsedKeys;
 use checks::Bases;
 use context::{Context, DockerfileText};
 use definition::check_platforms;
 use finish::{Touches, finish};
+use imported::Imported;
 use lower::{FindBase, FindTime, LowerInput, TimeSource, git_source, lower};
 use narrate::Narrator;
 use plan::{Plan, StageBase};
@@ -84,6 +90,8 @@ use solve::{Label, Means, Outcome, SolveInput, Solver, commit_seconds};
 const MAIN_CONTEXT: &str = "context";
 /// The build argument that keeps `.git` in a build context that is a repository.
 const KEEP_GIT_DIR_ARG: &str = "BUILDKIT_CONTEXT_KEEP_GIT_DIR";
+/// The build argument that asks for a cache in the image (spec buildkit-protocol, build arguments).
+const INLINE_CACHE_ARG: &str = "BUILDKIT_INLINE_CACHE";
 /// Hexadecimal characters of a build's name.
 const BUILD_ID_CHARS: usize = 12;
 
@@ -136,10 +144,8 @@ pub fn build(
         return Err(BuildError::Checks { rules });
     }
     check_platforms(host, &plan.graph)?;
-    if !request.cache_from.is_empty() {
-        let text = "cache-from: steps are not taken over from images yet; only the local build cache is used".to_owned();
-        events(BuildEvent::GlobalWarning { text });
-    }
+    let imported = imported(host, request);
+    tell_warnings(&imported, events);
     events(BuildEvent::Solve(SolveEvent::Build { id: id.clone() }));
     let mut contexts = BTreeMap::from([(MAIN_CONTEXT.to_owned(), context)]);
     for (name, source) in &request.contexts {
@@ -148,7 +154,16 @@ pub fn build(
             contexts.insert(name.clone(), opened.with_ignore_file()?);
         }
     }
-    let solved = solve_plan(store, host, request, &id, &plan, &contexts, events);
+    let solved = solve_plan(
+        store,
+        host,
+        (request, &imported),
+        &id,
+        &plan,
+        &contexts,
+        events,
+    );
+    tell_warnings(&imported, events);
     for context in contexts.values_mut() {
         context.remember();
     }
@@ -193,7 +208,7 @@ pub fn solve(
         opened.insert(name.clone(), Context::open(store, source, &means)?);
     }
     let (sender, received) = channel();
-    let (labels, images) = (HashMap::new(), HashMap::new());
+    let (labels, images, imported) = (HashMap::new(), HashMap::new(), Imported::default());
     let input = SolveInput {
         graph,
         wanted,
@@ -201,6 +216,7 @@ pub fn solve(
         images: &images,
         contexts: &opened,
         options,
+        imported: &imported,
         depth: 0,
     };
     let solver = Solver::new(store, host, input, sender)?;
@@ -243,7 +259,7 @@ type Solved = (Result<ImageId, BuildError>, Vec<StepRecord>);
 fn solve_plan(
     store: &Store,
     host: &dyn Host,
-    request: &BuildRequest,
+    (request, imported): (&BuildRequest, &Imported),
     id: &str,
     plan: &Plan,
     contexts: &BTreeMap<String, Context>,
@@ -260,10 +276,11 @@ fn solve_plan(
         images: &plan.images,
         contexts,
         options: &options,
+        imported,
         depth: 0,
     };
     let solver = Solver::new(store, host, input, sender)?;
-    let assembler = Assembler::new(store, plan, request.no_cache)?;
+    let assembler = Assembler::new(store, plan, request.no_cache, imported)?;
     let mut narrator = Narrator::new(plan, &solver, assembler, received, events);
     let (solved, told) = std::thread::scope(|scope| {
         let solving = scope.spawn(|| {
@@ -284,7 +301,16 @@ fn solve_plan(
             if is_touched {
                 narrator.say(BuildEvent::StageDone { id: finished.id });
             }
-            narrator.assembler().store_image(&finished)
+            let assembler = narrator.assembler();
+            let used = UsedKeys {
+                result: [solver.used_keys(&wanted), assembler.used_keys()].concat(),
+                all: [solver.used_keys(&[]), assembler.used_keys()].concat(),
+            };
+            used.keep(store, id)?;
+            let inline = has_inline_cache(request)
+                .then(|| ExportedCache::of(store, &used.result))
+                .transpose()?;
+            assembler.store_image(&finished, inline.as_ref())
         }
         None => Err(BuildError::instruction("no build stage in current context")),
     });
@@ -292,6 +318,34 @@ fn solve_plan(
         solver.remember_hits()?;
     }
     Ok((result, step_records(plan, &solver)))
+}
+
+/// Opens the caches of other machines; what is wrong with them is a warning.
+fn imported(host: &dyn Host, request: &BuildRequest) -> Imported {
+    let mut imported = Imported::default();
+    for name in &request.cache_from {
+        match host.base_image(name, false, request.platform.as_ref()) {
+            Ok(image) if imported.add_image(name, &image) => {}
+            Ok(_) => imported.warn(name, "the image holds no cache"),
+            Err(error) => imported.warn(name, &error.to_string()),
+        }
+    }
+    for directory in &request.cache_directories {
+        imported.add_directory(directory, request.caller.as_ref());
+    }
+    imported
+}
+
+fn tell_warnings(imported: &Imported, events: &mut dyn FnMut(BuildEvent)) {
+    for text in imported.take_warnings() {
+        events(BuildEvent::GlobalWarning { text });
+    }
+}
+
+/// Says whether the image is to hold what its steps led to.
+fn has_inline_cache(request: &BuildRequest) -> bool {
+    let argument = request.build_args.get(INLINE_CACHE_ARG);
+    request.inline_cache || argument.is_some_and(|value| value.as_deref() == Some("1"))
 }
 
 /// Returns what is done to the image in the end.

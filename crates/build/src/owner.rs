@@ -27,13 +27,15 @@ const MAX_ACCOUNT_FILE_BYTES: u64 = 8 << 20;
 
 /// Returns user and group number of an owner.
 ///
-/// A name without a group means the user's own group, a number alone the group of the same number.
+/// A name without a group means the user's own group, a number alone the group of the same number; an empty user
+/// name, as in `:GROUP`, is root.
 ///
 /// # Errors
 /// A name that the tree does not know.
 pub(crate) fn resolve(tree: &Root, owner: &Owner) -> Result<(u32, u32), BuildError> {
     let (uid, own_gid) = match &owner.user {
         Account::Id(uid) => (*uid, *uid),
+        Account::Name(name) if name.is_empty() => (0, 0),
         Account::Name(name) => find_user(tree, name)?,
     };
     let gid = match &owner.group {
@@ -112,6 +114,7 @@ mod tests {
             ("app", Some((10, 20))),
             ("app:staff", Some((10, 50))),
             ("app:3", Some((10, 3))),
+            (":5", Some((0, 5))),
             ("nobody", None),
             ("app:none", None),
         ] {

@@ -7,6 +7,7 @@ use wharf_image::Platform;
 use wharf_safefs::Caller;
 
 use crate::Secret;
+use crate::imported::CacheDirectory;
 use crate::lower::NamedContext;
 
 /// Where COPY and ADD take files from.
@@ -56,8 +57,12 @@ pub struct BuildRequest {
     pub platform: Option<Platform>,
     /// Joins the new layers into one.
     pub squash: bool,
-    /// Images whose steps may be taken over.
+    /// Images whose steps may be taken over, where they hold a cache.
     pub cache_from: Vec<String>,
+    /// Directories with caches of other machines.
+    pub cache_directories: Vec<CacheDirectory>,
+    /// Whether the image holds what its steps led to, for other machines.
+    pub inline_cache: bool,
     /// Network of RUN: empty, `default`, `none`, `host` or another that the host knows.
     pub network_mode: String,
     /// Names the build, for its logs and explanations; empty for a name of its own.
@@ -66,7 +71,7 @@ pub struct BuildRequest {
     pub project: String,
     /// Names that the image gets, for the list of builds.
     pub names: Vec<String>,
-    /// Steps that run at once; 0 for as many as there are processors.
+    /// Steps that run at once; 0 for a number that suits the processors.
     pub parallel: usize,
     /// `--secret`: values by ID.
     pub secrets: BTreeMap<String, Secret>,
@@ -80,6 +85,8 @@ pub struct BuildRequest {
     pub contexts: BTreeMap<String, NamedSource>,
     /// Whether RUN may ask to be confined by nothing.
     pub allow_insecure: bool,
+    /// Whether RUN may ask for the host's network; a request that has that network itself allows it, too.
+    pub allow_host_network: bool,
 }
 
 /// How a graph is solved.
@@ -101,12 +108,26 @@ pub struct SolveOptions {
     pub caller: Option<Caller>,
     /// Time of all that is made, instead of now, as RFC 3339.
     pub epoch: Option<String>,
-    /// Whether programs may ask to be confined by nothing.
-    pub allow_insecure: bool,
+    /// What programs may ask for besides the usual.
+    pub entitlements: Entitlements,
 }
 
-/// Fewest steps that run at once where nobody says: one that waits for a network lets another one work.
-const MIN_PARALLEL: usize = 2;
+/// What the programs of a graph may ask for besides the usual; nothing by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Entitlements {
+    /// `network.host`: the host's network.
+    pub host_network: bool,
+    /// `security.insecure`: to be confined by nothing.
+    pub insecure: bool,
+}
+
+/// The host's own network, as requests name it.
+const HOST_NETWORK: &str = "host";
+/// Steps that run at once for each processor where nobody says: many wait for a network or a disk, and a few too many
+/// cost less than a processor that waits. Memory that runs short holds further ones back.
+const STEPS_PER_PROCESSOR: usize = 4;
+/// Fewest of them.
+const MIN_PARALLEL: usize = 8;
 
 impl BuildRequest {
     /// Returns what names stand for, as lowering sees it.
@@ -128,7 +149,7 @@ impl BuildRequest {
             build: build.to_owned(),
             no_cache: self.no_cache,
             parallel: match self.parallel {
-                0 => processors.max(MIN_PARALLEL),
+                0 => (processors * STEPS_PER_PROCESSOR).max(MIN_PARALLEL),
                 wanted => wanted,
             },
             network: self.network_mode.clone(),
@@ -136,7 +157,10 @@ impl BuildRequest {
             ssh: self.ssh.clone(),
             caller: self.caller.clone(),
             epoch,
-            allow_insecure: self.allow_insecure,
+            entitlements: Entitlements {
+                host_network: self.allow_host_network || self.network_mode == HOST_NETWORK,
+                insecure: self.allow_insecure,
+            },
         }
     }
 }

@@ -158,7 +158,7 @@ fn parse(bytes: &[u8]) -> Option<HashMap<Vec<u8>, Digest>> {
 #[cfg(test)]
 mod tests {
     use super::{MIN_FILES, list, parse};
-    use std::path::{Path, PathBuf};
+    use std::path::PathBuf;
     use wharf_image::Digest;
 
     #[test]
@@ -181,6 +181,5 @@ mod tests {
         ] {
             assert!(parse(damaged).is_none());
         }
-        let _ = Path::new("");
     }
 }

@@ -30,18 +30,19 @@ pub(crate) fn unpack(
     if !is_file || !is_archive(source, &one.path)? {
         return Ok(false);
     }
-    if attributes.mode.is_some() {
-        return Err(BuildError::instruction(
-            "ADD --chmod of an archive that is unpacked is not supported yet",
-        ));
-    }
-    make_directory(tree, target, attributes)?;
+    // A mode is for what is copied: an archive's entries bring their own.
+    let without_mode = Attributes {
+        mode: None,
+        ..attributes.clone()
+    };
+    make_directory(tree, target, &without_mode)?;
     let file =
         source.with_rights(|root| Ok(root.open_file_nofollow(&one.path, OpenFlags::RDONLY)?))?;
     let (_, tar) = decompress(BufReader::new(file))?;
     let options = ExtractOptions {
         owner: attributes.owner,
         best_effort_xattrs: true,
+        keep_top: true,
         ..ExtractOptions::default()
     };
     extract(tar, tree, target, &options)?;

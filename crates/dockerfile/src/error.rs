@@ -248,7 +248,7 @@ pub enum Error {
 
     // --- ignore files --------------------------------------------------------
     /// A pattern that is not well formed.
-    #[error("syntax error in pattern")]
+    #[error("syntax error in pattern{}", quoted_pattern(.pattern, *.line))]
     IgnoreSyntax {
         /// The pattern as written.
         pattern: String,
@@ -271,4 +271,12 @@ pub enum Error {
         /// How many are accepted.
         limit: usize,
     },
+}
+
+/// Returns a pattern in quotes with the line it stands in, where that is known.
+fn quoted_pattern(pattern: &str, line: usize) -> String {
+    match line {
+        0 => format!(" {pattern:?}"),
+        line => format!(" {pattern:?} in line {line}"),
+    }
 }

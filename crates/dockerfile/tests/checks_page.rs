@@ -101,8 +101,23 @@ fn few_false_alarms() {
         "FROM a\nCOPY go.mod .\nRUN go mod download\nCOPY . .\nRUN go mod download\n",
         "FROM a\nCOPY --from=x . .\nRUN npm ci\n",
         "FROM a\nCOPY . .\nRUN npm run build\n",
+        "FROM a\nRUN cat <<EOF > /setup\napt-get install x\nEOF\n",
+        "FROM a\nRUN <<EOF\n#!/usr/bin/env python3\napt-get install x\nEOF\n",
     ] {
         assert_eq!(findings(source), [""; 0], "{source}");
+    }
+}
+
+#[test]
+fn scripts_are_looked_into() {
+    for source in [
+        "FROM a\nRUN <<EOF\nset -e\napt-get install x\nEOF\n",
+        "FROM a\nRUN bash -e <<EOF\napt-get install x\nEOF\n",
+        "FROM a\nRUN <<EOF\n#!/bin/bash\napt-get install x\nEOF\n",
+        "FROM a\nRUN [\"sh\", \"-c\", \"apt-get install x\"]\n",
+        "FROM a\nRUN if true; then sudo apt-get install x; fi\n",
+    ] {
+        assert_eq!(findings(source), ["AptWithoutYes"], "{source}");
     }
 }
 

@@ -9,6 +9,8 @@ use std::time::Duration;
 const MAX_REDIRECTS: usize = 10;
 /// How long a server may stay silent.
 const READ_TIMEOUT: Duration = Duration::from_secs(60);
+/// Chunks that wait for the disk.
+const CHUNKS: usize = 8;
 
 /// Fetches an `http` or `https` URL as a stream of bytes.
 ///
@@ -23,14 +25,19 @@ pub(crate) async fn fetch(url: &str) -> Result<ByteStream> {
     }
     let failed =
         |e: reqwest::Error| EngineError::wrap(ErrorKind::Invalid, format!("cannot fetch {url}"), e);
-    let mut response = client()?
+    let response = client()?
         .get(url)
         .send()
         .await
         .map_err(failed)?
         .error_for_status()
         .map_err(failed)?;
-    let (sender, receiver) = tokio::sync::mpsc::channel(8);
+    Ok(chunks(response))
+}
+
+/// Streams the body of an answer.
+pub(crate) fn chunks(mut response: reqwest::Response) -> ByteStream {
+    let (sender, receiver) = tokio::sync::mpsc::channel(CHUNKS);
     tokio::spawn(async move {
         loop {
             let chunk = match response.chunk().await {
@@ -38,16 +45,17 @@ pub(crate) async fn fetch(url: &str) -> Result<ByteStream> {
                 Ok(None) => return,
                 Err(e) => Err(std::io::Error::other(e)),
             };
-            let failed = chunk.is_err();
-            if sender.send(chunk).await.is_err() || failed {
+            let has_failed = chunk.is_err();
+            if sender.send(chunk).await.is_err() || has_failed {
                 return;
             }
         }
     });
-    Ok(receiver)
+    receiver
 }
 
-fn client() -> Result<&'static reqwest::Client> {
+/// Returns the client of all fetches.
+pub(crate) fn client() -> Result<&'static reqwest::Client> {
     static CLIENT: OnceLock<reqwest::Client> = OnceLock::new();
     if let Some(client) = CLIENT.get() {
         return Ok(client);

@@ -45,8 +45,8 @@ pub use exec::ClaimedExec;
 pub use network::NetworkSettings;
 pub use settings::{DEFAULT_LOG_DRIVER, Settings};
 pub use wharf_build::{
-    About, Answer, BuildRecord, CacheMount, ContextSource, FailedStep, Mistake, NamedSource,
-    Question, Secret, SolveEvent, StepRecord,
+    About, Answer, BuildRecord, CacheDirectory, CacheMount, ContextSource, FailedStep, Mistake,
+    NamedSource, Question, Secret, SolveEvent, StepRecord,
 };
 pub use wharf_dockerfile::lint::Rule;
 pub use wharf_dockerfile::{Diagnostic, Outline, OutlineArg, OutlineNeed, Target};

@@ -24,6 +24,8 @@ pub struct ExtractOptions {
     pub no_overwrite_dir_non_dir: bool,
     /// Take extended attributes that cannot be set as if they were not there.
     pub best_effort_xattrs: bool,
+    /// Leave the directory that is unpacked to as it is, whatever the archive says of its own top (`./`).
+    pub keep_top: bool,
     /// Leave device nodes out, as in a user namespace, where the kernel refuses them.
     pub skip_devices: bool,
     /// How much the archive may ask for.
@@ -115,7 +117,7 @@ impl Extractor<'_> {
         let attributes = self.placing.attributes(entry)?;
         if name.is_empty() {
             // The archive's own top: only its attributes count.
-            if entry.kind == Kind::Directory {
+            if entry.kind == Kind::Directory && !self.options.keep_top {
                 self.directories.insert(self.base.clone(), attributes);
             }
         } else {

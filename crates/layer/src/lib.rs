@@ -7,7 +7,10 @@
 //! [`write_plain_tar`] are for ordinary archives. All paths go through `wharf-safefs`; all that an
 //! archive from outside may ask for has a limit ([`limits`]).
 
-#![cfg_attr(test, allow(clippy::unwrap_used, clippy::disallowed_methods))]
+#![cfg_attr(
+    test,
+    allow(clippy::unwrap_used, clippy::disallowed_methods, clippy::print_stdout)
+)]
 
 mod apply;
 mod canonical;

@@ -15,6 +15,13 @@ pub fn peak_memory_bytes(path: &str) -> Option<u64> {
     cgroup.read("memory", file).ok()?.trim().parse().ok()
 }
 
+/// Returns the most processes that all below a group had at once; none where the kernel does not tell (`pids.peak`,
+/// from kernel 6.1).
+pub fn peak_processes(path: &str) -> Option<u64> {
+    let cgroup = Cgroup::new(path, false).ok()?;
+    cgroup.read("pids", "pids.peak").ok()?.trim().parse().ok()
+}
+
 /// Removes a group with all that is below it; absence is no error.
 ///
 /// # Errors

@@ -40,7 +40,7 @@ pub use cgroup::{BlockIoEntry, CpuStats, MemoryStats, PidsStats, Stats, Throttli
 pub use client::Shim;
 pub use detached::{mount_detached, open_root};
 pub use error::{Result, RuntimeError};
-pub use group::{peak_memory_bytes, remove_cgroup};
+pub use group::{peak_memory_bytes, peak_processes, remove_cgroup};
 pub use host::{DEFAULT_APPARMOR_PROFILE, HostInfo, SupportedLimits, host};
 pub use init::mount_plan::MAX_MOUNTS;
 pub use init::overlay::MAX_LOWER_DIRS;

@@ -92,8 +92,8 @@ pub struct LogConfig {
     /// A log daemon that gets every line too.
     #[serde(default)]
     pub remote: Option<RemoteLog>,
-    /// How many bytes may wait for that daemon, the oldest being dropped; none means that the
-    /// container waits.
+    /// How many bytes may wait for that daemon, or for the file where there is none, the oldest being
+    /// dropped; none means that the container waits.
     #[serde(default)]
     pub max_buffer_bytes: Option<u64>,
 }

@@ -302,3 +302,63 @@ async fn stop_on_disconnect_and_a_killed_shim() {
     assert!(problems.is_empty(), "{problems:?}");
     common::assert_nothing_left(&fixture);
 }
+
+/// Returns the process that writes a container's log, a child of its shim.
+fn log_writer(fixture: &Fixture) -> i32 {
+    let state = fixture.request.state_dir.join("shim.json");
+    let state: serde_json::Value =
+        serde_json::from_str(&std::fs::read_to_string(state).unwrap()).unwrap();
+    let shim = state["shim_pid"].as_u64().unwrap();
+    let is_writer = |pid: &i32| {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        stat.contains("(wharf-log)") && stat.contains(&format!(" {shim} "))
+    };
+    let entries = std::fs::read_dir("/proc").unwrap().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.into_iter().find(is_writer).unwrap()
+}
+
+#[tokio::test]
+async fn a_log_that_does_not_block_loses_lines_and_holds_nobody_up() {
+    if !can_run() {
+        return;
+    }
+    let count = 20_000;
+    let line = "x".repeat(90);
+    let mut fixture = Fixture::shell(&format!(
+        "i=0; while [ $i -lt {count} ]; do echo $i {line}; i=$((i+1)); done; echo > /flag; sleep 1000"
+    ));
+    fixture.request.log.as_mut().unwrap().max_buffer_bytes = Some(64 << 10);
+    let shim = fixture.launch().await.unwrap();
+    let writer = log_writer(&fixture);
+    // SAFETY: plain system call; the process is this test's own.
+    let signal = |signal| assert_eq!(unsafe { libc::kill(writer, signal) }, 0);
+    signal(libc::SIGSTOP);
+    shim.start().await.unwrap();
+    // The container goes on although its log does not.
+    while !fixture.upper().join("flag").exists() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    signal(libc::SIGCONT);
+    shim.signal(libc::SIGKILL, false).await.unwrap();
+    shim.wait().await.unwrap();
+    shim.release().await.unwrap();
+    let lines = log_lines(&fixture.request.log.as_ref().unwrap().path);
+    assert!(lines.len() < count && lines.len() > 100, "{}", lines.len());
+    assert!(lines[0].starts_with("0 "), "{}", lines[0]);
+    let last = lines.last().unwrap();
+    assert!(last.starts_with(&format!("{} ", count - 1)), "{last}");
+    assert!(lines.iter().all(|line| line.ends_with("xxx\n")));
+}
+
+#[tokio::test]
+async fn a_log_that_does_not_block_is_whole_by_the_end() {
+    if !can_run() {
+        return;
+    }
+    let mut fixture = Fixture::shell("for i in 1 2 3 4 5 6 7 8 9; do echo $i; done");
+    fixture.request.log.as_mut().unwrap().max_buffer_bytes = Some(1 << 20);
+    fixture.output().await;
+    let lines = log_lines(&fixture.request.log.as_ref().unwrap().path);
+    assert_eq!(lines.concat(), "1\n2\n3\n4\n5\n6\n7\n8\n9\n");
+}

@@ -337,7 +337,8 @@ mod tests {
         let query = |length: usize| {
             Query::parse(&format!("dockerfileinline={}", "a".repeat(length))).expect("a query")
         };
-        assert!(inline_dockerfile(&query(MAX_INLINE_DOCKERFILE_BYTES)).is_ok());
+        let content = inline_dockerfile(&query(MAX_INLINE_DOCKERFILE_BYTES));
+        assert!(content.is_ok_and(|content| content.is_some_and(|content| content[0] == b'i')));
         assert!(inline_dockerfile(&query(MAX_INLINE_DOCKERFILE_BYTES + 1)).is_err());
         let text = Query::parse("dockerfileinline=RlJPTSBhCg==").expect("a query");
         let read = inline_dockerfile(&text).expect("base64");

@@ -17,7 +17,7 @@ use std::io;
 use std::path::PathBuf;
 use tokio::sync::mpsc::{self, Receiver};
 use wharf_engine::model::request::Build;
-use wharf_engine::{CacheMount, ContextSource, NamedSource, Question, Secret};
+use wharf_engine::{CacheDirectory, CacheMount, ContextSource, NamedSource, Question, Secret};
 
 /// Bytes of the document's length.
 const LENGTH_BYTES: usize = 4;
@@ -38,7 +38,7 @@ struct Document {
     /// The socket of an SSH agent, or files of keys, by ID.
     #[serde(default)]
     ssh: BTreeMap<String, Vec<PathBuf>>,
-    /// Steps that run at once; 0 for as many as there are processors.
+    /// Steps that run at once; 0 for a number that suits the processors.
     #[serde(default)]
     parallel: usize,
     /// Tells the builds of one project from others'.
@@ -50,12 +50,35 @@ struct Document {
     /// What names stand for: directories of this machine, and what is to be found.
     #[serde(default)]
     contexts: BTreeMap<String, NamedContext>,
-    /// What RUN may ask for besides the usual (`security.insecure`).
+    /// What RUN may ask for besides the usual (`network.host`, `security.insecure`).
     #[serde(default)]
     allow: Vec<String>,
     /// What is asked about the Dockerfile instead of building it.
     #[serde(default)]
     call: Option<DocumentQuestion>,
+    /// Directories of this machine with caches of others.
+    #[serde(default)]
+    cache_directories: Vec<CacheSource>,
+    /// Whether the image holds what its steps led to.
+    #[serde(default)]
+    inline_cache: bool,
+    /// Most processes of a step.
+    #[serde(default)]
+    pids_limit: Option<i64>,
+}
+
+/// A cache in the form of an OCI layout.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CacheSource {
+    /// An absolute path.
+    directory: String,
+    /// Name of the manifest; empty for the usual one.
+    #[serde(default)]
+    tag: String,
+    /// Digest of the manifest; empty where the tag counts.
+    #[serde(default)]
+    digest: String,
 }
 
 /// One named context.
@@ -89,6 +112,8 @@ impl From<DocumentQuestion> for Question {
 
 /// The entitlement that lets RUN be confined by nothing.
 const INSECURE: &str = "security.insecure";
+/// The entitlement that lets RUN have the host's network.
+const HOST_NETWORK: &str = "network.host";
 
 /// `POST /wharf/build`
 pub(crate) async fn build(mut call: Call) -> Answer {
@@ -110,7 +135,17 @@ pub(crate) async fn build(mut call: Call) -> Answer {
     if !document.project.is_empty() {
         options.project = document.project;
     }
-    options.allow_insecure = document.allow.iter().any(|allowed| allowed == INSECURE);
+    let is_allowed = |name: &str| document.allow.iter().any(|allowed| allowed == name);
+    options.allow_insecure = is_allowed(INSECURE);
+    options.allow_host_network = is_allowed(HOST_NETWORK);
+    options.inline_cache = document.inline_cache;
+    for cache in document.cache_directories {
+        options.cache_directories.push(CacheDirectory {
+            path: build::local_directory(&cache.directory, &call.peer)?,
+            tag: cache.tag,
+            digest: cache.digest,
+        });
+    }
     for (name, context) in document.contexts {
         let source = match context {
             NamedContext::Directory(path) => {
@@ -127,6 +162,7 @@ pub(crate) async fn build(mut call: Call) -> Answer {
             .map_err(|error| Failure::bad_request(format!("secret {id}: {error}")))?;
         options.secrets.insert(id, Secret::new(bytes));
     }
+    request.resources.pids_limit = document.pids_limit;
     let chunks = with_beginning(rest, chunks);
     match document.call {
         None => build::start(call, request, chunks).await,
@@ -229,6 +265,28 @@ pub(crate) async fn logs(call: Call) -> Answer {
         .map(|(step, log)| json!({ "step": step, "log": String::from_utf8_lossy(&log) }))
         .collect();
     respond::json(&told)
+}
+
+/// `GET /wharf/build/cache`
+pub(crate) async fn export_cache(call: Call) -> Answer {
+    let all = match call.query.text("mode") {
+        "" | "min" => false,
+        "max" => true,
+        other => {
+            return Err(Failure::bad_request(format!(
+                "invalid mode {other:?}: expected min or max"
+            )));
+        }
+    };
+    let tag = match call.query.text("tag") {
+        "" => "latest",
+        tag => tag,
+    };
+    let tar = call
+        .engine
+        .export_build_cache(call.query.text("build"), all, tag)
+        .await?;
+    Ok(respond::stream(respond::TAR, tar))
 }
 
 /// `GET /wharf/build/failed`

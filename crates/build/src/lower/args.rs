@@ -76,6 +76,12 @@ impl Globals {
     }
 }
 
+/// Returns the time of [`Globals::epoch`] in nanoseconds since 1970, as the graph has it.
+pub(super) fn nanoseconds(epoch: &str) -> Option<i64> {
+    let time: Timestamp = epoch.parse().ok()?;
+    i64::try_from(time.as_nanosecond()).ok()
+}
+
 /// Returns the value of `--build-arg`.
 pub(super) fn given(build_args: &BTreeMap<String, Option<String>>, key: &str) -> Option<String> {
     build_args.get(key).cloned().flatten()

@@ -397,14 +397,14 @@ fn destination(cwd: &str, written: &str) -> String {
 
 fn created_by(expanded: &Expanded<'_>, destination: &str) -> String {
     let mut text = expanded.keyword.to_owned();
+    if expanded.copy.parents {
+        text.push_str(" --parents");
+    }
     if let Some(owner) = &expanded.chown {
         text.push_str(&format!(" --chown={}", owner));
     }
     if let Some(mode) = &expanded.chmod {
         text.push_str(&format!(" --chmod={mode}"));
-    }
-    if expanded.copy.parents {
-        text.push_str(" --parents");
     }
     for source in &expanded.sources {
         text.push_str(&format!(" {source}"));

@@ -216,7 +216,7 @@ impl Lowering<'_, '_> {
             mode: WORKDIR_MODE,
             make_parents: true,
             owner: (!user.is_empty()).then(|| chown(user, has_base)),
-            timestamp_ns: None,
+            timestamp_ns: self.epoch.as_deref().and_then(super::args::nanoseconds),
         };
         let input = if has_base {
             FileInput::Input(0)

@@ -102,7 +102,11 @@ pub(super) fn check_cycles(input: &LowerInput<'_>) -> Result<(), BuildError> {
 /// Returns the number of the stage to build.
 pub(super) fn find_target(input: &LowerInput<'_>) -> Result<usize, BuildError> {
     let stages = &input.dockerfile.stages;
-    let last = stages.len().saturating_sub(1);
+    let Some(last) = stages.len().checked_sub(1) else {
+        return Err(BuildError::instruction(
+            "dockerfile contains no stages to build",
+        ));
+    };
     if input.target.is_empty() {
         return Ok(last);
     }

@@ -197,6 +197,8 @@ impl Solver<'_> {
             oom_killed: outcome.oom_killed,
             peak_memory_bytes: outcome.peak_memory_bytes,
             memory_limit_bytes: outcome.memory_limit_bytes,
+            peak_processes: outcome.peak_processes,
+            processes_limit: outcome.processes_limit,
         })
     }
 

@@ -50,6 +50,7 @@ use wharf_llb::{Edge, Graph, VertexId};
 use wharf_store::{Lease, Store};
 
 use crate::context::Context;
+use crate::imported::Imported;
 use crate::logs::BuildLogs;
 use crate::request::SolveOptions;
 use crate::{BaseImage, BuildError, Host, SolveEvent};
@@ -69,6 +70,8 @@ pub(crate) struct SolveInput<'a> {
     pub contexts: &'a BTreeMap<String, Context>,
     /// How to solve.
     pub options: &'a SolveOptions,
+    /// Caches of other machines.
+    pub imported: &'a Imported,
     /// In how many graphs this one is held.
     pub depth: usize,
 }
@@ -193,6 +196,22 @@ impl<'a> Solver<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Returns the keys of what was used or made: of the vertices of some edges, or of all.
+    pub fn used_keys(&self, wanted: &[Edge]) -> Vec<wharf_image::Digest> {
+        let state = self.lock();
+        let counts = |vertex: &VertexId| {
+            wanted.is_empty() || wanted.iter().any(|edge| edge.vertex == *vertex)
+        };
+        let nodes = state.nodes.iter().filter(|(vertex, node)| {
+            counts(vertex) && matches!(node.outcome, Outcome::Cached | Outcome::Executed)
+        });
+        let keys = nodes.filter_map(|(_, node)| Some((node.key?, node.snapshots.len())));
+        let numbered = |(key, outputs): (wharf_image::Digest, usize)| {
+            (0..outputs as u32).map(move |output| schedule::numbered(&key, output))
+        };
+        keys.flat_map(numbered).collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -43,6 +43,7 @@ impl Solver<'_> {
             images: self.input.images,
             contexts: self.input.contexts,
             options: self.input.options,
+            imported: self.input.imported,
             depth: self.input.depth + 1,
         };
         let events = self

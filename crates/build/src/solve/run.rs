@@ -431,7 +431,8 @@ impl Solver<'_> {
         make: impl FnOnce() -> Result<Option<PendingLayer>, BuildError>,
     ) -> Result<(Outcome, Snapshot), BuildError> {
         if self.may_hit(id)
-            && let Some(hit) = cache::find(self.store, &self.lease, &key, None)?
+            && let Some(hit) =
+                cache::find_anywhere(self.store, &self.lease, self.input.imported, &key, None)?
         {
             return Ok((Outcome::Cached, from_hit(&hit, 0)));
         }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use wharf_image::Digest;
-use wharf_llb::{Edge, Op, VertexId};
+use wharf_llb::{Edge, NetworkMode, Op, SecurityMode, VertexId};
 
 use super::Solver;
 use super::key::{self, Taking};
@@ -56,6 +56,31 @@ impl Solver<'_> {
         Ok(())
     }
 
+    /// Refuses programs that ask for what was not granted.
+    fn check_entitlements(&self, id: VertexId) -> Result<(), BuildError> {
+        let Op::Exec(exec) = &self.input.graph.vertex(id).op else {
+            return Ok(());
+        };
+        let granted = self.input.options.entitlements;
+        let asked = [
+            (
+                exec.network == NetworkMode::Host && !granted.host_network,
+                "network.host",
+            ),
+            (
+                exec.security == SecurityMode::Insecure && !granted.insecure,
+                "security.insecure",
+            ),
+        ];
+        match asked.iter().find(|(is_missing, _)| *is_missing) {
+            Some((_, name)) => Err(BuildError::instruction(format!(
+                "{}: {name} is not allowed: grant it with --allow {name}",
+                self.name(id)
+            ))),
+            None => Ok(()),
+        }
+    }
+
     /// Returns the wanted vertices and all they stand on, producers first.
     fn reachable(&self) -> Vec<VertexId> {
         let mut found = BTreeSet::new();
@@ -73,6 +98,7 @@ impl Solver<'_> {
         self.check_stopped()?;
         let vertex = self.input.graph.vertex(id);
         check_outputs(&vertex.op)?;
+        self.check_entitlements(id)?;
         let mut node = Node {
             takings: key::takings(vertex),
             ..Node::default()
@@ -175,7 +201,9 @@ impl Solver<'_> {
         for output in 0..output_count(&self.input.graph.vertex(id).op) {
             let key = numbered(key, output);
             let chain = chain.as_deref().filter(|_| output == 0);
-            let Some(hit) = cache::find(self.store, &self.lease, &key, chain)? else {
+            let imported = self.input.imported;
+            let found = cache::find_anywhere(self.store, &self.lease, imported, &key, chain)?;
+            let Some(hit) = found else {
                 return Ok(None);
             };
             snapshots.push(from_hit(&hit, chain.map_or(0, <[_]>::len)));

@@ -12,7 +12,7 @@ use crate::http::{Request, path_part};
 use crate::options::network::NetworkAttachment;
 use crate::options::{env, filter};
 use crate::render::list::{Layout, Row};
-use crate::render::text::{labels, short_id};
+use crate::render::text::labels;
 use crate::session::Session;
 
 /// Create a network
@@ -374,14 +374,7 @@ impl Network {
     fn row(&self, no_trunc: bool) -> Row {
         let labels_of = self.labels.clone().unwrap_or_default();
         Row::new()
-            .with(
-                "ID",
-                if no_trunc {
-                    self.id.as_str()
-                } else {
-                    short_id(&self.id)
-                },
-            )
+            .with_id(&self.id, no_trunc)
             .with("Name", self.name.as_str())
             .with("Driver", self.driver.as_str())
             .with("Scope", self.scope.as_str())

@@ -8,6 +8,7 @@ use wharf_template::Value;
 use crate::error::{CliError, Result};
 use crate::render::table;
 use crate::render::template::{Missing, Template};
+use crate::render::text::short_id;
 
 /// One row: what `--format` can ask for, by field name.
 pub struct Row {
@@ -29,6 +30,12 @@ impl Row {
         self.fields
             .insert(name.into(), Value::String(value.into().into()));
         self
+    }
+
+    /// Adds the field `ID`, cut to twelve digits unless `no_trunc`.
+    #[must_use]
+    pub fn with_id(self, id: &str, no_trunc: bool) -> Self {
+        self.with("ID", if no_trunc { id } else { short_id(id) })
     }
 
     /// Adds a field that is true or false.

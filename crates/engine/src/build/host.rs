@@ -29,6 +29,9 @@ use wharf_store::Lease;
 /// How often a running step looks whether its build was cancelled.
 const CANCEL_INTERVAL: Duration = Duration::from_millis(100);
 
+/// Name of the machine in a step that names none: BuildKit's, so that what a step keeps of it is the same everywhere.
+const STEP_HOSTNAME: &str = "buildkitsandbox";
+
 /// Serves one build.
 pub(super) struct BuildHost {
     engine: Arc<Engine>,
@@ -186,16 +189,15 @@ impl BuildHost {
             .map_or((String::new(), Vec::new()), |(path, args)| {
                 (path.clone(), args.to_vec())
             });
-        let short = step.id.get(..12).unwrap_or(&step.id).to_owned();
         let endpoint = crate::model::container::NetworkEndpoint::default();
         Container {
             id: step.id.clone(),
-            name: short.clone(),
+            name: step.id.get(..12).unwrap_or(&step.id).to_owned(),
             path,
             args,
             config: ContainerConfig {
                 hostname: if step.hostname.is_empty() {
-                    short
+                    STEP_HOSTNAME.to_owned()
                 } else {
                     step.hostname.clone()
                 },
@@ -279,11 +281,15 @@ impl BuildHost {
             outcome
         });
         let peak_memory_bytes = wharf_runtime::peak_memory_bytes(&group).unwrap_or(0);
+        let peak_processes = wharf_runtime::peak_processes(&group).unwrap_or(0);
         let _swept_later = wharf_runtime::remove_cgroup(&group);
-        let limit = container.host_config.resources.memory_bytes;
+        let limits = &container.host_config.resources;
+        let limit = |value: i64| u64::try_from(value).unwrap_or(0);
         outcome.map(|outcome| RunOutcome {
             peak_memory_bytes,
-            memory_limit_bytes: u64::try_from(limit).unwrap_or(0),
+            memory_limit_bytes: limit(limits.memory_bytes),
+            peak_processes,
+            processes_limit: limit(limits.pids_limit.unwrap_or(0)),
             ..outcome
         })
     }

@@ -1,5 +1,6 @@
 //! Builds: the build room's steps with this engine's images, network and runtime.
 
+mod cache_archive;
 mod emulation;
 mod fetch;
 mod host;
@@ -277,6 +278,8 @@ fn build_request(request: Build, context: OpenedContext, id: String) -> Prepared
         platform: request.platform,
         squash: request.squash,
         cache_from: request.cache_from,
+        cache_directories: options.cache_directories,
+        inline_cache: options.inline_cache,
         network_mode: request.network_mode,
         id,
         project: options.project,
@@ -288,6 +291,7 @@ fn build_request(request: Build, context: OpenedContext, id: String) -> Prepared
         rewrite_timestamp: options.rewrite_timestamp,
         contexts: options.contexts,
         allow_insecure: options.allow_insecure,
+        allow_host_network: options.allow_host_network,
     };
     PreparedBuild {
         request: build,

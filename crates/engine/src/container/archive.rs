@@ -119,6 +119,7 @@ impl Engine {
             owner,
             no_overwrite_dir_non_dir: options.no_overwrite_dir_non_dir,
             best_effort_xattrs: true,
+            keep_top: true,
             ..Default::default()
         };
         wharf_layer::extract(reader, &root, &inside, &extract)

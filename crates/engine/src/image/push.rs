@@ -232,7 +232,7 @@ impl Engine {
     }
 
     /// Returns the layer's compressed blob, making it when there is none.
-    fn blob_of_layer(&self, diff_id: &DiffId) -> Result<LayerBlob> {
+    pub(crate) fn blob_of_layer(&self, diff_id: &DiffId) -> Result<LayerBlob> {
         let blobs = self
             .store
             .layer_blobs(diff_id)

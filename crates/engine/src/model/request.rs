@@ -270,7 +270,7 @@ pub struct Build {
 pub struct BuildOptions {
     /// Tells the builds of one project from others', for explaining misses.
     pub project: String,
-    /// Steps that run at once; 0 for as many as there are processors.
+    /// Steps that run at once; 0 for a number that suits the processors.
     pub parallel: usize,
     /// Secrets by ID.
     pub secrets: BTreeMap<String, wharf_build::Secret>,
@@ -284,6 +284,12 @@ pub struct BuildOptions {
     pub contexts: BTreeMap<String, wharf_build::NamedSource>,
     /// Whether RUN may ask to be confined by nothing.
     pub allow_insecure: bool,
+    /// Whether RUN may ask for the host's network.
+    pub allow_host_network: bool,
+    /// Directories with caches of other machines.
+    pub cache_directories: Vec<wharf_build::CacheDirectory>,
+    /// Whether the image holds what its steps led to.
+    pub inline_cache: bool,
     /// Sends what the solver does, too.
     pub trace: bool,
 }

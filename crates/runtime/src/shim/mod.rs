@@ -7,6 +7,7 @@ mod connection;
 mod exit;
 mod external;
 pub(crate) mod log;
+mod new_container;
 mod process;
 mod server;
 
@@ -22,7 +23,8 @@ use crate::protocol::{
     self, Failure, LENGTH_BYTES, LaunchMessage, Response, STATE_NAME, ShimState,
 };
 use crate::shim::external::External;
-use crate::shim::server::{NewContainer, Server};
+use crate::shim::new_container::NewContainer;
+use crate::shim::server::Server;
 use crate::socket::{self, MAX_DESCRIPTORS};
 use crate::sys;
 

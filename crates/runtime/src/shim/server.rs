@@ -8,12 +8,13 @@ use std::time::{Duration, Instant};
 use crate::cgroup::Cgroup;
 use crate::error::{Result, RuntimeError};
 use crate::init::plan::{ProcessPlan, SeccompFilter};
-use crate::init::{self, Spawned, Streams, console};
+use crate::init::{self, console};
 use crate::protocol::{self, Request, Response, SOCKET_NAME};
 use crate::request::{AttachRequest, ExecRequest, ExecStarted, LaunchRequest, Started, Stdio};
 use crate::shim::connection::{Connection, Role};
 use crate::shim::external::{External, Made};
 use crate::shim::log::{LogStream, LogWriter};
+use crate::shim::new_container::{NewContainer, Waiting};
 use crate::shim::process::{Exit, Output, Process};
 use crate::sys;
 
@@ -54,57 +55,6 @@ pub struct Server {
     pub(super) finished: Option<crate::request::ExitStatus>,
     /// When the shim stops waiting for clients that do not read.
     pub(super) linger_until: Option<Instant>,
-}
-
-/// A container that was set up, and waits for its start.
-pub struct NewContainer {
-    /// Its first process's number on the host.
-    pub pid: i32,
-    pidfd: OwnedFd,
-    streams: Streams,
-    waiting: Waiting,
-    external: Option<External>,
-}
-
-/// How a container that is set up is started.
-enum Waiting {
-    /// Its first process waits for a word.
-    Own(Box<Spawned>),
-    /// The program that made it starts it.
-    External,
-}
-
-impl NewContainer {
-    /// Takes over a container that was set up here.
-    pub fn own(mut spawned: Spawned) -> Result<Self> {
-        let pidfd = spawned
-            .pidfd
-            .try_clone()
-            .map_err(|error| RuntimeError::io("duplicate a descriptor", error))?;
-        Ok(Self {
-            pid: spawned.pid,
-            pidfd,
-            streams: std::mem::take(&mut spawned.streams),
-            waiting: Waiting::Own(Box::new(spawned)),
-            external: None,
-        })
-    }
-
-    /// Takes over a container that a program set up.
-    pub fn external(external: External, made: Made) -> Self {
-        let Made {
-            pid,
-            pidfd,
-            streams,
-        } = made;
-        Self {
-            pid,
-            pidfd,
-            streams,
-            waiting: Waiting::External,
-            external: Some(external),
-        }
-    }
 }
 
 /// What a polled descriptor belongs to.

@@ -4,13 +4,13 @@
 //! by this test when `WHARF_RECORD_PEERS` is set); `commands/differences-*.txt` lists the commands that wharf answers
 //! differently, each with its reason.
 
-use crate::harness::{Daemon, PATIENCE, base_image_tar, docker_program, skip};
+use crate::harness::{Daemon, base_image_tar, docker_program, skip};
+use crate::peer::Peer;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Command, Stdio};
 
 /// What the commands read from `$DIR`.
 const FILES: [(&str, &str); 4] = [
@@ -187,57 +187,11 @@ fn record() {
     };
     for peer in peers.split(',') {
         let (version, root) = peer.split_once('=').expect("VERSION=ROOT");
-        let peer = Peer::start(Path::new(root));
-        let host = format!(
-            "unix://{}",
-            peer.directory.path().join("docker.sock").display()
-        );
+        let peer = Peer::start(Path::new(root), &[]);
+        let host = format!("unix://{}", peer.path("docker.sock").display());
         let client = Path::new(root).join("usr/bin/docker");
-        let steps = run_all(&client, &host, &peer.directory.path().join("client"));
+        let steps = run_all(&client, &host, &peer.path("client"));
         std::fs::write(data(&format!("docker-{version}.txt")), text(&steps)).unwrap();
-    }
-}
-
-/// A real dockerd in namespaces of its own.
-struct Peer {
-    directory: tempfile::TempDir,
-    child: Child,
-}
-
-impl Peer {
-    fn start(root: &Path) -> Self {
-        let directory = tempfile::Builder::new()
-            .prefix("wharf-peer-")
-            .tempdir_in("/var/tmp")
-            .unwrap();
-        let log = std::fs::File::create(directory.path().join("log")).unwrap();
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/peer-daemon");
-        let child = Command::new(script)
-            .arg(root)
-            .arg(directory.path())
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().unwrap())
-            .stderr(log)
-            .spawn()
-            .unwrap();
-        let peer = Self { directory, child };
-        let until = Instant::now() + PATIENCE;
-        let socket = peer.directory.path().join("docker.sock");
-        while std::os::unix::net::UnixStream::connect(&socket).is_err() {
-            let log = read(&peer.directory.path().join("log"));
-            assert!(Instant::now() < until, "dockerd does not listen: {log}");
-            std::thread::sleep(Duration::from_millis(50));
-        }
-        peer
-    }
-}
-
-impl Drop for Peer {
-    fn drop(&mut self) {
-        // `unshare --kill-child` takes everything with it once its parent is gone.
-        let _already_dead = self.child.kill();
-        let _ended = self.child.wait();
-        std::thread::sleep(Duration::from_millis(500));
     }
 }
 

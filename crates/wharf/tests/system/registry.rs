@@ -7,14 +7,15 @@ use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 
 /// A running registry; ends with the value.
-struct Registry {
+pub struct Registry {
     child: Child,
     address: SocketAddr,
     _directory: tempfile::TempDir,
 }
 
 impl Registry {
-    fn start() -> Option<Self> {
+    /// Starts one; None, and said so, where it is not installed.
+    pub fn start() -> Option<Self> {
         let directory = tempfile::tempdir().unwrap();
         let address = TcpListener::bind("127.0.0.1:0")
             .and_then(|socket| socket.local_addr())
@@ -45,7 +46,8 @@ impl Registry {
         })
     }
 
-    fn at(&self, path: &str) -> String {
+    /// Returns the name of an image in it.
+    pub fn at(&self, path: &str) -> String {
         format!("localhost:{}/{path}", self.address.port())
     }
 }

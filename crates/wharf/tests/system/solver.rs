@@ -1,6 +1,7 @@
 //! Builds as wharf's own client asks for them.
 
-use crate::harness::{Client, Daemon};
+use crate::harness::{Client, Daemon, docker_program};
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 const EPOCH: &str = "SOURCE_DATE_EPOCH=1700000000";
@@ -13,38 +14,72 @@ fn wharf(d: &Daemon, arguments: &[&str]) -> String {
     d.ok(Client::Wharf, arguments)
 }
 
-/// A build that is killed with the daemon goes on from the finished steps and gives the same image.
+/// Returns the vertices of a build's events that were in the cache.
+fn cached(events: &str) -> BTreeSet<String> {
+    let events = events.lines().filter_map(|line| {
+        let event: serde_json::Value = serde_json::from_str(line).ok()?;
+        let is_cached = event["event"] == "completed" && event["cached"] == true;
+        is_cached.then(|| event["digest"].to_string())
+    });
+    events.collect()
+}
+
+/// A build that is killed with the daemon at random moments goes on from the finished steps and gives the same image.
 #[test]
 fn a_killed_build_resumes_and_gives_the_same_image() {
-    let dockerfile = "FROM busybox\nRUN sleep 0.2 && echo 1 > /1\nRUN sleep 0.2 && echo 2 > /2\nRUN sleep 0.2 && echo 3 > /3\n";
-    let arguments = [
-        "build",
-        "-q",
-        "--build-arg",
-        EPOCH,
-        "-o",
-        "type=image,rewrite-timestamp=true",
-        "context",
-    ];
+    const ROUNDS: usize = 6;
+    let steps: String = (0..6)
+        .map(|step| format!("RUN sleep 0.1 && echo {step} > /{step}\n"))
+        .collect();
+    let dockerfile = format!(
+        "FROM busybox AS side\nRUN sleep 0.2 && echo side > /side\nFROM busybox\nCOPY files /files\n{steps}COPY --from=side /side /\n"
+    );
+    let arguments = |how: &'static str| {
+        let rest = ["-o", "type=image,rewrite-timestamp=true", "context"];
+        [&["build", how, "--build-arg", EPOCH][..], &rest].concat()
+    };
     let mut d = Daemon::with_busybox();
-    write(&d, dockerfile);
-    for wait_ms in [100, 450, 700] {
-        std::thread::scope(|scope| {
+    for number in 0..300 {
+        d.write(&format!("context/files/{number}"), "text");
+    }
+    write(&d, &dockerfile);
+    let seed = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |now| now.subsec_nanos());
+    println!("moments from {seed}");
+    let mut moment = u64::from(seed);
+    let mut kept = BTreeSet::new();
+    for _ in 0..ROUNDS {
+        moment = moment
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        let wait = Duration::from_millis(20 + (moment >> 33) % 900);
+        let events = std::thread::scope(|scope| {
             let daemon = &d;
-            let build = scope.spawn(move || daemon.call(Client::Wharf, &arguments));
-            std::thread::sleep(Duration::from_millis(wait_ms));
+            let build =
+                scope.spawn(move || daemon.call(Client::Wharf, &arguments("--progress=rawjson")));
+            std::thread::sleep(wait);
             daemon.kill_by_pid();
-            let _killed_or_done = build.join();
+            build.join().expect("the client ends").stdout
         });
+        let found = cached(&events);
+        // What was there once stays, as far as this build came to tell it.
+        if events.contains("\"started\"") {
+            assert!(found.is_superset(&kept), "{wait:?}: {kept:?} {found:?}");
+            kept = found;
+        }
         d.kill();
         d.launch();
     }
-    let resumed = wharf(&d, &arguments);
-    let steps = wharf(&d, &["builder", "explain"]);
-    assert!(steps.contains("cached"), "nothing was kept: {steps}");
-    let mut whole = arguments.to_vec();
+    let resumed = wharf(&d, &arguments("-q"));
+    // One that nobody disturbs finds everything, and one without the cache makes the same.
+    let again = wharf(&d, &arguments("--progress=rawjson"));
+    assert!(cached(&again).len() >= 9, "{again}");
+    assert!(cached(&again).is_superset(&kept));
+    let mut whole = arguments("-q");
     whole.insert(1, "--no-cache");
     assert_eq!(wharf(&d, &whole), resumed);
+    wharf(&d, &["image", "inspect", resumed.trim()]);
 }
 
 #[test]
@@ -222,6 +257,10 @@ fn what_steps_may_not_have_is_refused_before_anything_runs() {
     let d = Daemon::with_busybox();
     for (line, text) in [
         ("RUN --security=insecure true", "--allow security.insecure"),
+        (
+            "RUN --network=host true",
+            "network.host is not allowed: grant it with --allow network.host",
+        ),
         ("RUN --device=vendor.com/device=one true", "get no devices"),
     ] {
         write(&d, &format!("FROM busybox\nRUN echo ran\n{line}\n"));
@@ -230,4 +269,233 @@ fn what_steps_may_not_have_is_refused_before_anything_runs() {
         assert!(failed.stderr.contains(text), "{}", failed.stderr);
         assert!(!failed.stdout.contains("ran\n"), "{}", failed.stdout);
     }
+}
+
+#[test]
+fn what_steps_are_allowed_they_get() {
+    let d = Daemon::with_busybox();
+    write(
+        &d,
+        "FROM busybox\nRUN --network=host cat /proc/net/dev && readlink /proc/self/ns/net\n",
+    );
+    let own = std::fs::read_link("/proc/self/ns/net").expect("a namespace");
+    let own = own.to_string_lossy().into_owned();
+    let build = |arguments: &[&str]| {
+        let all = [&["build", "--no-cache"][..], arguments, &["context"]].concat();
+        d.ok(Client::Wharf, &all)
+    };
+    for arguments in [["--allow", "network.host"], ["--network", "host"]] {
+        let told = build(&arguments);
+        assert!(told.contains(&own), "{told}");
+    }
+    // Docker's client has no word for what is allowed: its own network flag says it.
+    if docker_program().is_some() {
+        let refused = d.call(Client::Docker, &["build", "--no-cache", "context"]);
+        assert_ne!(refused.code, 0);
+        let host = ["build", "--no-cache", "--network", "host", "context"];
+        let told = d.ok(Client::Docker, &host);
+        assert!(told.contains(&own), "{told}");
+    }
+    write(
+        &d,
+        "FROM busybox\nRUN grep CapEff /proc/self/status\n\
+         RUN --security=insecure grep CapEff /proc/self/status && mount -t tmpfs none /mnt && echo mounted\n",
+    );
+    let told = build(&["--allow", "security.insecure"]);
+    let capabilities: Vec<&str> = told
+        .lines()
+        .filter_map(|line| line.trim().split_once("CapEff:"))
+        .map(|(_, value)| value.trim())
+        .collect();
+    assert_eq!(capabilities.len(), 2, "{told}");
+    assert_ne!(capabilities[0], capabilities[1], "{told}");
+    assert!(told.contains("mounted"), "{told}");
+}
+
+#[test]
+fn limits_hold_in_every_step() {
+    let d = Daemon::with_busybox();
+    let show = "cat /sys/fs/cgroup/cpu*/cpu.cfs_quota_us /sys/fs/cgroup/cpu.max 2>/dev/null; \
+        cat /sys/fs/cgroup/pids/pids.max /sys/fs/cgroup/pids.max 2>/dev/null; \
+        ulimit -n; df -k /dev/shm | tail -n 1; grep elsewhere /etc/hosts";
+    write(
+        &d,
+        &format!("FROM busybox\nRUN echo one; {show}\nRUN echo two; {show}\n"),
+    );
+    let limits = [
+        "--cpus",
+        "0.5",
+        "--pids-limit",
+        "20",
+        "--ulimit",
+        "nofile=77",
+        "--shm-size",
+        "3m",
+        "--add-host",
+        "elsewhere:10.1.2.3",
+        "--memory",
+        "64m",
+    ];
+    let told = wharf(&d, &[&["build"][..], &limits, &["context"]].concat());
+    for step in [
+        told.split("one\n").nth(1).expect("the first step ran"),
+        told.split("two\n").nth(1).expect("the second step ran"),
+    ] {
+        assert!(step.contains("50000"), "{told}");
+        assert!(step.contains("\n20\n"), "{told}");
+        assert!(step.contains("77\n"), "{told}");
+        assert!(step.contains("3072"), "{told}");
+        assert!(step.contains("10.1.2.3"), "{told}");
+    }
+    write(
+        &d,
+        "FROM busybox\nRUN for i in $(seq 40); do sleep 5 & done; wait; exit 1\n",
+    );
+    let refused = d.call(Client::Wharf, &["build", "--pids-limit", "10", "context"]);
+    assert_ne!(refused.code, 0);
+    assert!(
+        refused
+            .stderr
+            .contains("its limit is 10: more were refused"),
+        "{}",
+        refused.stderr
+    );
+}
+
+/// Returns the layers of an image.
+fn layers(d: &Daemon, image: &str) -> String {
+    wharf(
+        d,
+        &[
+            "image",
+            "inspect",
+            "--format",
+            "{{json .RootFS.Layers}}",
+            image,
+        ],
+    )
+}
+
+#[test]
+fn caches_go_to_other_machines() {
+    let dockerfile = "FROM busybox AS made\nRUN cat /proc/sys/kernel/random/uuid > /one\n\
+        FROM busybox\nENV A=1\nCOPY file /\nCOPY --from=made /one /\nRUN cat /proc/sys/kernel/random/uuid > /two\nRUN true\nLABEL b=2\n";
+    let first = Daemon::with_busybox();
+    let machine = || {
+        let d = Daemon::start();
+        wharf(
+            &d,
+            &["load", "-i", &first.path("base.tar").to_string_lossy()],
+        );
+        d.write("context/file", "text");
+        write(&d, dockerfile);
+        d
+    };
+    wharf(
+        &first,
+        &[
+            "save",
+            "-o",
+            &first.path("base.tar").to_string_lossy(),
+            "busybox",
+        ],
+    );
+    first.write("context/file", "text");
+    write(&first, dockerfile);
+    let directory = first.path("cache");
+    let (all, few) = (directory.join("all"), directory.join("few"));
+    let target = |path: &std::path::Path, mode: &str| {
+        format!("type=local,dest={},mode={mode}", path.display())
+    };
+    let id = wharf(
+        &first,
+        &[
+            "build",
+            "-q",
+            "--cache-to",
+            &target(&all, "max"),
+            "--cache-to",
+            &target(&few, "min"),
+            "context",
+        ],
+    );
+    wharf(
+        &first,
+        &[
+            "build",
+            "-q",
+            "--cache-to",
+            "type=inline",
+            "-t",
+            "app",
+            "context",
+        ],
+    );
+    assert_eq!(layers(&first, "app"), layers(&first, id.trim()));
+    wharf(
+        &first,
+        &[
+            "save",
+            "-o",
+            &first.path("app.tar").to_string_lossy(),
+            "app",
+        ],
+    );
+
+    for path in [&all, &few] {
+        let second = machine();
+        let source = format!("type=local,src={}", path.display());
+        let told = wharf(
+            &second,
+            &["build", "--cache-from", &source, "-t", "again", "context"],
+        );
+        assert_eq!(told.matches("Using cache").count(), 6, "{told}");
+        assert_eq!(layers(&second, "again"), layers(&first, id.trim()));
+        let found = wharf(&second, &["images", "-q", "--no-trunc", "again"]);
+        assert_eq!(found.trim(), id.trim());
+        // What came from there stays.
+        let told = wharf(&second, &["build", "context"]);
+        assert!(told.matches("Using cache").count() >= 6, "{told}");
+    }
+    let third = machine();
+    wharf(
+        &third,
+        &["load", "-i", &first.path("app.tar").to_string_lossy()],
+    );
+    wharf(
+        &third,
+        &["build", "--cache-from", "app", "-t", "again", "context"],
+    );
+    assert_eq!(layers(&third, "again"), layers(&first, "app"));
+
+    // A cache whose bytes are not what their names say is of no use, and does no harm.
+    let blobs = all.join("blobs/sha256");
+    for entry in std::fs::read_dir(&blobs).expect("there are blobs") {
+        let path = entry.expect("an entry").path();
+        if std::fs::metadata(&path).is_ok_and(|found| found.len() > 100_000) {
+            continue;
+        }
+        let mut bytes = std::fs::read(&path).expect("a blob");
+        bytes.push(b' ');
+        std::fs::write(&path, bytes).expect("a blob");
+    }
+    let fourth = machine();
+    let source = format!("type=local,src={}", all.display());
+    let told = fourth.call(
+        Client::Wharf,
+        &["build", "--cache-from", &source, "-t", "again", "context"],
+    );
+    assert_eq!(told.code, 0, "{}", told.stderr);
+    let all_told = format!("{}{}", told.stdout, told.stderr);
+    assert!(all_told.contains("holds something else"), "{all_told}");
+    assert_ne!(layers(&fourth, "again"), layers(&first, "app"));
+    let refused = fourth.call(
+        Client::Wharf,
+        &["build", "--cache-to", "type=registry,ref=a/b", "context"],
+    );
+    assert!(
+        refused.stderr.contains("not supported yet"),
+        "{}",
+        refused.stderr
+    );
 }

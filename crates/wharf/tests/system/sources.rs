@@ -89,10 +89,7 @@ fn a_repository_is_a_build_context_and_gives_its_time() {
             continue;
         }
         d.ok(client, &["build", "-t", "from-git", &url]);
-        assert_eq!(
-            wharf(&d, &["run", "--rm", "from-git", "cat", "/f"]),
-            "one"
-        );
+        assert_eq!(wharf(&d, &["run", "--rm", "from-git", "cat", "/f"]), "one");
     }
     let epoch = "SOURCE_DATE_EPOCH=context";
     wharf(&d, &["build", "--build-arg", epoch, "-t", "timed", &url]);

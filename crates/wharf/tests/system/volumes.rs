@@ -518,3 +518,72 @@ fn events_tell_of_mounts() {
     eventually("all events", || actions().len() >= 3);
     assert_eq!(actions(), ["create", "mount false", "unmount"]);
 }
+
+/// Sizes are right within a hundredth however often they are asked for, and asking again walks nothing.
+#[test]
+fn disk_usage_is_right_and_quick() {
+    let d = Daemon::with_busybox();
+    let usage = || {
+        let began = std::time::Instant::now();
+        let answer = crate::raw::call(&d, "GET", "/v1.51/system/df", "").unwrap();
+        (answer.json(), began.elapsed())
+    };
+    let size_of = |usage: &serde_json::Value, what: &str| {
+        usage["Volumes"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|volume| volume["Name"] == what)
+            .map(|volume| volume["UsageData"]["Size"].as_u64().unwrap())
+            .unwrap()
+    };
+    let within = |found: u64, expected: u64| {
+        assert!(
+            found.abs_diff(expected) * 100 <= expected,
+            "{found} is not {expected}"
+        );
+    };
+    let run = |script: &str| {
+        d.ok(
+            Client::Wharf,
+            &[
+                "run", "--rm", "-v", "many:/v", "busybox", "sh", "-c", script,
+            ],
+        );
+    };
+    run("mkdir /v/d; i=0; while [ $i -lt 20000 ]; do echo $i > /v/d/$i; i=$((i+1)); done");
+    let on_disk = |name: &str| {
+        let source = d.ok(
+            Client::Wharf,
+            &["volume", "inspect", "-f", "{{.Mountpoint}}", name],
+        );
+        let du = std::process::Command::new("du")
+            .args(["-s", "--block-size=1", &source])
+            .output()
+            .unwrap();
+        let text = String::from_utf8(du.stdout).unwrap();
+        text.split_whitespace()
+            .next()
+            .unwrap()
+            .parse::<u64>()
+            .unwrap()
+    };
+    let (first, walked) = usage();
+    within(size_of(&first, "many"), on_disk("many"));
+    let (second, known) = usage();
+    assert_eq!(size_of(&second, "many"), size_of(&first, "many"));
+    println!("20,000 files: {walked:?} at first, {known:?} again");
+    assert!(known < walked, "{known:?} is not less than {walked:?}");
+    // A container that wrote there is seen at once.
+    run("dd if=/dev/zero of=/v/big bs=1M count=50 2>/dev/null; rm -r /v/d/1*");
+    let (third, _) = usage();
+    within(size_of(&third, "many"), on_disk("many"));
+    d.ok(
+        Client::Wharf,
+        &["create", "--name", "c", "-v", "many:/v", "busybox"],
+    );
+    let file = d.write("five", vec![1; 5 << 20]);
+    d.ok(Client::Wharf, &["cp", file.to_str().unwrap(), "c:/v/five"]);
+    let (fourth, _) = usage();
+    within(size_of(&fourth, "many"), on_disk("many"));
+}

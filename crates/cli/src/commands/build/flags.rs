@@ -9,7 +9,7 @@ pub struct BuildArgs {
     /// Add a line to /etc/hosts of the steps (HOST:IP)
     #[arg(long, value_name = "HOST:IP")]
     pub add_host: Vec<String>,
-    /// Let RUN ask for more than usual (security.insecure)
+    /// Let RUN ask for more than usual (network.host, security.insecure)
     #[arg(long, value_name = "ENTITLEMENT")]
     pub allow: Vec<String>,
     /// Let a name stand for a directory, an image (docker-image://NAME), an address, a repository or target:STAGE
@@ -29,10 +29,10 @@ pub struct BuildArgs {
     /// Check the Dockerfile without building it (short for --call=check)
     #[arg(long)]
     pub check: bool,
-    /// Take an image as a source of cached steps
-    #[arg(long, value_name = "IMAGE", value_delimiter = ',')]
+    /// Take cached steps from an image that holds them, or a directory (type=local,src=DIRECTORY)
+    #[arg(long, value_name = "IMAGE|TYPE")]
     pub cache_from: Vec<String>,
-    /// Where cached steps are written to for others (type=inline, type=local,dest=DIRECTORY)
+    /// Where cached steps are written to for others (type=inline, type=local,dest=DIRECTORY[,mode=max])
     #[arg(long, value_name = "TYPE")]
     pub cache_to: Vec<String>,
     /// Parent control group of the steps
@@ -47,6 +47,9 @@ pub struct BuildArgs {
     /// Relative CPU weight
     #[arg(short = 'c', long, value_name = "WEIGHT")]
     pub cpu_shares: Option<i64>,
+    /// CPUs that a step may use, such as 1.5
+    #[arg(long, value_name = "NUMBER", conflicts_with_all = ["cpu_period", "cpu_quota"])]
+    pub cpus: Option<String>,
     /// CPUs to run on
     #[arg(long, value_name = "LIST")]
     pub cpuset_cpus: Option<String>,
@@ -86,9 +89,12 @@ pub struct BuildArgs {
     /// Where the result goes (type=image|docker|oci|tar|local,dest=PATH, a directory, or "-")
     #[arg(short = 'o', long, value_name = "TYPE|PATH")]
     pub output: Vec<String>,
-    /// Steps that run at once (default: as many as there are processors)
+    /// Steps that run at once (default: four for each processor, at least eight)
     #[arg(long, value_name = "NUMBER")]
     pub parallel: Option<usize>,
+    /// Most processes of a step, -1 for no limit
+    #[arg(long, value_name = "NUMBER", allow_negative_numbers = true)]
+    pub pids_limit: Option<i64>,
     /// Platform, such as linux/arm64
     #[arg(
         long,

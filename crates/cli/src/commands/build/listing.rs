@@ -37,6 +37,20 @@ pub struct ContextListArgs {
     pub directory: PathBuf,
 }
 
+/// Global flags that take the next word.
+const GLOBAL_WITH_VALUE: [&str; 10] = [
+    "-H",
+    "--host",
+    "-c",
+    "--context",
+    "--config",
+    "-l",
+    "--log-level",
+    "--tlscacert",
+    "--tlscert",
+    "--tlskey",
+];
+
 /// Returns the command line with `build context …` as `builder context …`.
 ///
 /// A directory of that name is built, as docker would, unless more is said that only the listing takes.
@@ -45,11 +59,15 @@ pub fn rewritten(mut arguments: Vec<OsString>, is_directory: bool) -> Vec<OsStri
         .iter()
         .map(|argument| argument.to_str().unwrap_or_default())
         .collect();
-    let [_, "build", "context", rest @ ..] = words.as_slice() else {
+    let mut place = 1;
+    while let Some(word) = words.get(place).filter(|word| word.starts_with('-')) {
+        place += 1 + usize::from(GLOBAL_WITH_VALUE.contains(word));
+    }
+    let Some(["build", "context", rest @ ..]) = words.get(place..) else {
         return arguments;
     };
     if (!is_directory || is_listing(rest))
-        && let Some(command) = arguments.get_mut(1)
+        && let Some(command) = arguments.get_mut(place)
     {
         *command = "builder".into();
     }
@@ -414,9 +432,12 @@ mod tests {
             ("wharf build context -t x", true, false),
             ("wharf build -t x context", false, false),
             ("wharf build .", false, false),
+            ("wharf --debug -H unix:///x build context .", true, true),
+            ("wharf -H build run context", false, false),
         ] {
-            let command = rewritten(words(text), is_directory).swap_remove(1);
-            assert_eq!(command == "builder", is_listing, "{text} {is_directory}");
+            let rewritten = rewritten(words(text), is_directory);
+            let found = rewritten.iter().any(|word| word == "builder");
+            assert_eq!(found, is_listing, "{text} {is_directory}");
         }
     }
 

@@ -2,6 +2,7 @@
 
 mod after;
 mod answer;
+mod caches;
 mod call;
 mod context;
 mod display;
@@ -42,6 +43,10 @@ const CONTEXT_HEADER: &str = "wharf-context";
 /// Header by which a daemon says that it knows `POST /wharf/build`.
 const BUILD_HEADER: &str = "wharf-build";
 
+/// The period that a number of CPUs is counted by, in microseconds.
+const CPU_PERIOD_US: i64 = 100_000;
+const NANO: i64 = 1_000_000_000;
+
 /// Runs `wharf build`.
 pub async fn build_command(session: &mut Session, args: BuildArgs) -> Result<()> {
     let outputs = outputs(&args)?;
@@ -61,6 +66,11 @@ pub async fn build_command(session: &mut Session, args: BuildArgs) -> Result<()>
     };
     if args.explain {
         after::explain(session, built.build.as_deref().unwrap_or_default(), None).await?;
+    }
+    if let Some(build) = &built.build {
+        for target in caches::targets(&args.cache_to)?.directories {
+            target.write(session, build).await?;
+        }
     }
     let id = built.image;
     for output in &outputs {
@@ -117,17 +127,8 @@ fn check_flags(args: &BuildArgs) -> Result<()> {
             "invalid --on-error {action:?}: expected shell"
         )));
     }
-    if let Some(cache) = args.cache_to.first() {
-        return Err(CliError::usage(format!(
-            "--cache-to {cache} is not supported yet: steps are kept in the daemon's own cache"
-        )));
-    }
-    let foreign = |cache: &&String| cache.contains("type=");
-    if let Some(cache) = args.cache_from.iter().find(foreign) {
-        return Err(CliError::usage(format!(
-            "--cache-from {cache} is not supported yet: steps are taken from the daemon's own cache"
-        )));
-    }
+    caches::sources(&args.cache_from)?;
+    caches::targets(&args.cache_to)?;
     Ok(())
 }
 
@@ -346,6 +347,10 @@ fn own_request(
     let parallel = args.parallel.unwrap_or_default();
     let contexts = named::contexts(&args.build_context)?;
     let allow = named::allowed(&args.allow)?;
+    let (cached, kept) = (
+        caches::sources(&args.cache_from)?,
+        caches::targets(&args.cache_to)?,
+    );
     Ok(request.framed("/wharf/build", |query| {
         json!({
             "query": query,
@@ -356,6 +361,9 @@ fn own_request(
             "rewrite_timestamp": rewrites,
             "contexts": contexts,
             "allow": allow,
+            "pids_limit": args.pids_limit,
+            "cache_directories": cached.directories,
+            "inline_cache": kept.inline,
             "call": call,
         })
     }))
@@ -367,11 +375,17 @@ fn refuse_own_flags(args: &BuildArgs, call: Option<&str>) -> Result<()> {
         ("--call", call.is_some()),
         ("--allow", !args.allow.is_empty()),
         ("--build-context", !args.build_context.is_empty()),
+        (
+            "--cache-from type=local",
+            args.cache_from.iter().any(|from| from.contains('=')),
+        ),
+        ("--cache-to", !args.cache_to.is_empty()),
         ("--secret", !args.secret.is_empty()),
         ("--ssh", !args.ssh.is_empty()),
         ("--output", !args.output.is_empty()),
         ("--explain", args.explain),
         ("--parallel", args.parallel.is_some()),
+        ("--pids-limit", args.pids_limit.is_some()),
         ("--on-error", args.on_error.is_some()),
     ];
     match flags.iter().find(|(_, is_given)| *is_given) {
@@ -466,6 +480,13 @@ fn parameters(session: &mut Session, args: &BuildArgs, outputs: &[BuildOutput]) 
             request = request.query(key, limits::memory(key, size)?.to_string());
         }
     }
+    if let Some(cpus) = &args.cpus {
+        // A quota and a period say it to daemons of any kind.
+        let quota_us = limits::nano_cpus(cpus)? / (NANO / CPU_PERIOD_US);
+        request = request
+            .query("cpuperiod", CPU_PERIOD_US.to_string())
+            .query("cpuquota", quota_us.to_string());
+    }
     if let Some(size) = &args.memory_swap {
         request = request.query("memswap", limits::memory_swap(size)?.to_string());
     }
@@ -483,8 +504,9 @@ fn parameters(session: &mut Session, args: &BuildArgs, outputs: &[BuildOutput]) 
     for option in &args.security_opt {
         request = request.query("securityopt", option);
     }
-    if !args.cache_from.is_empty() {
-        request = request.query("cachefrom", json!(args.cache_from).to_string());
+    let cached = caches::sources(&args.cache_from)?;
+    if !cached.images.is_empty() {
+        request = request.query("cachefrom", json!(cached.images).to_string());
     }
     let ulimits = args
         .ulimit
@@ -501,6 +523,9 @@ fn parameters(session: &mut Session, args: &BuildArgs, outputs: &[BuildOutput]) 
     Ok(request.header("x-registry-config", &session.config()?.all_auth_header()))
 }
 
+/// Time of all that a build makes, in seconds since 1970; passed on as a build argument.
+const EPOCH_VARIABLE: &str = "SOURCE_DATE_EPOCH";
+
 /// Returns the `buildargs` object; a name without value takes the caller's, or null when there is none.
 fn build_arguments(values: &[String], proxies: &[(String, String)]) -> Json {
     let mut arguments = Map::new();
@@ -508,6 +533,13 @@ fn build_arguments(values: &[String], proxies: &[(String, String)]) -> Json {
         for name in [name.clone(), name.to_lowercase()] {
             arguments.insert(name, value.as_str().into());
         }
+    }
+    // What makes a build reproducible is set for all that the caller runs, as reproducible-builds.org has it.
+    if let Some(epoch) = std::env::var(EPOCH_VARIABLE)
+        .ok()
+        .filter(|epoch| !epoch.is_empty())
+    {
+        arguments.insert(EPOCH_VARIABLE.to_owned(), epoch.into());
     }
     for value in values {
         let (name, value) = match value.split_once('=') {

@@ -168,14 +168,7 @@ impl ContainerSummary {
             .map(|(name, _)| name.clone())
             .collect();
         Row::new()
-            .with(
-                "ID",
-                if no_trunc {
-                    self.id.as_str()
-                } else {
-                    short_id(&self.id)
-                },
-            )
+            .with_id(&self.id, no_trunc)
             .with("Names", self.names(no_trunc))
             .with("Image", self.image(no_trunc))
             .with("Command", self.command(no_trunc))

@@ -7,7 +7,7 @@ use crate::commands::image::names::platform_json;
 use crate::error::Result;
 use crate::http::{Client, Request, path_part};
 use crate::render::list::{Layout, Row};
-use crate::render::text::{ellipsis, local_time, short_id, time_ago};
+use crate::render::text::{ellipsis, local_time, time_ago};
 use crate::session::Session;
 use crate::units::human_size_short;
 
@@ -113,14 +113,7 @@ impl HistoryItem {
             self.size.to_string()
         };
         Row::new()
-            .with(
-                "ID",
-                if no_trunc {
-                    self.id.as_str()
-                } else {
-                    short_id(&self.id)
-                },
-            )
+            .with_id(&self.id, no_trunc)
             .with("CreatedSince", created_since)
             .with("CreatedAt", rfc3339(self.created))
             .with("CreatedBy", created_by)

@@ -10,7 +10,7 @@ use crate::error::Result;
 use crate::http::Request;
 use crate::options::filter;
 use crate::render::list::{Layout, Row};
-use crate::render::text::{local_time, short_id, time_ago};
+use crate::render::text::{local_time, time_ago};
 use crate::session::Session;
 use crate::units::human_size_short;
 
@@ -239,14 +239,7 @@ impl ImageSummary {
             self.size - self.shared_size
         };
         Row::new()
-            .with(
-                "ID",
-                if no_trunc {
-                    self.id.as_str()
-                } else {
-                    short_id(&self.id)
-                },
-            )
+            .with_id(&self.id, no_trunc)
             .with("Repository", name.repository.as_str())
             .with("Tag", name.tag.as_str())
             .with("Digest", name.digest.as_str())

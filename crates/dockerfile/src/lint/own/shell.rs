@@ -74,11 +74,16 @@ pub(super) fn commands_of(run: &Run) -> Vec<SimpleCommand> {
 
 /// Returns the text that a shell gets; nothing for exec form without a shell.
 pub(super) fn script(command: &CommandLine) -> Option<String> {
-    let bodies = command.heredocs.iter().map(|heredoc| heredoc.text());
-    let bodies: String = bodies.collect();
     if command.is_shell {
         let line = command.arguments.first().map_or("", String::as_str);
-        return Some(format!("{line}\n{bodies}"));
+        let first = line.split_whitespace().next().unwrap_or_default();
+        let mut script = format!("{line}\n");
+        // Another program's here-documents are its data.
+        if first.starts_with("<<") || is_shell(first) {
+            let bodies = command.heredocs.iter().map(|heredoc| heredoc.text());
+            script.extend(bodies.filter(|body| is_shell_script(body)));
+        }
+        return Some(script);
     }
     let [program, rest @ ..] = command.arguments.as_slice() else {
         return None;
@@ -87,6 +92,14 @@ pub(super) fn script(command: &CommandLine) -> Option<String> {
         .iter()
         .position(|word| word.ends_with('c') && word.starts_with(['-', '/']))?;
     is_shell(program).then(|| rest.get(at + 1).cloned().unwrap_or_default())
+}
+
+/// Returns whether a script is for a shell: it has no first line that names another program.
+fn is_shell_script(body: &str) -> bool {
+    let first = body.lines().next().unwrap_or_default();
+    first
+        .strip_prefix("#!")
+        .is_none_or(|program| program.split_whitespace().any(is_shell))
 }
 
 /// Returns whether a program is a shell.

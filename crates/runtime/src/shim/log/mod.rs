@@ -1,5 +1,6 @@
 //! Where a container's output is recorded (spec runtime §7).
 
+mod apart;
 mod file;
 mod journald;
 mod json;
@@ -12,6 +13,7 @@ use std::os::fd::RawFd;
 
 use crate::error::Result;
 use crate::request::{LogConfig, LogDriver};
+use apart::FileApart;
 use file::RotatingFile;
 use remote::Remote;
 pub(crate) use time::format_time;
@@ -78,13 +80,36 @@ impl Line<'_> {
 
 /// Writes a log.
 pub struct LogWriter {
-    file: Option<RotatingFile>,
+    file: Option<LogFile>,
     format: LogDriver,
     attributes: String,
     remote: Option<Remote>,
     pending: [Pending; 2],
     /// Entries of one read, written at once.
     entries: Vec<u8>,
+}
+
+/// A log file: written at once, or by a process that may fall behind.
+enum LogFile {
+    Direct(RotatingFile),
+    Apart(FileApart),
+}
+
+impl LogFile {
+    /// A log that must not block is written apart, but for the copy of what a log daemon gets.
+    fn open(config: &LogConfig) -> Result<Self> {
+        match config.max_buffer_bytes.filter(|_| config.remote.is_none()) {
+            Some(most) => FileApart::open(config, most).map(Self::Apart),
+            None => RotatingFile::open(config).map(Self::Direct),
+        }
+    }
+
+    fn apart(&mut self) -> Option<&mut FileApart> {
+        match self {
+            Self::Direct(_) => None,
+            Self::Apart(file) => Some(file),
+        }
+    }
 }
 
 /// A line that is not complete yet.
@@ -108,7 +133,7 @@ impl LogWriter {
         }
         let file = match config.driver {
             LogDriver::None => None,
-            LogDriver::JsonFile | LogDriver::Local => Some(RotatingFile::open(config)?),
+            LogDriver::JsonFile | LogDriver::Local => Some(LogFile::open(config)?),
         };
         let remote = config
             .remote
@@ -138,13 +163,20 @@ impl LogWriter {
 
     /// Returns where entries wait to be sent.
     pub fn waiting(&self) -> Option<RawFd> {
-        self.remote.as_ref().and_then(Remote::waiting)
+        let remote = self.remote.as_ref().and_then(Remote::waiting);
+        remote.or_else(|| match &self.file {
+            Some(LogFile::Apart(file)) => file.waiting(),
+            _ => None,
+        })
     }
 
     /// Sends entries that wait.
     pub fn flush(&mut self) {
         if let Some(remote) = &mut self.remote {
             remote.flush();
+        }
+        if let Some(file) = self.file.as_mut().and_then(LogFile::apart) {
+            file.flush();
         }
     }
 
@@ -225,6 +257,9 @@ impl LogWriter {
         if let Some(remote) = &mut self.remote {
             remote.finish();
         }
+        if let Some(file) = self.file.as_mut().and_then(LogFile::apart) {
+            file.finish();
+        }
     }
 
     fn record(&mut self, line: &Line<'_>) {
@@ -243,8 +278,10 @@ impl LogWriter {
             return;
         }
         let entries = std::mem::take(&mut self.entries);
-        if let Some(file) = &mut self.file {
-            file.write(&entries);
+        match &mut self.file {
+            Some(LogFile::Direct(file)) => file.write(&entries),
+            Some(LogFile::Apart(file)) => file.write(&entries),
+            None => {}
         }
     }
 }

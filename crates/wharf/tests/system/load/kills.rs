@@ -7,7 +7,7 @@ use crate::harness::{Client, Daemon, eventually};
 use crate::random::Random;
 use crate::raw;
 use crate::traces::Traces;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -19,6 +19,8 @@ const LATEST_KILL_MS: u64 = 900;
 const COUNTERS: usize = 5;
 const COUNT: &str =
     "trap 'echo last $i; exit 9' TERM; i=0; while :; do i=$((i+1)); echo $i; usleep 50000; done";
+/// Long-lived containers that are inspected in each round.
+const INSPECTED: usize = 10;
 /// Short-lived containers of each round.
 const SHORT: usize = 3;
 
@@ -92,6 +94,9 @@ fn a_daemon_killed_under_load_loses_nothing() {
         for round in 0..size.kills {
             one_round(&mut d, round, &mut random, &lives);
         }
+        for (number, life) in lives.iter().enumerate() {
+            assert_eq!(Life::of(&socket, number), *life, "load-{number}");
+        }
         drop(guard);
     });
     drop(stuck);
@@ -142,19 +147,55 @@ impl Life {
         let path = format!("/containers/load-{number}/json");
         let found = expect(socket, "GET", &path, "", 200).unwrap().json();
         let pid = found["State"]["Pid"].as_i64().unwrap();
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        let kernel_time = stat
-            .rsplit(") ")
-            .next()
-            .and_then(|rest| rest.split(' ').nth(19));
         Self {
             state: found["State"]["Status"].as_str().unwrap().to_owned(),
             pid,
             started_at: found["State"]["StartedAt"].as_str().unwrap().to_owned(),
             restarts: found["RestartCount"].as_i64().unwrap(),
-            kernel_time: kernel_time.unwrap_or("gone").to_owned(),
+            kernel_time: kernel_time(pid),
         }
     }
+}
+
+/// Checks that every process is the one it was, that the daemon lists it as running, and of some
+/// containers all that it knows.
+fn all_live_on(socket: &Path, lives: &[Life], random: &mut Random, moment: &str) {
+    let listed = expect(socket, "GET", "/containers/json", "", 200).unwrap();
+    let listed = listed.json();
+    let running: BTreeSet<&str> = listed
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(|container| container["Names"][0].as_str())
+        .collect();
+    for (number, life) in lives.iter().enumerate() {
+        assert_eq!(
+            kernel_time(life.pid),
+            life.kernel_time,
+            "load-{number}; {moment}"
+        );
+        let name = format!("/load-{number}");
+        assert!(
+            running.contains(name.as_str()),
+            "{name} is not listed; {moment}"
+        );
+    }
+    for _ in 0..INSPECTED {
+        let number = random.below(lives.len() as u64) as usize;
+        assert_eq!(
+            Life::of(socket, number),
+            lives[number],
+            "load-{number}; {moment}"
+        );
+    }
+}
+
+/// Returns when the kernel started a process.
+fn kernel_time(pid: i64) -> String {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let rest = stat.rsplit(") ").next();
+    let ticks = rest.and_then(|rest| rest.split(' ').nth(19));
+    ticks.unwrap_or("gone").to_owned()
 }
 
 /// A container that ends by itself, and what must come of it.
@@ -263,9 +304,7 @@ fn one_round(d: &mut Daemon, round: usize, random: &mut Random, lives: &[Life]) 
         std::thread::sleep(Duration::from_millis(random.below(800)));
     }
     d.launch();
-    for (number, life) in lives.iter().enumerate() {
-        assert_eq!(Life::of(&socket, number), *life, "load-{number}; {moment}");
-    }
+    all_live_on(&socket, lives, random, &moment);
     for (short, was_reported) in short.iter().zip(reported) {
         short.check(d, was_reported, &moment);
     }
