@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use jiff::Timestamp;
 use wharf_dockerfile::InstructionKind;
 use wharf_dockerfile::expand::Expander;
 use wharf_image::Platform;
@@ -76,7 +77,7 @@ impl Globals {
     }
 }
 
-/// Returns the time of [`Globals::epoch`] in nanoseconds since 1970, as the graph has it.
+/// Returns a time, as RFC 3339, in nanoseconds since 1970, as the graph has it.
 pub(super) fn nanoseconds(epoch: &str) -> Option<i64> {
     let time: Timestamp = epoch.parse().ok()?;
     i64::try_from(time.as_nanosecond()).ok()
