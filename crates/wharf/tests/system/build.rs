@@ -305,8 +305,8 @@ fn dockerfiles_are_checked_without_building() {
 fn contexts_are_listed_and_explained() {
     let d = Daemon::start();
     d.write("c/Dockerfile", "FROM busybox\n");
-    d.write("c/large.bin", &"x".repeat(5000));
-    d.write("c/skipped/huge.bin", &"x".repeat(50_000));
+    d.write("c/large.bin", "x".repeat(5000));
+    d.write("c/skipped/huge.bin", "x".repeat(50_000));
     d.write("c/.containerignore", "skipped\n");
     d.write("c/.dockerignore", "large.bin\n");
     let list = d.ok(Client::Wharf, &["build", "context", "c"]);
