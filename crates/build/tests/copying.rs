@@ -86,7 +86,11 @@ fn patterns() {
         ]
     );
     let (image, _) = bench.build("FROM scratch\nCOPY *.go /one\n");
-    assert_eq!(bench.text(&image, "one").unwrap(), "util.go", "the last one is left");
+    assert_eq!(
+        bench.text(&image, "one").unwrap(),
+        "util.go",
+        "the last one is left"
+    );
 }
 
 #[test]
@@ -216,6 +220,7 @@ fn symlinks_of_the_image_stay_inside_it() {
         .unwrap();
     let base = wharf_build::BaseImage {
         id: image.id,
+        digest: None,
         config: image.config,
     };
     bench.host.images.insert("links".to_owned(), base);
