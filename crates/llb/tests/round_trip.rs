@@ -428,8 +428,11 @@ fn graph() -> impl Strategy<Value = (Graph, Edge)> {
     })
 }
 
+/// What is known of a vertex, apart from its place in the graph.
+type Contents = (Digest, Op, Vec<(Digest, u32)>, Option<Platform>, Metadata);
+
 /// Names vertices with what is known of them, whatever their order.
-fn contents(graph: &Graph) -> Vec<(Digest, Op, Vec<(Digest, u32)>, Option<Platform>, Metadata)> {
+fn contents(graph: &Graph) -> Vec<Contents> {
     let mut list: Vec<_> = graph
         .iter()
         .map(|(_, vertex)| {

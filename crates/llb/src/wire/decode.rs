@@ -29,6 +29,10 @@ pub(crate) struct DecodedOp {
 
 /// What bytes turned out to be.
 #[derive(Debug, Clone, PartialEq)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "one at a time is alive, and not for long"
+)]
 pub(crate) enum Decoded {
     /// An operation.
     Op(DecodedOp),
