@@ -86,7 +86,11 @@ fn patterns() {
         ]
     );
     let (image, _) = bench.build("FROM scratch\nCOPY *.go /one\n");
-    assert_eq!(bench.text(&image, "one").unwrap(), "util.go", "the last one is left");
+    assert_eq!(
+        bench.text(&image, "one").unwrap(),
+        "util.go",
+        "the last one is left"
+    );
 }
 
 #[test]

@@ -84,7 +84,9 @@ pub(super) fn check_cycles(input: &LowerInput<'_>) -> Result<(), BuildError> {
 pub(super) fn find_target(input: &LowerInput<'_>) -> Result<usize, BuildError> {
     let stages = &input.dockerfile.stages;
     let Some(last) = stages.len().checked_sub(1) else {
-        return Err(BuildError::instruction("dockerfile contains no stages to build"));
+        return Err(BuildError::instruction(
+            "dockerfile contains no stages to build",
+        ));
     };
     if input.target.is_empty() {
         return Ok(last);

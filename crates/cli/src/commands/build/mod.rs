@@ -535,7 +535,10 @@ fn build_arguments(values: &[String], proxies: &[(String, String)]) -> Json {
         }
     }
     // What makes a build reproducible is set for all that the caller runs, as reproducible-builds.org has it.
-    if let Some(epoch) = std::env::var(EPOCH_VARIABLE).ok().filter(|epoch| !epoch.is_empty()) {
+    if let Some(epoch) = std::env::var(EPOCH_VARIABLE)
+        .ok()
+        .filter(|epoch| !epoch.is_empty())
+    {
         arguments.insert(EPOCH_VARIABLE.to_owned(), epoch.into());
     }
     for value in values {
