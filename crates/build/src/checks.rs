@@ -13,6 +13,7 @@ use wharf_image::{ContainerConfig, Digest, ImageConfig, Platform};
 use wharf_store::Store;
 
 use crate::context::{Context, DockerfileText};
+use crate::lower::{OCI_LAYOUT, TimeSource};
 use crate::{BaseImage, BuildError, BuildRequest, Finding, Host, read};
 
 /// The build argument that stands for the `check` directive.
@@ -77,7 +78,7 @@ pub fn ask(
     request: &BuildRequest,
     question: Question,
 ) -> Result<Answer, BuildError> {
-    let mut context = Context::open(store, &request.context, request.caller.as_ref())?;
+    let mut context = Context::open(store, &request.context, &crate::means(request))?;
     let file = context.load(request)?;
     let about = match question {
         Question::Check => check_file(host, request, &file, context.known_ignore()),
@@ -100,7 +101,7 @@ fn check_file(
     let bases = Bases::new(host, request);
     let lowered = read(file).and_then(|dockerfile| {
         let mut find = |name: &str, platform: &Platform| bases.find_or_stand_in(name, platform);
-        crate::lower_request(request, file, &dockerfile, &mut find)
+        crate::lower_request(request, file, &dockerfile, (&mut find, &no_time))
     });
     let checked = check(request, file, ignore, &bases);
     let (warnings, error) = match (checked, lowered) {
@@ -126,11 +127,16 @@ fn outline_of(
     let bases = Bases::new(host, request);
     let dockerfile = read(file)?;
     let mut find = |name: &str, platform: &Platform| bases.find_or_stand_in(name, platform);
-    crate::lower_request(request, file, &dockerfile, &mut find)?;
+    crate::lower_request(request, file, &dockerfile, (&mut find, &no_time))?;
     let facts = Facts::new(request);
     let base_image = |name: &str, platform: &str| bases.facts(name, platform);
     let input = facts.input(&base_image, None);
     Ok(About::Outline(outline(&dockerfile, &input)))
+}
+
+/// Nothing is fetched for an answer: what `SOURCE_DATE_EPOCH` names has no time here.
+fn no_time(_: &TimeSource) -> Result<Option<i64>, BuildError> {
+    Ok(None)
 }
 
 fn mistake(error: &BuildError) -> Mistake {
@@ -298,10 +304,11 @@ impl<'a> Bases<'a> {
         if self.host.is_cancelled() {
             return Err(BuildError::Cancelled);
         }
-        let image = self
-            .host
-            .base_image(name, self.pull, Some(platform))
-            .map_err(BuildError::Host)?;
+        let found = match name.strip_prefix(OCI_LAYOUT) {
+            Some(layout) => self.host.layout_image(layout, Some(platform)),
+            None => self.host.base_image(name, self.pull, Some(platform)),
+        };
+        let image = found.map_err(BuildError::Host)?;
         self.known.borrow_mut().insert(key, Some(image.clone()));
         Ok(image)
     }
@@ -361,6 +368,7 @@ pub(crate) fn image_facts(image: &BaseImage) -> lint::BaseImage {
 fn stand_in(name: &str, platform: &Platform) -> BaseImage {
     BaseImage {
         id: Digest::of(name),
+        digest: None,
         config: Arc::new(ImageConfig {
             os: platform.os.clone(),
             architecture: platform.architecture.clone(),

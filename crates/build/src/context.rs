@@ -9,6 +9,8 @@ use wharf_safefs::{Caller, Root, trusted};
 use wharf_store::{Staging, Store};
 
 use crate::content::Reading;
+use crate::lower::git_source;
+use crate::solve::{Means, bring};
 use crate::stat_cache::StatCache;
 use crate::suggest::nearest;
 use crate::{BuildError, BuildRequest, ContextSource};
@@ -32,6 +34,8 @@ pub(crate) struct Context {
     caller: Option<Caller>,
     /// Digests of files that did not change since an earlier build.
     stat_cache: Option<StatCache>,
+    /// Whether no ignore file applies.
+    is_whole: bool,
     /// Holds what was unpacked until the build is over.
     _unpacked: Option<Staging>,
 }
@@ -46,13 +50,33 @@ pub(crate) struct DockerfileText {
 }
 
 impl Context {
-    /// Opens a context; a tar is unpacked, a directory read where it is, with the rights of the caller.
+    /// Opens a context; a tar is unpacked, a repository checked out, a directory read where it is, with the rights of
+    /// the caller.
     pub fn open(
         store: &Store,
         source: &ContextSource,
-        caller: Option<&Caller>,
+        means: &Means<'_>,
     ) -> Result<Self, BuildError> {
+        let caller = means.caller;
         match source {
+            ContextSource::Git(address) => {
+                let url = wharf_dockerfile::parse_git_url(address).map_err(|error| {
+                    BuildError::instruction(format!("build context {address}: {error}"))
+                })?;
+                let source = git_source(&url, means.keep_git_dir, None);
+                let staging = bring(store, &source, means).map_err(|error| match error {
+                    BuildError::Source { message } => {
+                        BuildError::instruction(format!("build context {address}: {message}"))
+                    }
+                    other => other,
+                })?;
+                let root = staging.root().try_clone()?;
+                let shown = format!("build context {address}");
+                Ok(Self {
+                    is_whole: true,
+                    ..Self::of(Some(root), shown, Some(staging))
+                })
+            }
             ContextSource::Empty => Ok(Self::of(None, "an empty build context".to_owned(), None)),
             ContextSource::Directory(path) => {
                 let shown = format!("build context {}", path.display());
@@ -91,6 +115,7 @@ impl Context {
             is_packed: unpacked.is_some(),
             caller: None,
             stat_cache: None,
+            is_whole: false,
             _unpacked: unpacked,
         }
     }
@@ -232,6 +257,9 @@ impl Context {
     }
 
     fn load_ignore_file(&mut self, dockerfile: &str) -> Result<(), BuildError> {
+        if self.is_whole {
+            return Ok(());
+        }
         for name in ignore::file_names(Some(dockerfile)) {
             let Some(bytes) = self.read(&name, MAX_IGNORE_FILE_BYTES)? else {
                 continue;

@@ -84,6 +84,8 @@ pub fn lower_dockerfile(
         build_platform: host,
         contexts: &contexts,
         allow_insecure: options.allow_insecure,
+        // Nothing is asked: a name that makes sense has no time here.
+        find_time: &|_| Ok(None),
     };
     let find: &mut FindBase<'_> = find_base;
     let plan = lower(&input, find)?;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use serde::{Deserialize, Serialize};
-use wharf_image::{ImageConfig, ImageId, Platform};
+use wharf_image::{Digest, ImageConfig, ImageId, Platform};
 use wharf_safefs::{Root, Timestamp};
 
 /// An error of the engine; its text is shown to the user.
@@ -17,6 +17,8 @@ pub type HostError = Box<dyn std::error::Error + Send + Sync>;
 pub struct BaseImage {
     /// Digest of its config.
     pub id: ImageId,
+    /// Digest of the manifest or index that its name led to; none for an image that came from no registry.
+    pub digest: Option<Digest>,
     /// Its config.
     pub config: Arc<ImageConfig>,
 }
@@ -191,6 +193,14 @@ pub trait Host: Send + Sync {
         pull: bool,
         platform: Option<&Platform>,
     ) -> Result<BaseImage, HostError>;
+
+    /// Returns an image out of a directory of this machine, `DIRECTORY@sha256:…` or `DIRECTORY:TAG`, read with the rights of
+    /// whoever asks; its layers are in the store as long as the build runs.
+    ///
+    /// # Errors
+    /// Directories that cannot be read or are no OCI layout, images that are not there.
+    fn layout_image(&self, name: &str, platform: Option<&Platform>)
+    -> Result<BaseImage, HostError>;
 
     /// Returns an image that is here; none where it would have to be pulled.
     fn local_image(&self, reference: &str, platform: &Platform) -> Option<BaseImage>;

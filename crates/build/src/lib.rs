@@ -18,6 +18,7 @@ mod content;
 mod context;
 mod copier;
 mod copy;
+mod definition;
 mod error;
 mod event;
 mod finish;
@@ -47,6 +48,7 @@ pub use cache_config::{CacheBlob, ExportedCache, export_cache};
 pub use change::apply_change;
 pub use checks::{About, Answer, Mistake, Question, ask};
 pub use collect::{collect, default_cache_limit};
+pub use definition::{CAPS, solve_definition};
 pub use error::BuildError;
 pub use event::{BuildEvent, Finding, SolveEvent};
 pub use frontend::{Frontend, Lowered, lower_dockerfile, outline_dockerfile};
@@ -76,15 +78,18 @@ use assemble::Assembler;
 use cache_config::UsedKeys;
 use checks::Bases;
 use context::{Context, DockerfileText};
+use definition::check_platforms;
 use finish::{Touches, finish};
 use imported::Imported;
-use lower::{FindBase, LowerInput, lower};
+use lower::{FindBase, FindTime, LowerInput, TimeSource, git_source, lower};
 use narrate::Narrator;
 use plan::{Plan, StageBase};
-use solve::{Label, Outcome, SolveInput, Solver};
+use solve::{Label, Means, Outcome, SolveInput, Solver, commit_seconds};
 
 /// The name of the main build context.
 const MAIN_CONTEXT: &str = "context";
+/// The build argument that keeps `.git` in a build context that is a repository.
+const KEEP_GIT_DIR_ARG: &str = "BUILDKIT_CONTEXT_KEEP_GIT_DIR";
 /// The build argument that asks for a cache in the image (spec buildkit-protocol, build arguments).
 const INLINE_CACHE_ARG: &str = "BUILDKIT_INLINE_CACHE";
 /// Hexadecimal characters of a build's name.
@@ -119,12 +124,14 @@ pub fn build(
     } else {
         request.id.clone()
     };
-    let mut context = Context::open(store, &request.context, request.caller.as_ref())?;
+    let means = means(request);
+    let mut context = Context::open(store, &request.context, &means)?;
     let file = context.load(request)?;
     let dockerfile = read(&file)?;
     let bases = Bases::new(host, request);
     let mut find_base = |name: &str, platform: &Platform| bases.find(name, platform);
-    let plan = lower_request(request, &file, &dockerfile, &mut find_base)?;
+    let find_time = |source: &TimeSource| find_time(store, host, request, source);
+    let plan = lower_request(request, &file, &dockerfile, (&mut find_base, &find_time))?;
     let checked = checks::check(request, &file, context.known_ignore(), &bases)?;
     let say_findings = |events: &mut dyn FnMut(BuildEvent)| {
         for warning in &checked.warnings {
@@ -136,14 +143,14 @@ pub fn build(
         let rules = checked.violated;
         return Err(BuildError::Checks { rules });
     }
-    check_platforms(host, &plan)?;
+    check_platforms(host, &plan.graph)?;
     let imported = imported(host, request);
     tell_warnings(&imported, events);
     events(BuildEvent::Solve(SolveEvent::Build { id: id.clone() }));
     let mut contexts = BTreeMap::from([(MAIN_CONTEXT.to_owned(), context)]);
     for (name, source) in &request.contexts {
         if let NamedSource::Files(files) = source {
-            let opened = Context::open(store, files, request.caller.as_ref())?;
+            let opened = Context::open(store, files, &means)?;
             contexts.insert(name.clone(), opened.with_ignore_file()?);
         }
     }
@@ -195,10 +202,10 @@ pub fn solve(
     options: &SolveOptions,
     events: &mut dyn FnMut(SolveEvent),
 ) -> Result<Vec<Vec<Digest>>, BuildError> {
-    let caller = options.caller.as_ref();
+    let means = Means::of(options);
     let mut opened = BTreeMap::new();
     for (name, source) in contexts {
-        opened.insert(name.clone(), Context::open(store, source, caller)?);
+        opened.insert(name.clone(), Context::open(store, source, &means)?);
     }
     let (sender, received) = channel();
     let (labels, images, imported) = (HashMap::new(), HashMap::new(), Imported::default());
@@ -232,6 +239,18 @@ pub fn solve(
         context.remember();
     }
     chains
+}
+
+/// Returns what the request brings for getting at repositories.
+fn means(request: &BuildRequest) -> Means<'_> {
+    let keeps = request.build_args.get(KEEP_GIT_DIR_ARG).cloned().flatten();
+    Means {
+        secrets: &request.secrets,
+        ssh: &request.ssh,
+        caller: request.caller.as_ref(),
+        keep_git_dir: keeps
+            .map(|value| matches!(value.as_str(), "1" | "true" | "True" | "TRUE" | "t" | "T")),
+    }
 }
 
 /// The image, or why there is none, with what became of the steps.
@@ -500,23 +519,6 @@ fn escaping_source(kind: &InstructionKind) -> Option<&str> {
     sources.find(leads_out).map(String::as_str)
 }
 
-/// Refuses programs that cannot be run here before anything is.
-fn check_platforms(host: &dyn Host, plan: &Plan) -> Result<(), BuildError> {
-    for (_, vertex) in plan.graph.iter() {
-        let Some(platform) = &vertex.platform else {
-            continue;
-        };
-        if matches!(vertex.op, wharf_llb::Op::Exec(_)) && !host.can_run(platform) {
-            return Err(BuildError::instruction(format!(
-                "programs of {platform} cannot be run on this {} machine: register an emulator for it with the kernel \
-                 (binfmt_misc; Debian's package qemu-user-binfmt does so), or build without RUN",
-                Platform::host()
-            )));
-        }
-    }
-    Ok(())
-}
-
 /// Returns a name that no other build has.
 fn new_build_id(project: &str) -> String {
     static NEXT: AtomicU64 = AtomicU64::new(0);
@@ -539,12 +541,46 @@ fn read(file: &DockerfileText) -> Result<Dockerfile, BuildError> {
     Err(BuildError::dockerfile(&file.name, &file.text, errors))
 }
 
+/// Finds the time that `SOURCE_DATE_EPOCH` names, in seconds since 1970.
+fn find_time(
+    store: &Store,
+    host: &dyn Host,
+    request: &BuildRequest,
+    source: &TimeSource,
+) -> Result<Option<i64>, BuildError> {
+    let source = match (source, &request.context) {
+        (TimeSource::Source(source), _) => source.clone(),
+        (TimeSource::MainContext, ContextSource::Git(address)) => {
+            let url = wharf_dockerfile::parse_git_url(address)
+                .map_err(|error| BuildError::instruction(error.to_string()))?;
+            git_source(&url, None, None)
+        }
+        // Files have times, a directory as a whole has none that anybody could rely on.
+        (TimeSource::MainContext, _) => return Ok(None),
+    };
+    if source.identifier.starts_with("git://") {
+        return commit_seconds(store, &source, &means(request)).map(Some);
+    }
+    let asked = FetchRequest {
+        url: source.identifier.clone(),
+        ..FetchRequest::default()
+    };
+    let fetched = host.fetch(&asked).map_err(BuildError::Host)?;
+    match fetched.last_modified {
+        Some(time) => Ok(Some(time.seconds)),
+        None => Err(BuildError::instruction(format!(
+            "SOURCE_DATE_EPOCH: the server does not say when {} last changed",
+            source.identifier
+        ))),
+    }
+}
+
 /// Lowers the Dockerfile of a request.
 fn lower_request(
     request: &BuildRequest,
     file: &DockerfileText,
     dockerfile: &Dockerfile,
-    find_base: &mut FindBase<'_>,
+    (find_base, find_time): (&mut FindBase<'_>, &FindTime<'_>),
 ) -> Result<Plan, BuildError> {
     let build_platform = Platform::host();
     let input = LowerInput {
@@ -561,6 +597,7 @@ fn lower_request(
         build_platform,
         contexts: &request.named_contexts(),
         allow_insecure: request.allow_insecure,
+        find_time,
     };
     lower(&input, find_base)
 }

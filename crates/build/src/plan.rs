@@ -11,7 +11,7 @@ use wharf_llb::{Edge, Graph};
 pub(crate) struct Plan {
     /// All that changes files.
     pub graph: Graph,
-    /// Images by the identifier of their source.
+    /// Images by the identifier and platform of their source.
     pub images: HashMap<String, BaseImage>,
     /// The ARG lines before the first FROM, as written.
     pub global_args: Vec<String>,

@@ -17,6 +17,9 @@ pub enum ContextSource {
     Directory(PathBuf),
     /// A tar of any compression, unpacked once and removed after the build.
     Tar(PathBuf),
+    /// A repository, by an address as ADD takes it: checked out once and removed after the build. No ignore file
+    /// applies to it.
+    Git(String),
     /// Nothing.
     #[default]
     Empty,
@@ -72,8 +75,8 @@ pub struct BuildRequest {
     pub parallel: usize,
     /// `--secret`: values by ID.
     pub secrets: BTreeMap<String, Secret>,
-    /// `--ssh`: sockets of agents by ID.
-    pub ssh: BTreeMap<String, PathBuf>,
+    /// `--ssh`: the socket of an agent, or files of keys, by ID.
+    pub ssh: BTreeMap<String, Vec<PathBuf>>,
     /// Who asks, where that is known: files of this machine are read with their rights.
     pub caller: Option<Caller>,
     /// Sets the times of all new files that are later than `SOURCE_DATE_EPOCH` to that.
@@ -99,8 +102,8 @@ pub struct SolveOptions {
     pub network: String,
     /// Secrets by ID.
     pub secrets: BTreeMap<String, Secret>,
-    /// Sockets of agents by ID.
-    pub ssh: BTreeMap<String, PathBuf>,
+    /// The socket of an agent, or files of keys, by ID.
+    pub ssh: BTreeMap<String, Vec<PathBuf>>,
     /// Who asks.
     pub caller: Option<Caller>,
     /// Time of all that is made, instead of now, as RFC 3339.

@@ -220,6 +220,7 @@ fn symlinks_of_the_image_stay_inside_it() {
         .unwrap();
     let base = wharf_build::BaseImage {
         id: image.id,
+        digest: None,
         config: image.config,
     };
     bench.host.images.insert("links".to_owned(), base);

@@ -10,9 +10,9 @@ use support::{Bench, can_mount};
 use wharf_build::{ContextSource, Secret, SolveOptions, cache_mounts, solve};
 use wharf_image::{Digest, ImageConfig};
 use wharf_llb::{
-    CacheSharing, CopyAction, DiffOp, Edge, ExecMeta, ExecOp, FileAction, FileActionKind,
-    FileInput, FileOp, Graph, MergeOp, Metadata, MkdirAction, MkfileAction, Mount, MountKind, Op,
-    RmAction, SecretEnv, SecretMount, SourceOp, SymlinkAction,
+    CacheSharing, ContentCache, CopyAction, DiffOp, Edge, ExecMeta, ExecOp, FileAction,
+    FileActionKind, FileInput, FileOp, Graph, MergeOp, Metadata, MkdirAction, MkfileAction, Mount,
+    MountKind, Op, RmAction, SecretEnv, SecretMount, SourceOp, SymlinkAction,
 };
 
 struct Lab {
@@ -122,6 +122,7 @@ fn mount(input: Option<usize>, destination: &str, output: Option<u32>, kind: Mou
         output,
         read_only: false,
         kind,
+        content_cache: ContentCache::Default,
     }
 }
 

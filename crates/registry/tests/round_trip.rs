@@ -87,7 +87,7 @@ async fn a_mirror_is_asked_first() {
     let there = reference(registry.at("library/mirrored:v1"));
     let (manifest, _) = push(&client(), &there, "amd64", &nobody).await;
     let mirrored = client_with_mirror(&format!("http://{}", registry.at("")));
-    let wanted = reference("mirrored:v1".to_owned());
+    let wanted = reference("mirrored:v1");
 
     let resolved = mirrored.resolve(&wanted, &amd64(), &nobody).await;
     assert_eq!(resolved.expect("resolve").top.0.digest, manifest.digest);

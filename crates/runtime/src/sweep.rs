@@ -9,6 +9,9 @@ use crate::error::Result;
 use crate::protocol::{STATE_NAME, ShimState};
 use crate::state;
 
+/// Digits of a container's id.
+const ID_LENGTH: usize = 64;
+
 /// Kills and removes what is left of containers that are not `live`: state directories below
 /// `state_root` named by other ids, and control groups below `cgroup_parent`.
 ///
@@ -19,7 +22,9 @@ pub fn sweep(state_root: &Path, cgroup_parent: &str, live: &[String]) -> Vec<Str
     for entry in trusted::read_dir_sorted(state_root).unwrap_or_default() {
         let name = entry.name.to_string_lossy().into_owned();
         let directory = state_root.join(&entry.name);
-        let is_state = trusted::exists(directory.join(STATE_NAME)).unwrap_or(false);
+        // A shim whose daemon was killed may not have come as far as to write down who it is.
+        let is_id = name.len() == ID_LENGTH && name.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let is_state = is_id || trusted::exists(directory.join(STATE_NAME)).unwrap_or(false);
         if is_state
             && !is_live(&name)
             && let Err(error) = remove_container(&directory)

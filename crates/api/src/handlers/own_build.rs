@@ -35,9 +35,9 @@ struct Document {
     /// Secrets by ID, base64.
     #[serde(default)]
     secrets: BTreeMap<String, String>,
-    /// Sockets of SSH agents by ID.
+    /// The socket of an SSH agent, or files of keys, by ID.
     #[serde(default)]
-    ssh: BTreeMap<String, PathBuf>,
+    ssh: BTreeMap<String, Vec<PathBuf>>,
     /// Steps that run at once; 0 for a number that suits the processors.
     #[serde(default)]
     parallel: usize,

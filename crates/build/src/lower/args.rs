@@ -8,6 +8,7 @@ use wharf_dockerfile::expand::Expander;
 use wharf_image::Platform;
 use wharf_llb::ProxyEnv;
 
+use super::epoch::EPOCH_ARG;
 use super::{LowerInput, mistake};
 use crate::BuildError;
 
@@ -19,7 +20,6 @@ const PROXY_ARGS: [&str; 5] = [
     "NO_PROXY",
     "ALL_PROXY",
 ];
-const EPOCH_ARG: &str = "SOURCE_DATE_EPOCH";
 /// Arguments that tell the builder something and need no declaration.
 const BUILDER_PREFIX: &str = "BUILDKIT_";
 /// What TARGETSTAGE is where no target was asked for.
@@ -31,6 +31,8 @@ pub(super) struct Globals {
     pub values: Vec<(String, String)>,
     /// Names of build arguments that were declared.
     pub consumed: BTreeSet<String>,
+    /// What stands for `SOURCE_DATE_EPOCH` where that is a name: the seconds that it led to.
+    pub epoch: Option<String>,
 }
 
 impl Globals {
@@ -38,6 +40,7 @@ impl Globals {
         let mut globals = Self {
             values: platform_values(input),
             consumed: BTreeSet::new(),
+            epoch: None,
         };
         for instruction in &input.dockerfile.meta_args {
             let InstructionKind::Arg(args) = &instruction.kind else {
@@ -59,21 +62,11 @@ impl Globals {
         Ok(globals)
     }
 
-    /// Returns the time that all that is made gets (spec image-store §12.3).
-    ///
-    /// # Errors
-    /// A time that is no number of seconds.
-    pub fn epoch(&self, input: &LowerInput<'_>) -> Result<Option<String>, BuildError> {
-        let written = given(input.build_args, EPOCH_ARG).or_else(|| self.value(EPOCH_ARG));
-        let Some(text) = written.filter(|text| !text.is_empty()) else {
-            return Ok(None);
-        };
-        let time = text.parse().ok().map(Timestamp::from_second);
-        match time {
-            Some(Ok(time)) => Ok(Some(time.to_string())),
-            _ => Err(BuildError::instruction(format!(
-                "invalid {EPOCH_ARG}: {text}"
-            ))),
+    /// Returns what instructions see of `--build-arg`.
+    pub fn given(&self, input: &LowerInput<'_>, key: &str) -> Option<String> {
+        match &self.epoch {
+            Some(seconds) if key == EPOCH_ARG => Some(seconds.clone()),
+            _ => given(input.build_args, key),
         }
     }
 
@@ -84,7 +77,7 @@ impl Globals {
     }
 }
 
-/// Returns the time of [`Globals::epoch`] in nanoseconds since 1970, as the graph has it.
+/// Returns a time, as RFC 3339, in nanoseconds since 1970, as the graph has it.
 pub(super) fn nanoseconds(epoch: &str) -> Option<i64> {
     let time: Timestamp = epoch.parse().ok()?;
     i64::try_from(time.as_nanosecond()).ok()

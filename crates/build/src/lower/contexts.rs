@@ -10,6 +10,9 @@ use super::names::{internal, named};
 use super::{Lowering, StageState, Use, no_image};
 use crate::{BaseImage, BuildError, MAIN_CONTEXT};
 
+/// Prefix of an image in a directory.
+pub(crate) const OCI_LAYOUT: &str = "oci-layout://";
+
 /// What `--build-context` makes a name stand for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum NamedContext {
@@ -41,7 +44,7 @@ impl NamedContext {
     /// Reads the value of `--build-context NAME=VALUE`.
     pub fn parse(value: &str) -> Self {
         let image = value.strip_prefix("docker-image://");
-        let layout = value.strip_prefix("oci-layout://");
+        let layout = value.strip_prefix(OCI_LAYOUT);
         match (image, layout, value.strip_prefix("target:")) {
             (Some(name), _, _) => Self::Image(name.to_owned()),
             (_, Some(path), _) => Self::OciLayout(path.to_owned()),
@@ -119,18 +122,9 @@ impl Lowering<'_, '_> {
                 Resolved::Image(base, edge)
             }
             NamedContext::OciLayout(layout) => {
-                let source = SourceOp {
-                    identifier: format!("oci-layout://{layout}"),
-                    attributes: BTreeMap::new(),
-                };
-                let metadata = shown("load from client");
-                let vertex = self.graph.add(
-                    Op::Source(source),
-                    Vec::new(),
-                    Some(platform.clone()),
-                    metadata,
-                );
-                Resolved::Files(Some(Edge { vertex, output: 0 }))
+                let base = (self.find_base)(&format!("{OCI_LAYOUT}{layout}"), platform)?;
+                let edge = self.layout_vertex(layout, &base, platform, shown("load from client"));
+                Resolved::Image(base, edge)
             }
             NamedContext::Http(url) => {
                 let metadata = shown(url);

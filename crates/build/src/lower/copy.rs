@@ -93,11 +93,11 @@ impl Lowering<'_, '_> {
             actions.add(Some(edge), action);
         }
         let created_by = created_by(&expanded, &written);
-        let copied = self.files(actions, named(&name), state);
+        let copied = self.files(actions, named(&name));
         state.output = match state.output.filter(|_| copy.link) {
             Some(below) => {
                 let shown = state.names.current(&format!("LINK {}", place.text));
-                Some(self.merge(below, copied, named(shown), state))
+                Some(self.merge(below, copied, named(shown)))
             }
             None => Some(copied),
         };
@@ -271,8 +271,16 @@ impl Lowering<'_, '_> {
             return self.stage_output(index, from, at);
         }
         match self.later_stage(stage, from) {
-            Some(later) if later == stage => {
-                Err(self.mistake(at, format!("circular dependency detected on stage: {from}")))
+            Some(later) if later == stage || self.needed(later).contains(&stage) => {
+                let stages = &self.input.dockerfile.stages;
+                let own = stages
+                    .get(stage)
+                    .and_then(|stage| stage.from.stage_name.as_deref());
+                let named = own.unwrap_or(from);
+                Err(self.mistake(
+                    at,
+                    format!("circular dependency detected on stage: {named}"),
+                ))
             }
             Some(_) => Err(self.mistake(
                 at,
@@ -282,22 +290,21 @@ impl Lowering<'_, '_> {
         }
     }
 
-    fn files(&mut self, mut actions: Actions, metadata: Metadata, state: &StageState) -> Edge {
+    fn files(&mut self, mut actions: Actions, metadata: Metadata) -> Edge {
         if let Some(last) = actions.list.last_mut() {
             last.output = Some(0);
         }
         let op = Op::File(FileOp {
             actions: actions.list,
         });
-        let platform = Some(state.platform.clone());
-        let vertex = self.graph.add(op, actions.inputs, platform, metadata);
+        // Changing files is the same on every platform.
+        let vertex = self.graph.add(op, actions.inputs, None, metadata);
         Edge { vertex, output: 0 }
     }
 
-    fn merge(&mut self, below: Edge, above: Edge, metadata: Metadata, state: &StageState) -> Edge {
+    fn merge(&mut self, below: Edge, above: Edge, metadata: Metadata) -> Edge {
         let op = Op::Merge(MergeOp { inputs: vec![0, 1] });
-        let platform = Some(state.platform.clone());
-        let vertex = self.graph.add(op, vec![below, above], platform, metadata);
+        let vertex = self.graph.add(op, vec![below, above], None, metadata);
         Edge { vertex, output: 0 }
     }
 }
@@ -308,20 +315,11 @@ impl Actions {
         let secondary = match files {
             None => FileInput::Scratch,
             Some(edge) => {
-                // Place 0 is the tree that is changed.
-                let start = usize::from(self.has_base);
-                let known = self
-                    .inputs
-                    .iter()
-                    .skip(start)
-                    .position(|other| *other == edge);
-                FileInput::Input(known.map_or_else(
-                    || {
-                        self.inputs.push(edge);
-                        self.inputs.len() - 1
-                    },
-                    |index| index + start,
-                ))
+                let known = self.inputs.iter().position(|other| *other == edge);
+                FileInput::Input(known.unwrap_or_else(|| {
+                    self.inputs.push(edge);
+                    self.inputs.len() - 1
+                }))
             }
         };
         let input = match self.list.len() {

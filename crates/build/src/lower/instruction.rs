@@ -7,7 +7,7 @@ use wharf_llb::{Edge, FileAction, FileActionKind, FileInput, FileOp, MkdirAction
 
 use super::copy::{Place, chown};
 use super::names::{named, trigger_text};
-use super::{Lowering, StageState, args, config_entry};
+use super::{Lowering, StageState, config_entry};
 use crate::BuildError;
 use crate::config;
 use crate::history;
@@ -172,7 +172,7 @@ impl Lowering<'_, '_> {
         let mut text = "ARG".to_owned();
         for arg in args {
             self.consumed.insert(arg.key.clone());
-            let value = match (args::given(self.input.build_args, &arg.key), &arg.value) {
+            let value = match (self.globals.given(self.input, &arg.key), &arg.value) {
                 (Some(given), _) => Some(given),
                 (None, Some(default)) => Some(self.expand(default, state, at)?),
                 (None, None) => self.globals.value(&arg.key),
@@ -234,8 +234,7 @@ impl Lowering<'_, '_> {
         });
         let metadata = named(state.names.next(place.text));
         let inputs = state.output.into_iter().collect();
-        let platform = Some(state.platform.clone());
-        let vertex = self.graph.add(op, inputs, platform, metadata);
+        let vertex = self.graph.add(op, inputs, None, metadata);
         state.output = Some(Edge { vertex, output: 0 });
         Ok(Some(history::entry(text, false)))
     }

@@ -3,6 +3,7 @@
 mod args;
 mod contexts;
 mod copy;
+mod epoch;
 mod instruction;
 mod mounts;
 mod names;
@@ -23,7 +24,9 @@ use crate::history;
 use crate::plan::{Plan, PlannedStage, Step, StepState};
 use crate::{BaseImage, BuildError};
 
-pub(crate) use contexts::NamedContext;
+pub(crate) use contexts::{NamedContext, OCI_LAYOUT};
+pub(crate) use epoch::{FindTime, TimeSource};
+pub(crate) use sources::git_source;
 
 use args::Globals;
 use stages::From;
@@ -50,6 +53,8 @@ pub(crate) struct LowerInput<'a> {
     pub contexts: &'a BTreeMap<String, NamedContext>,
     /// Whether RUN may ask to be confined by nothing.
     pub allow_insecure: bool,
+    /// Finds the time that `SOURCE_DATE_EPOCH` names.
+    pub find_time: &'a FindTime<'a>,
 }
 
 /// Most rounds of lowering: the second one knows the paths that the first one met.
@@ -85,8 +90,8 @@ fn lower_round(
     paths: &ContextPaths,
 ) -> Result<(Plan, ContextPaths), BuildError> {
     let expander = Expander::new(input.dockerfile.directives.escape);
-    let globals = Globals::new(input, &expander)?;
-    let epoch = globals.epoch(input)?;
+    let mut globals = Globals::new(input, &expander)?;
+    let epoch = epoch::resolve(input, &expander, &mut globals)?;
     let froms = stages::expand_froms(input, &expander, &globals)?;
     let target = stages::find_target(input)?;
     stages::check_cycles(input)?;
@@ -119,7 +124,7 @@ struct Lowering<'a, 'b> {
     globals: Globals,
     froms: Vec<From>,
     graph: Graph,
-    /// Images by the identifier of their source.
+    /// Images by the identifier and platform of their source.
     images: HashMap<String, BaseImage>,
     find_base: &'b mut FindBase<'a>,
     /// Names of build arguments that something declared.

@@ -4,8 +4,8 @@ use wharf_dockerfile::Location;
 use wharf_dockerfile::instruction::Run;
 use wharf_dockerfile::instruction::mount::{Mount as Flag, MountKind as Kind, Sharing};
 use wharf_llb::{
-    Account, CacheSharing, Chown, Edge, FileAction, FileActionKind, FileInput, FileOp, MkdirAction,
-    Mount, MountKind, Op, SecretEnv, SecretMount, SshMount,
+    Account, CacheSharing, Chown, ContentCache, Edge, FileAction, FileActionKind, FileInput,
+    FileOp, MkdirAction, Mount, MountKind, Op, SecretEnv, SecretMount, SshMount,
 };
 
 use super::names::internal;
@@ -82,6 +82,7 @@ pub(super) fn bind(destination: &str) -> Mount {
         output: None,
         read_only: false,
         kind: MountKind::Bind,
+        content_cache: ContentCache::Default,
     }
 }
 

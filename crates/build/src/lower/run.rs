@@ -75,6 +75,7 @@ impl Lowering<'_, '_> {
                 cwd: state.cwd().to_owned(),
                 user: state.config.user.clone(),
                 proxy_env: args::proxy_env(self.input.build_args),
+                remove_mount_stubs_recursive: true,
                 ..ExecMeta::default()
             },
             network: match run.network {

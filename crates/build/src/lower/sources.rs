@@ -7,6 +7,8 @@ use wharf_image::Platform;
 use wharf_llb::{Edge, Metadata, Op, SourceOp};
 
 use super::Lowering;
+use super::contexts::OCI_LAYOUT;
+use crate::solve::image_key;
 use crate::{BaseImage, BuildError};
 
 /// Name of a file whose address ends in none.
@@ -22,7 +24,32 @@ impl Lowering<'_, '_> {
         metadata: Metadata,
     ) -> Edge {
         let identifier = format!("docker-image://{}", super::stages::canonical(name, base));
-        self.images.insert(identifier.clone(), base.clone());
+        let key = image_key(&identifier, Some(platform));
+        self.images.insert(key, base.clone());
+        let source = SourceOp {
+            identifier,
+            attributes: BTreeMap::new(),
+        };
+        let platform = Some(platform.clone());
+        let vertex = self
+            .graph
+            .add(Op::Source(source), Vec::new(), platform, metadata);
+        Edge { vertex, output: 0 }
+    }
+
+    /// Returns the files of an image in a directory.
+    pub(super) fn layout_vertex(
+        &mut self,
+        name: &str,
+        base: &BaseImage,
+        platform: &Platform,
+        metadata: Metadata,
+    ) -> Edge {
+        let place = name.split('@').next().unwrap_or(name);
+        let digest = base.digest.unwrap_or(base.id);
+        let identifier = format!("{OCI_LAYOUT}{place}@{digest}");
+        let key = image_key(&identifier, Some(platform));
+        self.images.insert(key, base.clone());
         let source = SourceOp {
             identifier,
             attributes: BTreeMap::new(),
@@ -42,14 +69,7 @@ impl Lowering<'_, '_> {
         metadata: Metadata,
     ) -> (Edge, String) {
         let file_name = url_file_name(url);
-        let mut attributes = BTreeMap::from([("http.filename".to_owned(), file_name.clone())]);
-        if let Some(checksum) = checksum {
-            attributes.insert("http.checksum".to_owned(), checksum.to_owned());
-        }
-        let source = SourceOp {
-            identifier: url.to_owned(),
-            attributes,
-        };
+        let source = http_source(url, checksum);
         let vertex = self
             .graph
             .add(Op::Source(source), Vec::new(), None, metadata);
@@ -65,41 +85,62 @@ impl Lowering<'_, '_> {
         at: &Location,
     ) -> Result<Edge, BuildError> {
         let url = parse_git_url(text).map_err(|error| self.mistake(at, error.to_string()))?;
-        let checksum = checksum.unwrap_or(&url.checksum).to_owned();
-        let mut attributes = BTreeMap::from([("git.fullurl".to_owned(), url.remote.clone())]);
-        let mut set = |key: &str, value: &str| {
-            attributes.insert(format!("git.{key}"), value.to_owned());
-        };
-        if url.remote.starts_with("https://") || url.remote.starts_with("http://") {
-            set("authheadersecret", "GIT_AUTH_HEADER");
-            set("authtokensecret", "GIT_AUTH_TOKEN");
-        }
-        if is_ssh(&url.remote) {
-            set("mountsshsock", "default");
-        }
-        if keep_git_dir.or(url.keep_git_dir) == Some(true) {
-            set("keepgitdir", "true");
-        }
-        if !checksum.is_empty() {
-            set("checksum", &checksum);
-        }
-        if url.submodules == Some(false) {
-            set("skipsubmodules", "true");
-        }
-        if url.fetch_by_commit {
-            set("fetchbycommit", "true");
-        }
-        if !url.modified_time.is_empty() {
-            set("mtime", &url.modified_time);
-        }
-        let source = SourceOp {
-            identifier: git_identifier(&url),
-            attributes,
-        };
+        let source = git_source(&url, keep_git_dir, checksum);
         let vertex = self
             .graph
             .add(Op::Source(source), Vec::new(), None, metadata);
         Ok(Edge { vertex, output: 0 })
+    }
+}
+
+/// Returns how an address is asked for.
+pub(super) fn http_source(url: &str, checksum: Option<&str>) -> SourceOp {
+    let mut attributes = BTreeMap::from([("http.filename".to_owned(), url_file_name(url))]);
+    if let Some(checksum) = checksum {
+        attributes.insert("http.checksum".to_owned(), checksum.to_owned());
+    }
+    SourceOp {
+        identifier: url.to_owned(),
+        attributes,
+    }
+}
+
+/// Returns how a repository is asked for.
+pub(crate) fn git_source(
+    url: &GitUrl,
+    keep_git_dir: Option<bool>,
+    checksum: Option<&str>,
+) -> SourceOp {
+    let checksum = checksum.unwrap_or(&url.checksum).to_owned();
+    let mut attributes = BTreeMap::from([("git.fullurl".to_owned(), url.remote.clone())]);
+    let mut set = |key: &str, value: &str| {
+        attributes.insert(format!("git.{key}"), value.to_owned());
+    };
+    if url.remote.starts_with("https://") || url.remote.starts_with("http://") {
+        set("authheadersecret", "GIT_AUTH_HEADER");
+        set("authtokensecret", "GIT_AUTH_TOKEN");
+    }
+    if is_ssh(&url.remote) {
+        set("mountsshsock", "default");
+    }
+    if keep_git_dir.or(url.keep_git_dir) == Some(true) {
+        set("keepgitdir", "true");
+    }
+    if !checksum.is_empty() {
+        set("checksum", &checksum);
+    }
+    if url.submodules == Some(false) {
+        set("skipsubmodules", "true");
+    }
+    if url.fetch_by_commit {
+        set("fetchbycommit", "true");
+    }
+    if !url.modified_time.is_empty() {
+        set("mtime", &url.modified_time);
+    }
+    SourceOp {
+        identifier: git_identifier(url),
+        attributes,
     }
 }
 

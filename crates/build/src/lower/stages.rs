@@ -49,9 +49,12 @@ pub(super) fn expand_froms(
         let platform = match &stage.from.platform {
             Some(text) => {
                 let expanded = expand(text)?;
-                let parsed = Platform::parse(&expanded);
-                Some(parsed.map_err(|error| {
-                    wrong(format!("failed to parse platform {expanded}: {error}"))
+                let parsed = match unwritable(&expanded) {
+                    Some(reason) => Err(reason),
+                    None => Platform::parse(&expanded).map_err(|error| error.to_string()),
+                };
+                Some(parsed.map_err(|reason| {
+                    wrong(format!("failed to parse platform {text}: {reason}"))
                 })?)
             }
             None => None,
@@ -59,6 +62,22 @@ pub(super) fn expand_froms(
         Ok(From { base, platform })
     };
     input.dockerfile.stages.iter().map(expand_one).collect()
+}
+
+/// Returns why a text cannot be a platform: a part that is empty or has a character that none has, in containerd's words.
+fn unwritable(text: &str) -> Option<String> {
+    let is_part = |part: &str| {
+        let is_allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
+        !part.is_empty() && part.chars().all(is_allowed)
+    };
+    let parts = text.split('/');
+    // A system may have its version and features behind it.
+    let mut names = parts.map(|part| part.split_once('(').map_or(part, |(name, _)| name));
+    let wrong = names.find(|part| !is_part(part))?;
+    Some(format!(
+        "{wrong:?} is an invalid component of {text:?}: platform specifier component must match \
+         \"^[A-Za-z0-9_.-]+$\": invalid argument"
+    ))
 }
 
 /// Refuses stages that copy from themselves, also where nobody needs them.
@@ -448,7 +467,9 @@ pub(super) fn canonical(name: &str, image: &BaseImage) -> String {
             let tag = reference
                 .tag()
                 .map_or_else(String::new, |tag| format!(":{tag}"));
-            let digest = reference.digest().copied().unwrap_or(image.id);
+            // What came from no registry has only its own name.
+            let found = reference.digest().copied().or(image.digest);
+            let digest = found.unwrap_or(image.id);
             format!("{}{tag}@{digest}", reference.name())
         }
         Err(_) => name.to_owned(),

@@ -48,6 +48,7 @@ fn plan(input: &Value, bases: &Map<String, Value>) -> Result<Value, String> {
         build_platform: host,
         contexts: &BTreeMap::new(),
         allow_insecure: true,
+        find_time: &|_| Ok(None),
     };
     let mut find_base = |name: &str, _: &Platform| {
         let canonical = Reference::parse(name).unwrap().with_default_tag();
@@ -62,6 +63,7 @@ fn plan(input: &Value, bases: &Map<String, Value>) -> Result<Value, String> {
         let config: ImageConfig = serde_json::from_value(found.clone()).unwrap();
         Ok(BaseImage {
             id: Digest::of(name),
+            digest: None,
             config: Arc::new(config),
         })
     };

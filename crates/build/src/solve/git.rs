@@ -1,19 +1,21 @@
 //! Repositories, by the `git` program of this machine (spec llb §2.2, §4.1).
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use serde_json::json;
 use wharf_image::Digest;
 use wharf_llb::{SourceOp, VertexId};
-use wharf_safefs::Root;
-use wharf_store::Staging;
+use wharf_safefs::{Caller, Root, Timestamp, trusted};
+use wharf_store::{Staging, Store};
 
 use super::Solver;
+use super::agent::{Agent, no_agent};
 use super::node::Outcome;
 use super::snapshot::{PendingLayer, Snapshot};
-use crate::BuildError;
 use crate::cache;
+use crate::{BuildError, Secret, SolveOptions};
 
 /// Protocols that git may use: nothing that runs a program or reads files of this machine.
 const PROTOCOLS: &str = "git:http:https:ssh";
@@ -21,6 +23,10 @@ const PROTOCOLS: &str = "git:http:https:ssh";
 const COMMIT_CHARS: [usize; 2] = [40, 64];
 /// Bytes of what git says that are shown.
 const SHOWN_BYTES: usize = 2_000;
+/// Owner, group and permissions of a socket for wharf alone.
+const OWN_SOCKET: (u32, u32, u32) = (0, 0, 0o600);
+/// Name of the file with the servers' keys.
+const KNOWN_HOSTS: &str = "known_hosts";
 
 /// What is taken of a repository.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -31,6 +37,8 @@ pub(super) struct Checkout {
     pub reference: String,
     /// The commit that it has to be, or its beginning.
     pub checksum: String,
+    /// Whether the commit is asked for by `checksum`, whatever the reference leads to by now.
+    pub fetches_by_commit: bool,
     /// The directory that is taken; empty for all.
     pub subdirectory: String,
     /// Whether `.git` stays.
@@ -40,7 +48,11 @@ pub(super) struct Checkout {
     /// A header for the server.
     pub authorization: Option<String>,
     /// The socket of an agent.
-    pub agent: Option<std::path::PathBuf>,
+    pub agent: Option<PathBuf>,
+    /// The file with the keys of the servers that may be talked to by SSH; none to take what they say.
+    pub known_hosts: Option<PathBuf>,
+    /// Whether files get the commit's time instead of that of the checkout.
+    pub has_commit_time: bool,
 }
 
 impl Checkout {
@@ -61,8 +73,11 @@ impl Checkout {
             subdirectory: subdirectory.trim_matches('/').to_owned(),
             keeps_git_directory: is_set("git.keepgitdir"),
             skips_submodules: is_set("git.skipsubmodules"),
+            fetches_by_commit: is_set("git.fetchbycommit"),
             authorization: None,
             agent: None,
+            known_hosts: None,
+            has_commit_time: attribute("git.mtime").as_deref() == Some("commit"),
         }
     }
 
@@ -73,14 +88,32 @@ impl Checkout {
             "git": self.keeps_git_directory.then_some([&self.url, &self.reference]),
             "subdirectory": self.subdirectory,
             "skips_submodules": self.skips_submodules,
+            "has_commit_time": self.has_commit_time.then_some(true),
         });
         cache::key_of("git", &parts)
     }
 
+    /// Returns the commit where no server has to be asked for it.
     fn whole_commit(&self) -> Option<&str> {
-        [self.checksum.as_str(), self.reference.as_str()]
+        let by_checksum = Some(self.checksum.as_str()).filter(|_| self.fetches_by_commit);
+        [Some(self.reference.as_str()), by_checksum]
             .into_iter()
+            .flatten()
             .find(|text| is_whole_commit(text))
+    }
+
+    /// Finds the commit out, and whether it is the wanted one.
+    fn commit(&self) -> Result<String, BuildError> {
+        let commit = match self.whole_commit() {
+            Some(commit) => commit.to_owned(),
+            None => find_commit(self)?,
+        };
+        if commit.starts_with(&self.checksum) {
+            return Ok(commit);
+        }
+        Err(BuildError::Source {
+            message: format!("expected checksum to match {}, got {commit}", self.checksum),
+        })
     }
 }
 
@@ -102,36 +135,45 @@ impl Solver<'_> {
         id: VertexId,
         source: &SourceOp,
     ) -> Result<(Outcome, Snapshot), BuildError> {
-        let mut checkout = Checkout::of(source);
-        checkout.authorization = self.authorization(source);
-        let takes_agent = source.attributes.contains_key("git.mountsshsock");
-        if takes_agent {
-            checkout.agent = self.input.options.ssh.get("default").cloned();
-        }
-        let commit = match checkout.whole_commit() {
-            Some(commit) => commit.to_owned(),
-            None => find_commit(&checkout)?,
-        };
-        if !commit.starts_with(&checkout.checksum) {
-            return Err(BuildError::Source {
-                message: format!(
-                    "expected checksum to match {}, got {commit}",
-                    checkout.checksum
-                ),
-            });
-        }
+        let prepared = prepared(self.store, source, &Means::of(self.input.options))?;
+        let checkout = &prepared.checkout;
+        let commit = checkout.commit()?;
         let key = checkout.key(&commit);
         self.with_node(id, |node| node.key = Some(key));
         self.find_or_make(id, key, || {
-            let staging = check_out(self.store, &checkout, &commit)?;
+            let staging = check_out(self.store, checkout, &commit)?;
             Ok(Some(PendingLayer::new(self.store.place_layer(staging)?)))
         })
+    }
+}
+
+/// What the request brings for getting at repositories.
+pub(crate) struct Means<'a> {
+    /// Secrets by ID.
+    pub secrets: &'a BTreeMap<String, Secret>,
+    /// Sockets of agents, or files of keys, by ID.
+    pub ssh: &'a BTreeMap<String, Vec<PathBuf>>,
+    /// Who asks.
+    pub caller: Option<&'a Caller>,
+    /// Whether a build context keeps its `.git`, where the address does not say.
+    pub keep_git_dir: Option<bool>,
+}
+
+impl<'a> Means<'a> {
+    /// Returns what a solve was given.
+    pub fn of(options: &'a SolveOptions) -> Self {
+        Self {
+            secrets: &options.secrets,
+            ssh: &options.ssh,
+            caller: options.caller.as_ref(),
+            keep_git_dir: None,
+        }
     }
 
     fn authorization(&self, source: &SourceOp) -> Option<String> {
         let secret = |attribute: &str| {
             let id = source.attributes.get(attribute)?;
-            let secret = self.input.options.secrets.get(id)?;
+            let secret = self.secrets.get(id)?;
             Some(String::from_utf8_lossy(secret.bytes()).trim().to_owned())
         };
         secret("git.authheadersecret").or_else(|| {
@@ -142,6 +184,69 @@ impl Solver<'_> {
             Some(format!("basic {encoded}"))
         })
     }
+}
+
+/// Checks a repository out to a directory of its own, for a build context.
+///
+/// # Errors
+/// Servers that cannot be reached, references that do not exist.
+pub(crate) fn bring(
+    store: &Store,
+    source: &SourceOp,
+    means: &Means<'_>,
+) -> Result<Staging, BuildError> {
+    let prepared = prepared(store, source, means)?;
+    let commit = prepared.checkout.commit()?;
+    check_out(store, &prepared.checkout, &commit)
+}
+
+/// Returns when the commit that a source leads to was made, in seconds since 1970.
+///
+/// # Errors
+/// Servers that cannot be reached, references that do not exist.
+pub(crate) fn commit_seconds(
+    store: &Store,
+    source: &SourceOp,
+    means: &Means<'_>,
+) -> Result<i64, BuildError> {
+    let prepared = prepared(store, source, means)?;
+    let checkout = &prepared.checkout;
+    let commit = checkout.commit()?;
+    let staging = store.stage()?;
+    fetch(&staging.files(), checkout, &commit)?;
+    Ok(commit_time(&staging.files(), checkout, &commit)?.seconds)
+}
+
+/// A checkout with what it needs of this machine, which is gone when this is dropped.
+struct Prepared {
+    checkout: Checkout,
+    _agent: Option<Agent>,
+    _known_hosts: Option<Staging>,
+}
+
+fn prepared(store: &Store, source: &SourceOp, means: &Means<'_>) -> Result<Prepared, BuildError> {
+    let mut checkout = Checkout::of(source);
+    checkout.authorization = means.authorization(source);
+    let mut agent = None;
+    if let Some(id) = source.attributes.get("git.mountsshsock") {
+        let given = means.ssh.get(id).ok_or_else(|| no_agent(id))?;
+        let started = Agent::start(store, given, means.caller, OWN_SOCKET)?;
+        checkout.agent = Some(started.path().to_path_buf());
+        agent = Some(started);
+    }
+    let mut known_hosts = None;
+    if let Some(hosts) = source.attributes.get("git.knownsshhosts") {
+        let staging = store.stage()?;
+        let file = staging.path().join(KNOWN_HOSTS);
+        trusted::write_atomic(&file, hosts.as_bytes(), 0o600, false)?;
+        checkout.known_hosts = Some(file);
+        known_hosts = Some(staging);
+    }
+    Ok(Prepared {
+        checkout,
+        _agent: agent,
+        _known_hosts: known_hosts,
+    })
 }
 
 /// Asks the server which commit a reference is.
@@ -189,20 +294,14 @@ fn best_commit(text: &str, wanted: &str) -> Option<String> {
     is_whole_commit(commit).then(|| (*commit).to_owned())
 }
 
-/// Brings the files of a commit to a staging directory.
-pub(super) fn check_out(
-    store: &wharf_store::Store,
-    checkout: &Checkout,
-    commit: &str,
-) -> Result<Staging, BuildError> {
-    let staging = store.stage()?;
-    let directory = staging.files();
-    git(Some(&directory), checkout, &["init", "-q"])?;
+/// Brings a commit to a repository of its own in an empty directory.
+fn fetch(directory: &Path, checkout: &Checkout, commit: &str) -> Result<(), BuildError> {
+    git(Some(directory), checkout, &["init", "-q"])?;
     let fetch = |what: &str, depth: &[&str]| {
         let mut arguments = vec!["fetch", "-q"];
         arguments.extend(depth);
         arguments.extend(["--", &checkout.url, what]);
-        git(Some(&directory), checkout, &arguments)
+        git(Some(directory), checkout, &arguments)
     };
     // Not every server gives out a commit by its name, or a part of the history.
     let shallow = fetch(commit, &["--depth=1"]);
@@ -215,6 +314,18 @@ pub(super) fn check_out(
         fetch(reference, &[])
     };
     shallow.or_else(|_| by_name())?;
+    Ok(())
+}
+
+/// Brings the files of a commit to a staging directory.
+pub(super) fn check_out(
+    store: &wharf_store::Store,
+    checkout: &Checkout,
+    commit: &str,
+) -> Result<Staging, BuildError> {
+    let staging = store.stage()?;
+    let directory = staging.files();
+    fetch(&directory, checkout, commit)?;
     git(
         Some(&directory),
         checkout,
@@ -231,13 +342,52 @@ pub(super) fn check_out(
         ];
         git(Some(&directory), checkout, &update)?;
     }
+    let time = if checkout.has_commit_time {
+        Some(commit_time(&directory, checkout, commit)?)
+    } else {
+        None
+    };
     if !checkout.keeps_git_directory {
         remove_git_directories(staging.root())?;
+    }
+    if let Some(time) = time {
+        set_times(staging.root(), Path::new(""), time)?;
     }
     if checkout.subdirectory.is_empty() {
         return Ok(staging);
     }
     take_subdirectory(store, &staging, &checkout.subdirectory)
+}
+
+/// Returns when a commit was made.
+fn commit_time(
+    directory: &Path,
+    checkout: &Checkout,
+    commit: &str,
+) -> Result<Timestamp, BuildError> {
+    let asked = ["show", "-s", "--format=%ct", commit];
+    let output = git(Some(directory), checkout, &asked)?;
+    let text = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    match text.parse() {
+        Ok(seconds) => Ok(Timestamp::from_seconds(seconds)),
+        Err(_) => Err(BuildError::Source {
+            message: format!("commit {commit} of {} has no time: {text:?}", checkout.url),
+        }),
+    }
+}
+
+/// Sets the times of all files below a path and of itself.
+fn set_times(root: &Root, path: &Path, time: Timestamp) -> Result<(), BuildError> {
+    for entry in root.read_dir(path)? {
+        let inner = path.join(&entry.name);
+        if root.lstat(&inner)?.is_dir() {
+            set_times(root, &inner, time)?;
+        } else {
+            root.set_times(&inner, time, time)?;
+        }
+    }
+    root.set_times(path, time, time)?;
+    Ok(())
 }
 
 /// Removes `.git` here and in the submodules.
@@ -281,15 +431,23 @@ fn git(
 ) -> Result<Output, BuildError> {
     let mut command = Command::new("git");
     command
-        .args(["-c", "protocol.ext.allow=never", "-c", "core.hooksPath=/dev/null"])
+        .args([
+            "-c",
+            "protocol.ext.allow=never",
+            "-c",
+            "core.hooksPath=/dev/null",
+        ])
         .args(arguments)
         .env_clear()
-        .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+        .env(
+            "PATH",
+            "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        )
         .env("HOME", "/nonexistent")
         .env("GIT_CONFIG_NOSYSTEM", "1")
         .env("GIT_TERMINAL_PROMPT", "0")
         .env("GIT_ALLOW_PROTOCOL", PROTOCOLS)
-        .env("GIT_SSH_COMMAND", "ssh -o BatchMode=yes -o StrictHostKeyChecking=accept-new -o UserKnownHostsFile=/dev/null")
+        .env("GIT_SSH_COMMAND", ssh_command(checkout))
         .stdin(Stdio::null());
     if let Some(directory) = directory {
         command.current_dir(directory);
@@ -327,6 +485,18 @@ fn git(
             String::from_utf8_lossy(told).trim()
         ),
     })
+}
+
+/// Returns how git calls SSH: servers have to be known where the request says which are.
+fn ssh_command(checkout: &Checkout) -> String {
+    let hosts = match &checkout.known_hosts {
+        None => "-o StrictHostKeyChecking=accept-new -o UserKnownHostsFile=/dev/null".to_owned(),
+        Some(file) => format!(
+            "-o StrictHostKeyChecking=yes -o UserKnownHostsFile='{}'",
+            file.display()
+        ),
+    };
+    format!("ssh -F /dev/null -o BatchMode=yes {hosts}")
 }
 
 #[cfg(test)]

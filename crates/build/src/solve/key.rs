@@ -3,8 +3,8 @@
 
 use serde_json::{Value, json};
 use wharf_llb::{
-    Account, CacheSharing, Chown, CopyAction, ExecOp, FileAction, FileActionKind, FileInput,
-    FileOp, Mount, MountKind, NetworkMode, Op, SecurityMode, Vertex,
+    Account, CacheSharing, Chown, ContentCache, CopyAction, ExecOp, FileAction, FileActionKind,
+    FileInput, FileOp, Mount, MountKind, NetworkMode, Op, SecurityMode, Vertex,
 };
 
 /// What an operation takes in and how.
@@ -30,7 +30,11 @@ pub(crate) fn parts(vertex: &Vertex) -> (&'static str, Value) {
         Op::Diff(diff) => ("diff", json!({ "lower": diff.lower, "upper": diff.upper })),
         Op::Build(build) => (
             "build",
-            json!({ "attributes": build.attributes, "inputs": build.inputs }),
+            json!({
+                "attributes": build.attributes,
+                "inputs": build.inputs,
+                "definition": build.definition.as_ref().map(|held| wharf_image::Digest::of(held.encode())),
+            }),
         ),
     };
     (kind, json!({ "op": op, "platform": platform }))
@@ -121,9 +125,16 @@ pub(crate) fn selectors(vertex: &Vertex, input: usize) -> Vec<&str> {
     }
 }
 
-/// A bind mount counts by what is in it unless its changes are kept or it is the root.
+/// A bind mount counts by what is in it unless its changes are kept, it is the root, or whoever made the graph wants it
+/// otherwise.
 fn is_counted_by_content(mount: &Mount) -> bool {
-    mount.destination != "/" && (mount.output.is_none() || mount.read_only)
+    let by_default = mount.output.is_none() || mount.read_only;
+    mount.destination != "/"
+        && match mount.content_cache {
+            ContentCache::Default => by_default,
+            ContentCache::On => true,
+            ContentCache::Off => false,
+        }
 }
 
 fn exec_parts(exec: &ExecOp) -> Value {

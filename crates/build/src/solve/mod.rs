@@ -32,8 +32,10 @@ pub use cache_mounts::{
 pub use explain::Cause;
 pub(crate) use failed::forget_failed;
 pub use failed::{FailedStep, failed_step};
+pub(crate) use git::{Means, bring, commit_seconds};
 pub(crate) use node::{Outcome, Report};
 pub(crate) use snapshot::Snapshot;
+pub(crate) use source::image_key;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -62,7 +64,7 @@ pub(crate) struct SolveInput<'a> {
     pub wanted: &'a [Edge],
     /// What the frontend knows about vertices.
     pub labels: &'a HashMap<VertexId, Label>,
-    /// Images that are resolved already, by the identifier of their source.
+    /// Images that are resolved already, by [`image_key`].
     pub images: &'a HashMap<String, BaseImage>,
     /// Build contexts by name.
     pub contexts: &'a BTreeMap<String, Context>,

@@ -7,7 +7,7 @@ use wharf_safefs::{Root, trusted};
 use wharf_store::Staging;
 
 use super::Solver;
-use super::agent::Agent;
+use super::agent::{Agent, no_agent};
 use super::cache_mounts::{Beginning, CacheSharing, CacheUse};
 use super::exec::{WORK, empty_dir, input_of, no_secret};
 use super::run::Inputs;
@@ -94,17 +94,15 @@ impl Solver<'_> {
                     } else {
                         &ssh.id
                     };
-                    let Some(socket) = self.input.options.ssh.get(id) else {
+                    let Some(given) = self.input.options.ssh.get(id) else {
                         if ssh.optional {
                             continue;
                         }
-                        return Err(BuildError::instruction(format!(
-                            "ssh agent {id}: not found: pass it with --ssh {id}"
-                        )));
+                        return Err(no_agent(id));
                     };
                     let caller = self.input.options.caller.as_ref();
                     let agent =
-                        Agent::start(self.store, socket, caller, (ssh.uid, ssh.gid, ssh.mode))?;
+                        Agent::start(self.store, given, caller, (ssh.uid, ssh.gid, ssh.mode))?;
                     mounts.add(mount, MountSource::Path(agent.path().to_path_buf()));
                     if mounts.agents.is_empty() {
                         mounts

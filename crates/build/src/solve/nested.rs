@@ -1,51 +1,37 @@
-//! A graph that an input holds (spec llb §2.4, BuildOp).
+//! A graph that an operation holds (spec llb §2.4, BuildOp).
 
 use std::collections::HashMap;
 use std::sync::PoisonError;
 
-use wharf_llb::{BuildOp, Graph, VertexId};
+use wharf_llb::limits::MAX_DEFINITION_BYTES;
+use wharf_llb::{BuildOp, DEFINITION_INPUT, Definition, VertexId};
 
 use super::exec::input_of;
 use super::node::Outcome;
 use super::snapshot::Snapshot;
 use super::{SolveInput, Solver};
 use crate::BuildError;
+use crate::definition;
 
 /// Where the definition lies if the operation does not say.
 const DEFAULT_FILE: &str = "/buildkit.llb.definition";
-/// Most bytes of a definition.
-const MAX_DEFINITION_BYTES: u64 = 64 << 20;
 /// How deep graphs may hold graphs.
-const MAX_DEPTH: usize = 8;
+pub(super) const MAX_DEPTH: usize = 8;
 
 impl Solver<'_> {
-    /// Solves the graph that an input holds; its result is the vertex's.
+    /// Solves the graph that an operation holds; its result is the vertex's.
     pub(super) fn solve_nested(
         &self,
         id: VertexId,
         build: &BuildOp,
     ) -> Result<(Outcome, Vec<Snapshot>), BuildError> {
         if self.input.depth >= MAX_DEPTH {
-            return Err(BuildError::Graph {
-                message: format!("graphs are nested more than {MAX_DEPTH} deep"),
-            });
+            return Err(wrong(format!(
+                "graphs are nested more than {MAX_DEPTH} deep"
+            )));
         }
-        let inputs = self.inputs(id);
-        let holder = input_of(&inputs, Some(0));
-        if holder.is_empty() {
-            return Err(BuildError::Graph {
-                message: "a nested graph is to be read from nothing".to_owned(),
-            });
-        }
-        let file = build
-            .attributes
-            .get("llbbuild.filename")
-            .map_or(DEFAULT_FILE, String::as_str);
-        let bytes = self.view(&holder)?.read(file, MAX_DEFINITION_BYTES)?;
-        let (graph, result) =
-            Graph::from_definition(&bytes).map_err(|error| BuildError::Graph {
-                message: error.to_string(),
-            })?;
+        let held = self.held_definition(id, build)?;
+        let (graph, result) = definition::read(&held, self.host, self.input.options)?;
         let Some(result) = result else {
             return Ok((Outcome::Executed, vec![Snapshot::default()]));
         };
@@ -73,4 +59,39 @@ impl Solver<'_> {
         self.hold(&snapshot.diff_ids()?, "a nested graph")?;
         Ok((Outcome::Executed, vec![snapshot]))
     }
+
+    /// Returns the definition: the operation's own, or a file of the input that is named for it.
+    fn held_definition(&self, id: VertexId, build: &BuildOp) -> Result<Definition, BuildError> {
+        if build.builder.is_some() {
+            let message = "only the builder itself can solve a nested graph, not an input";
+            return Err(wrong(message.to_owned()));
+        }
+        let input = match (build.inputs.get(DEFINITION_INPUT), &build.definition) {
+            (Some(input), _) => *input,
+            (None, Some(definition)) => return Ok((**definition).clone()),
+            (None, None) => {
+                return Err(wrong(format!(
+                    "a nested graph needs an input named {DEFINITION_INPUT}, or a definition of its own"
+                )));
+            }
+        };
+        let file = build
+            .attributes
+            .get("llbbuild.filename")
+            .map_or(DEFAULT_FILE, String::as_str);
+        let holder = input_of(&self.inputs(id), Some(input));
+        if holder.is_empty() {
+            return Err(wrong(format!(
+                "the nested graph is to be read from {file}, but its input holds no files"
+            )));
+        }
+        let bytes = self
+            .view(&holder)?
+            .read(file, MAX_DEFINITION_BYTES as u64)?;
+        Definition::decode(&bytes).map_err(|error| wrong(format!("{file}: {error}")))
+    }
+}
+
+fn wrong(message: String) -> BuildError {
+    BuildError::Graph { message }
 }

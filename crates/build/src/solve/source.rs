@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use wharf_image::Digest;
+use wharf_image::{Digest, Platform};
 use wharf_llb::{FileActionKind, FileInput, Op, SourceOp, Vertex, VertexId};
 
 use super::key::Taking;
@@ -45,6 +45,12 @@ pub(super) fn scheme(identifier: &str) -> Scheme<'_> {
     }
 }
 
+/// Names an image of a platform: an index is the same for all of them.
+pub(crate) fn image_key(identifier: &str, platform: Option<&Platform>) -> String {
+    let platform = platform.map(ToString::to_string).unwrap_or_default();
+    format!("{identifier} {platform}")
+}
+
 impl Solver<'_> {
     /// Finds out what is known of a source without any work.
     pub(super) fn look_up_source(
@@ -54,8 +60,8 @@ impl Solver<'_> {
         node: &mut Node,
     ) -> Result<(), BuildError> {
         match scheme(&source.identifier) {
-            Scheme::Image(name) => {
-                let snapshot = self.image(id, source, name)?;
+            Scheme::Image(_) | Scheme::OciLayout(_) => {
+                let snapshot = self.image(id, source)?;
                 node.key = snapshot.result_key();
                 node.snapshots = vec![snapshot];
                 node.outcome = Outcome::Cached;
@@ -65,11 +71,6 @@ impl Solver<'_> {
             }
             Scheme::Http(_) => node.key = super::http::known_key(source),
             Scheme::Git(_) => node.key = super::git::known_key(source),
-            Scheme::OciLayout(_) => {
-                return Err(BuildError::Unsupported {
-                    what: "a source of the kind oci-layout",
-                });
-            }
             Scheme::Unknown => {
                 return Err(BuildError::Graph {
                     message: format!("unknown kind of source: {}", source.identifier),
@@ -79,20 +80,20 @@ impl Solver<'_> {
         Ok(())
     }
 
-    fn image(&self, id: VertexId, source: &SourceOp, name: &str) -> Result<Snapshot, BuildError> {
-        let known = self.input.images.get(&source.identifier);
-        let image = match known {
+    fn image(&self, id: VertexId, source: &SourceOp) -> Result<Snapshot, BuildError> {
+        let platform = self.input.graph.vertex(id).platform.as_ref();
+        let key = image_key(&source.identifier, platform);
+        let image = match self.input.images.get(&key) {
             Some(image) => image.clone(),
             None => {
-                let platform = self.input.graph.vertex(id).platform.as_ref();
-                let pull = source
-                    .attributes
-                    .get("image.resolvemode")
-                    .map(String::as_str)
-                    == Some("pull");
-                self.host
-                    .base_image(name, pull, platform)
-                    .map_err(BuildError::Host)?
+                let mode = source.attributes.get("image.resolvemode");
+                let pull = mode.map(String::as_str) == Some("pull");
+                let found = match scheme(&source.identifier) {
+                    Scheme::OciLayout(name) => self.host.layout_image(name, platform),
+                    Scheme::Image(name) => self.host.base_image(name, pull, platform),
+                    _ => Err(format!("{} is no image", source.identifier).into()),
+                };
+                found.map_err(BuildError::Host)?
             }
         };
         let diff_ids = &image.config.rootfs.diff_ids;

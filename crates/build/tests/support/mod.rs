@@ -158,6 +158,7 @@ impl Bench {
             name.to_owned(),
             BaseImage {
                 id: stored.id,
+                digest: None,
                 config: stored.config,
             },
         );
@@ -310,6 +311,11 @@ impl Host for FakeHost {
     ) -> Result<BaseImage, HostError> {
         let found = self.images.get(reference).cloned();
         found.ok_or_else(|| format!("pull access denied for {reference}").into())
+    }
+
+    fn layout_image(&self, name: &str, _: Option<&Platform>) -> Result<BaseImage, HostError> {
+        let found = self.images.get(&format!("oci-layout://{name}")).cloned();
+        found.ok_or_else(|| format!("oci-layout {name}: no such directory").into())
     }
 
     fn view(&self, lower_dirs: &[PathBuf]) -> Result<Root, HostError> {

@@ -155,6 +155,15 @@ mod tests {
     }
 
     #[test]
+    fn work_of_patterns_is_limited_for_the_whole_word() {
+        let value = "x".repeat((1 << 20) - 1);
+        let env = |_: &str| Some(value.clone());
+        let expand = |count: usize| Expander::new('\\').expand_word(&"${V##*}".repeat(count), &env);
+        assert_eq!(expand(32), Ok(String::new()));
+        assert!(expand(33).is_err_and(|error| error.to_string().contains("too long")));
+    }
+
+    #[test]
     fn words_split_at_blanks_of_variables_but_not_of_quotes() {
         let env = |_: &str| Some("a b".to_owned());
         let words = Expander::new('\\')

@@ -2,8 +2,11 @@
 
 use super::MAX_RESULT_BYTES;
 
-/// Pattern length times value length may not exceed this.
-const MAX_CELLS: usize = 64 << 20;
+/// Pattern length times value length, summed over one word, may not exceed this.
+pub(super) const MAX_CELLS: usize = 64 << 20;
+
+/// What is said where it does.
+pub(super) const TOO_LONG: &str = "pattern and value are too long to be matched";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Token {
@@ -42,6 +45,12 @@ impl Pattern {
             });
         }
         Ok(Self { tokens })
+    }
+
+    /// Returns how much work a match with `value` is.
+    pub fn cells(&self, value: &str) -> usize {
+        let width = value.chars().count() + 1;
+        width.saturating_mul(self.tokens.len() + 1)
     }
 
     /// Returns `value` without the shortest or longest prefix that matches.
@@ -112,7 +121,7 @@ impl<'a> Matcher<'a> {
         let width = characters.len() + 1;
         let cells = width.saturating_mul(tokens.len() + 1);
         if cells > MAX_CELLS {
-            return Err("pattern and value are too long to be matched".to_owned());
+            return Err(TOO_LONG.to_owned());
         }
         let mut matcher = Self {
             tokens,

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{Environment, Expander, Expansion, MAX_DEPTH, MAX_RESULT_BYTES};
-use crate::expand::pattern::Pattern;
+use crate::expand::pattern::{MAX_CELLS, Pattern, TOO_LONG};
 
 type Reason = String;
 
@@ -17,6 +17,8 @@ pub(super) struct WordScanner<'a> {
     raw_escapes: bool,
     matched: BTreeSet<String>,
     unmatched: BTreeSet<String>,
+    /// Work that patterns may still be: many small matches are as long as a large one.
+    cells_left: usize,
 }
 
 impl<'a> WordScanner<'a> {
@@ -31,6 +33,7 @@ impl<'a> WordScanner<'a> {
             raw_escapes: options.raw_escapes,
             matched: BTreeSet::new(),
             unmatched: BTreeSet::new(),
+            cells_left: MAX_CELLS,
         }
     }
 
@@ -261,6 +264,7 @@ impl<'a> WordScanner<'a> {
                 };
                 let pattern = Pattern::parse(pattern)?;
                 let value = value.unwrap_or_default();
+                self.charge(&pattern, &value)?;
                 if side == '#' {
                     pattern.strip_prefix(&value, greedy)
                 } else {
@@ -284,9 +288,18 @@ impl<'a> WordScanner<'a> {
             }
             value => {
                 let pattern = Pattern::parse(&pattern)?;
-                pattern.replace(&value.unwrap_or_default(), &replacement, all)
+                let value = value.unwrap_or_default();
+                self.charge(&pattern, &value)?;
+                pattern.replace(&value, &replacement, all)
             }
         }
+    }
+
+    /// Takes the work of a match from what is left.
+    fn charge(&mut self, pattern: &Pattern, value: &str) -> Result<(), Reason> {
+        let left = self.cells_left.checked_sub(pattern.cells(value));
+        self.cells_left = left.ok_or_else(|| TOO_LONG.to_owned())?;
+        Ok(())
     }
 
     /// Reads a word inside braces up to `stop`.

@@ -12,8 +12,8 @@ use crate::model::view::ProgressSender;
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::io::AsyncReadExt;
 use tokio::runtime::Handle;
@@ -23,7 +23,8 @@ use wharf_build::{
 use wharf_image::{ContainerConfig, Platform, Reference};
 use wharf_registry::Credentials;
 use wharf_runtime::{LaunchRequest, RootMount, Shim, Stdio};
-use wharf_safefs::{Root, trusted};
+use wharf_safefs::{Caller, Root, trusted};
+use wharf_store::Lease;
 
 /// How often a running step looks whether its build was cancelled.
 const CANCEL_INTERVAL: Duration = Duration::from_millis(100);
@@ -39,6 +40,10 @@ pub(super) struct BuildHost {
     progress: ProgressSender,
     credentials: BTreeMap<String, Credentials>,
     host_config: HostConfig,
+    /// Who asks, where that is known.
+    caller: Option<Caller>,
+    /// Keep the layers of images that came out of directories.
+    layouts: Mutex<Vec<Lease>>,
     /// The control group of the build; each step's is below it.
     cgroup: String,
 }
@@ -76,6 +81,8 @@ impl BuildHost {
             progress,
             credentials: request.credentials.clone(),
             host_config,
+            caller: request.options.caller.clone(),
+            layouts: Mutex::default(),
             cgroup: format!("/{parent}/build-{build}"),
         }
     }
@@ -119,9 +126,25 @@ impl BuildHost {
             }
             (Err(error), Err(_)) => return Err(error),
         };
+        Ok(base_image(image))
+    }
+
+    fn find_layout(&self, name: &str, platform: Option<&Platform>) -> Result<BaseImage> {
+        let Some(caller) = &self.caller else {
+            return Err(EngineError::invalid(format!(
+                "build context oci-layout://{name}: a directory can only be used from the same machine"
+            )));
+        };
+        let platform = platform.cloned().unwrap_or_else(Platform::host);
+        let found = self.engine.layout_image(name, &platform, Some(caller))?;
+        self.layouts
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(found.lease);
         Ok(BaseImage {
-            id: image.id,
-            config: image.config,
+            id: found.id,
+            digest: Some(found.digest),
+            config: Arc::new(found.config),
         })
     }
 
@@ -347,13 +370,18 @@ impl Host for BuildHost {
             .map_err(Into::into)
     }
 
+    fn layout_image(
+        &self,
+        name: &str,
+        platform: Option<&Platform>,
+    ) -> std::result::Result<BaseImage, HostError> {
+        self.find_layout(name, platform).map_err(Into::into)
+    }
+
     fn local_image(&self, reference: &str, platform: &Platform) -> Option<BaseImage> {
         let image = self.engine.find_image(reference).ok()?;
         let is_meant = image.config.architecture == platform.architecture;
-        is_meant.then_some(BaseImage {
-            id: image.id,
-            config: image.config,
-        })
+        is_meant.then(|| base_image(image))
     }
 
     fn view(&self, lower_dirs: &[PathBuf]) -> std::result::Result<Root, HostError> {
@@ -398,6 +426,16 @@ impl Host for BuildHost {
 
     fn is_cancelled(&self) -> bool {
         self.cancelled.load(Ordering::SeqCst)
+    }
+}
+
+/// Returns an image of the store as builds take it.
+fn base_image(image: wharf_store::Image) -> BaseImage {
+    let named = image.index.as_ref().or(image.manifest.as_ref());
+    BaseImage {
+        id: image.id,
+        digest: named.map(|descriptor| descriptor.digest),
+        config: image.config,
     }
 }
 

@@ -159,13 +159,14 @@ impl Engine {
 
     /// Fetches a remote context: plain text is a Dockerfile, everything else a tar.
     async fn remote_context(self: &Arc<Self>, url: &str) -> Result<OpenedContext> {
-        if !url.starts_with("http://") && !url.starts_with("https://")
-            || url.ends_with(".git")
-            || url.contains(".git#")
-        {
-            return Err(EngineError::not_implemented(format!(
-                "build contexts from git are not supported yet: {url}"
-            )));
+        match wharf_dockerfile::parse_git_url(url) {
+            Ok(_) => return Ok(OpenedContext::plain(ContextSource::Git(url.to_owned()))),
+            Err(error) if error.is_git() => {
+                return Err(EngineError::invalid(format!(
+                    "build context {url}: {error}"
+                )));
+            }
+            Err(_) => {}
         }
         let mut body = crate::fetch::fetch(url).await?;
         let spool = self

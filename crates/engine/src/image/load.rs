@@ -16,7 +16,7 @@ use std::path::{Component, Path};
 use std::sync::Arc;
 use wharf_image::{DiffId, Digest, ImageConfig, ImageId, Index, Manifest, Reference};
 use wharf_layer::Applied;
-use wharf_store::{NewLayer, Staging};
+use wharf_store::{Lease, NewLayer, Staging};
 
 /// Bytes of documents that are kept of one archive.
 const MAX_DOCUMENTS_BYTES: u64 = 64 * 1024 * 1024;
@@ -25,7 +25,7 @@ const MAX_MEMBERS: usize = 100_000;
 
 /// What an archive holds, by cleaned path.
 #[derive(Default)]
-struct Contents {
+pub(super) struct Contents {
     documents: HashMap<String, Vec<u8>>,
     layers: HashMap<String, LoadedLayer>,
     links: HashMap<String, String>,
@@ -41,7 +41,7 @@ enum LoadedLayer {
 }
 
 /// One image of the archive, by the archive's own words.
-struct Entry {
+pub(super) struct Entry {
     config: String,
     layers: Vec<String>,
     names: Vec<Reference>,
@@ -220,18 +220,29 @@ impl Engine {
         }
     }
 
-    fn load_entry(
+    /// Takes a layer in unless the store has it, from whatever `open` leads to.
+    pub(super) fn take_blob<R: Read>(
+        &self,
+        contents: &mut Contents,
+        path: String,
+        open: impl FnOnce() -> Result<R>,
+    ) -> Result<()> {
+        let layer = match self.known_layer(&path) {
+            Some(known) => LoadedLayer::Known(known),
+            None => self.stage_member(&mut open()?)?,
+        };
+        contents.layers.insert(path, layer);
+        Ok(())
+    }
+
+    /// Publishes the layers of an image that was checked.
+    pub(super) fn publish_layers(
         &self,
         contents: &mut Contents,
         entry: &Entry,
-        config: &[u8],
         diff_ids: &[DiffId],
-        progress: &ProgressSender,
+        lease: &Lease,
     ) -> Result<()> {
-        let lease = self
-            .store
-            .lease("load")
-            .map_err(store_error("cannot hold layers"))?;
         for (path, diff_id) in entry.layers.iter().zip(diff_ids) {
             if let Some(LoadedLayer::Staged(staged)) = contents.take_layer(path) {
                 let (staging, applied) = *staged;
@@ -244,6 +255,22 @@ impl Engine {
                 .hold_layer(diff_id)
                 .map_err(store_error("cannot hold layers"))?;
         }
+        Ok(())
+    }
+
+    fn load_entry(
+        &self,
+        contents: &mut Contents,
+        entry: &Entry,
+        config: &[u8],
+        diff_ids: &[DiffId],
+        progress: &ProgressSender,
+    ) -> Result<()> {
+        let lease = self
+            .store
+            .lease("load")
+            .map_err(store_error("cannot hold layers"))?;
+        self.publish_layers(contents, entry, diff_ids, &lease)?;
         let parent = self.parent_in_archive(entry, config)?;
         let new = wharf_store::NewImage {
             config,
@@ -305,6 +332,24 @@ impl Engine {
     }
 }
 
+/// Returns where a layout has a blob.
+pub(super) fn blob(digest: &Digest) -> String {
+    format!("blobs/sha256/{}", digest.hex())
+}
+
+impl Entry {
+    /// Returns the image of a manifest, without a name.
+    pub(super) fn of_manifest(manifest: &Manifest) -> Self {
+        let layers = manifest.layers.iter();
+        Self {
+            config: blob(&manifest.config.digest),
+            layers: layers.map(|layer| blob(&layer.digest)).collect(),
+            names: Vec::new(),
+            parent: None,
+        }
+    }
+}
+
 impl Contents {
     /// Reads `manifest.json`, else the OCI index.
     fn entries(&self) -> Result<Vec<Entry>> {
@@ -339,7 +384,6 @@ impl Contents {
             )
         };
         let index: Index = serde_json::from_slice(bytes).map_err(invalid)?;
-        let blob = |digest: &Digest| format!("blobs/sha256/{}", digest.hex());
         let platform = wharf_image::Platform::host();
         let mut entries = Vec::new();
         for descriptor in &index.manifests {
@@ -368,17 +412,11 @@ impl Contents {
                 .get(NAME_ANNOTATION)
                 .and_then(|name| Reference::parse(name).ok());
             entries.push(Entry {
-                config: blob(&manifest.config.digest),
-                layers: manifest
-                    .layers
-                    .iter()
-                    .map(|layer| blob(&layer.digest))
-                    .collect(),
                 names: name
                     .into_iter()
                     .filter(|name| name.tag().is_some())
                     .collect(),
-                parent: None,
+                ..Entry::of_manifest(&manifest)
             });
         }
         Ok(entries)
@@ -414,7 +452,7 @@ impl Contents {
     }
 
     /// Checks one image whole before anything is published: config, number of layers, every DiffID.
-    fn check(&self, entry: &Entry, config: &[u8]) -> Result<Vec<DiffId>> {
+    pub(super) fn check(&self, entry: &Entry, config: &[u8]) -> Result<Vec<DiffId>> {
         if let Some(hex) = entry.config.strip_prefix("blobs/sha256/")
             && Digest::of(config).hex() != hex
         {

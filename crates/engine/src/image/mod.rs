@@ -4,6 +4,7 @@ pub(crate) mod archive_format;
 pub(crate) mod archive_writer;
 pub(crate) mod find;
 pub(crate) mod import;
+pub(crate) mod layout;
 pub(crate) mod list;
 pub(crate) mod load;
 pub(crate) mod naming;

@@ -274,8 +274,8 @@ pub struct BuildOptions {
     pub parallel: usize,
     /// Secrets by ID.
     pub secrets: BTreeMap<String, wharf_build::Secret>,
-    /// Sockets of SSH agents by ID.
-    pub ssh: BTreeMap<String, PathBuf>,
+    /// The socket of an SSH agent, or files of keys, by ID.
+    pub ssh: BTreeMap<String, Vec<PathBuf>>,
     /// Who asks, when that is known (peer of the socket); files of this machine are read with their rights.
     pub caller: Option<wharf_safefs::Caller>,
     /// Sets the times of new files that are later than `SOURCE_DATE_EPOCH` to that.

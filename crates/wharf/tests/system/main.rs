@@ -39,6 +39,7 @@ mod raw;
 mod registry;
 mod removal;
 mod solver;
+mod sources;
 mod story;
 mod survival;
 mod traces;

@@ -158,6 +158,7 @@ pub(super) fn bases<'a>(
             serde_json::from_value(found.clone()).map_err(|error| missing(error.to_string()))?;
         Ok(BaseImage {
             id: Digest::of(&key),
+            digest: None,
             config: Arc::new(config),
         })
     }

@@ -127,7 +127,7 @@ pub struct BuildArgs {
     /// Join the new layers into one
     #[arg(long)]
     pub squash: bool,
-    /// Pass an SSH agent to RUN --mount=type=ssh (default, or ID=SOCKET)
+    /// Pass an SSH agent to RUN --mount=type=ssh (default, or ID=SOCKET, or ID=KEYFILE[,KEYFILE])
     #[arg(long, value_name = "ID[=SOCKET]")]
     pub ssh: Vec<String>,
     /// Name of the image

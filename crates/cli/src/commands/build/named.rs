@@ -8,6 +8,8 @@ use serde_json::{Value as Json, json};
 use crate::error::{CliError, Result};
 use crate::host_files;
 
+/// Prefix of an image in a directory.
+const OCI_LAYOUT: &str = "oci-layout://";
 /// What RUN may be allowed.
 const ENTITLEMENTS: [&str; 2] = ["network.host", "security.insecure"];
 
@@ -29,6 +31,9 @@ pub fn contexts(values: &[String]) -> Result<BTreeMap<String, Json>> {
 }
 
 fn context(source: &str) -> Result<Json> {
+    if let Some(layout) = source.strip_prefix(OCI_LAYOUT) {
+        return layout_context(layout);
+    }
     if source.contains("://") || source.starts_with("target:") || source.starts_with("git@") {
         return Ok(json!({ "reference": source }));
     }
@@ -39,6 +44,18 @@ fn context(source: &str) -> Result<Json> {
         )));
     }
     Ok(json!({ "directory": path.to_string_lossy() }))
+}
+
+/// Makes the directory of `oci-layout://DIRECTORY[@sha256:…|:TAG]` absolute.
+fn layout_context(layout: &str) -> Result<Json> {
+    let at = layout
+        .find('@')
+        .or_else(|| layout.rfind(':').filter(|at| !layout[*at..].contains('/')))
+        .unwrap_or(layout.len());
+    let (directory, image) = layout.split_at(at);
+    let directory = host_files::canonical(Path::new(directory))?;
+    let directory = directory.to_string_lossy();
+    Ok(json!({ "reference": format!("{OCI_LAYOUT}{directory}{image}") }))
 }
 
 /// Reads `--allow` values.

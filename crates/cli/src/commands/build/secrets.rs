@@ -67,31 +67,28 @@ pub fn secret(value: &str, variable: &dyn Fn(&str) -> Option<String>) -> Result<
     Ok((id.to_owned(), content))
 }
 
-/// Reads `--ssh ID[=SOCKET]` values; returns the sockets by ID.
+/// Reads `--ssh ID[=SOCKET|=KEYFILE[,KEYFILE…]]` values; returns the paths by ID.
 pub fn agents(
     values: &[String],
     variable: &dyn Fn(&str) -> Option<String>,
-) -> Result<BTreeMap<String, PathBuf>> {
+) -> Result<BTreeMap<String, Vec<PathBuf>>> {
     let mut agents = BTreeMap::new();
     for value in values {
-        let (id, socket) = match value.split_once('=') {
-            Some((id, socket)) => (id, socket.to_owned()),
+        let (id, paths) = match value.split_once('=') {
+            Some((id, paths)) => (id, paths.to_owned()),
             None => {
                 let socket = variable("SSH_AUTH_SOCK").ok_or_else(|| {
                     CliError::usage(
-                        "--ssh: no agent runs (SSH_AUTH_SOCK is not set): start one, or give a socket",
+                        "--ssh: no agent runs (SSH_AUTH_SOCK is not set): start one, or give a socket or a key's file",
                     )
                 })?;
                 (value.as_str(), socket)
             }
         };
-        let path = host_files::canonical(Path::new(&socket))?;
-        if host_files::metadata(&path).is_ok_and(|metadata| metadata.is_file()) {
-            return Err(CliError::usage(format!(
-                "--ssh {value}: keys from files are not supported: add the key to an agent and pass its socket"
-            )));
-        }
-        agents.insert(id.to_owned(), path);
+        let paths = paths
+            .split(',')
+            .map(|path| host_files::canonical(Path::new(path)));
+        agents.insert(id.to_owned(), paths.collect::<Result<Vec<_>>>()?);
     }
     Ok(agents)
 }

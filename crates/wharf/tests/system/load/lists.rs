@@ -1,7 +1,7 @@
 //! Lists stay fast while containers churn and one is stuck.
 
 use super::{Size, Stuck, churn, clients_of, exec, expect, remove, run, spread};
-use crate::harness::{Daemon, eventually, skip};
+use crate::harness::{Daemon, PATIENCE, skip};
 use crate::raw;
 use crate::traces::Traces;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -113,14 +113,20 @@ fn lists_stay_fast_under_load_and_nothing_is_left_over() {
 
 /// Waits until the traces are those from before.
 pub(super) fn nothing_is_left(d: &Daemon, before: &Traces) {
-    let mut after = Traces::default();
-    eventually("nothing is left over", || {
-        after = Traces::of(d);
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let mut after = Traces::of(d);
         // Threads and pools of the daemon may keep a few descriptors.
         if after.open_files <= before.open_files + 40 {
             after.open_files = before.open_files;
         }
-        std::fs::write(d.path("left.txt"), format!("{before:#?}\n{after:#?}")).unwrap();
-        after == *before
-    });
+        if after == *before {
+            return;
+        }
+        assert!(
+            Instant::now() < until,
+            "this is left over:\nbefore {before:#?}\nafter {after:#?}"
+        );
+        std::thread::sleep(Duration::from_millis(50));
+    }
 }
