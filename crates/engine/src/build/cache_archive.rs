@@ -64,6 +64,9 @@ impl Engine {
         let mut archive = ArchiveWriter::new(out);
         let failed = |error: io::Error| EngineError::internal(error.to_string());
         archive.file("oci-layout", LAYOUT).map_err(failed)?;
+        for directory in ["blobs/", "blobs/sha256/"] {
+            archive.directory(directory).map_err(failed)?;
+        }
         let mut blobs = Vec::new();
         let mut written = HashSet::new();
         for diff_id in exported.layers() {

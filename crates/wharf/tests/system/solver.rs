@@ -299,7 +299,7 @@ fn what_steps_are_allowed_they_get() {
     write(
         &d,
         "FROM busybox\nRUN grep CapEff /proc/self/status\n\
-         RUN --security=insecure grep CapEff /proc/self/status && mount -t tmpfs none /mnt && echo mounted\n",
+         RUN --security=insecure grep CapEff /proc/self/status && mkdir -p /mnt && mount -t tmpfs none /mnt && echo mounted\n",
     );
     let told = build(&["--allow", "security.insecure"]);
     let capabilities: Vec<&str> = told
