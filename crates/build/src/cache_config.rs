@@ -306,6 +306,6 @@ mod tests {
         assert!(of(MAX_LAYERS, MAX_RECORDS).is_ok());
         assert!(of(MAX_LAYERS + 1, 0).unwrap_err().contains("at most"));
         assert!(of(0, MAX_RECORDS + 1).unwrap_err().contains("at most"));
-        assert!(CacheConfig::parse(b"[]").is_err());
+        assert!(CacheConfig::parse(b"7").is_err());
     }
 }

@@ -54,18 +54,6 @@ pub static DIFFERENCES: &[Difference] = &[
         ids: &[1609],
     },
     Difference {
-        area: "dockerfile-outline",
-        reason: "the mistake is told in other words, with the line it stands in: a stage that is used above where it \
-                 stands, SOURCE_DATE_EPOCH naming a stage",
-        ids: &[2076, 2099],
-    },
-    Difference {
-        area: "dockerfile-plan",
-        reason: "the mistake is told in other words, with the line it stands in: a platform without an architecture, a \
-                 stage that is used above where it stands",
-        ids: &[1393, 2111],
-    },
-    Difference {
         area: "dockerfile-plan",
         reason: "several stages lead to equal operations: which stage's name such an operation is shown under is chance",
         ids: &[1504, 1702],
@@ -75,11 +63,6 @@ pub static DIFFERENCES: &[Difference] = &[
         reason: "an empty group behind --chown=USER: is no group, as chown(1) takes it; the reference looks up a group \
                  without a name",
         ids: &[1826],
-    },
-    Difference {
-        area: "dockerfile-plan",
-        reason: "SOURCE_DATE_EPOCH takes seconds and not the name of a stage, whose time would be that of an address",
-        ids: &[2087],
     },
     Difference {
         area: "layer-apply",

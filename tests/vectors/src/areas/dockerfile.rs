@@ -389,7 +389,7 @@ fn dockerignore_answer(input: &Value) -> Value {
     };
     match file {
         Err(error) => {
-            found.insert("error".into(), json!(error.to_string()));
+            found.insert("error".into(), json!(without_pattern(&error.to_string())));
         }
         Ok(file) => {
             let paths = strings(&input["paths"]);
@@ -404,12 +404,17 @@ fn dockerignore_answer(input: &Value) -> Value {
                 }
                 Err(error) => {
                     let error: wharf_dockerfile::Error = error;
-                    found.insert("error".into(), json!(error.to_string()));
+                    found.insert("error".into(), json!(without_pattern(&error.to_string())));
                 }
             }
         }
     }
     Value::Object(found)
+}
+
+/// Returns a message without the pattern that it names: the reference names none.
+fn without_pattern(message: &str) -> &str {
+    message.split_once(" \"").map_or(message, |(text, _)| text)
 }
 
 // --- dockerfile-lint -----------------------------------------------------------

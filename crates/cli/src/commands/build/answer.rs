@@ -351,7 +351,7 @@ mod tests {
 
     #[test]
     fn findings_as_buildx_prints_them() {
-        let source = "# check=error=true\nFROM busybox\nCMD echo x\nMAINTAINER me\n";
+        let source = "# check=error=true\nFROM busybox\nCMD echo x\nMAINTAINER me";
         let warnings = json!([
             {"ruleName": "A", "url": "https://a/", "detail": "a is wrong", "location": place(3)},
             {"ruleName": "B", "detail": "b is wrong", "location": place(4)},
@@ -369,7 +369,6 @@ mod tests {
            2 |     FROM busybox
            3 | >>> CMD echo x
            4 |     MAINTAINER me
-           5 |     
         --------------------
 
         WARNING: B
@@ -379,7 +378,6 @@ mod tests {
            2 |     FROM busybox
            3 |     CMD echo x
            4 | >>> MAINTAINER me
-           5 |     
         --------------------
         ");
         assert_eq!(

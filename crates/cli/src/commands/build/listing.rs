@@ -480,7 +480,7 @@ mod tests {
         10kB      3       web/node_modules/
         9kB       1       data.bin
         50B       1       web/index.html
-        23B       1       .dockerignore
+        22B       1       .dockerignore
         10B       1       Dockerfile
         5B        1       skipped/kept
         19.09kB   8       total, ignore file .dockerignore
