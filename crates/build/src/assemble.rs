@@ -119,16 +119,16 @@ impl<'a> Assembler<'a> {
             return self.config_step(step, snapshot, history, true, &diff_ids);
         }
         let added = diff_ids.len().saturating_sub(before.diff_ids.len());
+        let created = self.time_of(snapshot.created.clone());
         history.push(HistoryEntry {
-            created: snapshot.created.clone(),
+            created: created.clone(),
             empty_layer: added == 0,
             ..entry.clone()
         });
         for _ in 1..added {
-            history.push(padding(snapshot.created.clone()));
+            history.push(padding(created.clone()));
         }
-        let finished =
-            self.finished_at(&step.state, diff_ids, history, snapshot.created.clone())?;
+        let finished = self.finished_at(&step.state, diff_ids, history, created)?;
         self.record(step, snapshot, &finished, None)?;
         Ok((finished, false))
     }
@@ -149,7 +149,7 @@ impl<'a> Assembler<'a> {
         } else {
             cache::find_anywhere(self.store, &self.lease, self.imported, &key, Some(diff_ids))?
         };
-        let earlier = hit.as_ref().and_then(|hit| hit.created.clone());
+        let earlier = self.time_of(hit.as_ref().and_then(|hit| hit.created.clone()));
         let created = earlier.unwrap_or_else(|| self.now());
         if let Some(last) = history.last_mut().filter(|_| has_entry) {
             last.created = Some(created.clone());
@@ -223,6 +223,11 @@ impl<'a> Assembler<'a> {
             .epoch
             .clone()
             .unwrap_or_else(|| jiff::Timestamp::now().to_string())
+    }
+
+    /// Returns the time that a step is shown with: the one that was asked for, else when it was done.
+    fn time_of(&self, done: Option<String>) -> Option<String> {
+        self.plan.epoch.clone().or(done)
     }
 
     fn finished_at(

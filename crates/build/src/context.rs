@@ -16,6 +16,8 @@ use crate::suggest::nearest;
 use crate::{BuildError, BuildRequest, ContextSource};
 
 const DEFAULT_DOCKERFILE: &str = "Dockerfile";
+/// How an ignore file that comes beside the context is named.
+const BESIDE_DOCKERFILE: &str = "the Dockerfile's .dockerignore";
 /// Names that are looked for where the request names no Dockerfile.
 const FALLBACK_DOCKERFILE: &str = "dockerfile";
 /// Most bytes of an ignore file.
@@ -196,7 +198,10 @@ impl Context {
         if text.is_empty() {
             return Err(BuildError::EmptyDockerfile { name });
         }
-        self.load_ignore_file(&name)?;
+        match &request.ignore_file {
+            Some(bytes) => self.apply_ignore_file(BESIDE_DOCKERFILE.to_owned(), bytes, &name)?,
+            None => self.load_ignore_file(&name)?,
+        }
         Ok(DockerfileText { name, text })
     }
 
@@ -264,17 +269,26 @@ impl Context {
             let Some(bytes) = self.read(&name, MAX_IGNORE_FILE_BYTES)? else {
                 continue;
             };
-            let text = String::from_utf8_lossy(&bytes);
-            let file = IgnoreFile::parse(&text).map_err(|error| BuildError::Unreadable {
-                name: name.clone(),
-                reason: error.to_string(),
-            })?;
-            if self.is_packed {
-                self.drop_packed(&file, &[dockerfile, &name])?;
-            }
-            self.ignore = Some((name, file));
-            return Ok(());
+            return self.apply_ignore_file(name, &bytes, dockerfile);
         }
+        Ok(())
+    }
+
+    fn apply_ignore_file(
+        &mut self,
+        name: String,
+        bytes: &[u8],
+        dockerfile: &str,
+    ) -> Result<(), BuildError> {
+        let text = String::from_utf8_lossy(bytes);
+        let file = IgnoreFile::parse(&text).map_err(|error| BuildError::Unreadable {
+            name: name.clone(),
+            reason: error.to_string(),
+        })?;
+        if self.is_packed {
+            self.drop_packed(&file, &[dockerfile, &name])?;
+        }
+        self.ignore = Some((name, file));
         Ok(())
     }
 

@@ -43,6 +43,8 @@ pub struct BuildRequest {
     pub dockerfile_name: String,
     /// A Dockerfile that does not lie in the context.
     pub dockerfile: Option<Vec<u8>>,
+    /// The ignore file beside such a Dockerfile, which counts before the context's own.
+    pub ignore_file: Option<Vec<u8>>,
     /// `--build-arg`; `None` for one named without a value.
     pub build_args: BTreeMap<String, Option<String>>,
     /// `--label`.

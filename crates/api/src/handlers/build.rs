@@ -133,7 +133,8 @@ pub(super) fn build_request(call: &Call) -> Result<Build, Failure> {
         // Replaced as soon as the context is known.
         context: BuildContext::Dockerfile(Vec::new()),
         dockerfile: query.text("dockerfile").to_owned(),
-        dockerfile_inline: inline_dockerfile(query)?,
+        dockerfile_inline: inline_file(query, "dockerfileinline")?,
+        ignore_file_inline: inline_file(query, "dockerignoreinline")?,
         tags: query
             .all("t")
             .into_iter()
@@ -179,20 +180,20 @@ pub(super) fn build_request(call: &Call) -> Result<Build, Failure> {
     })
 }
 
-/// Reads a Dockerfile that comes beside the context, base64 in the alphabet for URLs.
-fn inline_dockerfile(query: &Query) -> Result<Option<Vec<u8>>, Failure> {
-    let Some(text) = query.get("dockerfileinline") else {
+/// Reads a Dockerfile or its ignore file that comes beside the context, base64 in the alphabet for URLs.
+fn inline_file(query: &Query, name: &str) -> Result<Option<Vec<u8>>, Failure> {
+    let Some(text) = query.get(name) else {
         return Ok(None);
     };
     if text.len() > MAX_INLINE_DOCKERFILE_BYTES {
         return Err(Failure::bad_request(format!(
-            "dockerfileinline has {} bytes, at most {MAX_INLINE_DOCKERFILE_BYTES} are accepted",
+            "{name} has {} bytes, at most {MAX_INLINE_DOCKERFILE_BYTES} are accepted",
             text.len()
         )));
     }
     let bytes = BASE64_URL_SAFE
         .decode(text)
-        .map_err(|error| Failure::bad_request(format!("dockerfileinline: {error}")))?;
+        .map_err(|error| Failure::bad_request(format!("{name}: {error}")))?;
     Ok(Some(bytes))
 }
 
@@ -334,16 +335,17 @@ mod tests {
 
     #[test]
     fn inline_dockerfiles_have_a_limit() {
+        const NAME: &str = "dockerfileinline";
         let query = |length: usize| {
             Query::parse(&format!("dockerfileinline={}", "a".repeat(length))).expect("a query")
         };
-        let content = inline_dockerfile(&query(MAX_INLINE_DOCKERFILE_BYTES));
+        let content = inline_file(&query(MAX_INLINE_DOCKERFILE_BYTES), NAME);
         assert!(content.is_ok_and(|content| content.is_some_and(|content| content[0] == b'i')));
-        assert!(inline_dockerfile(&query(MAX_INLINE_DOCKERFILE_BYTES + 1)).is_err());
+        assert!(inline_file(&query(MAX_INLINE_DOCKERFILE_BYTES + 1), NAME).is_err());
         let text = Query::parse("dockerfileinline=RlJPTSBhCg==").expect("a query");
-        let read = inline_dockerfile(&text).expect("base64");
+        let read = inline_file(&text, NAME).expect("base64");
         assert_eq!(read.as_deref(), Some(&b"FROM a\n"[..]));
         let raw = Query::parse("dockerfileinline=FROM%20a").expect("a query");
-        assert!(inline_dockerfile(&raw).is_err());
+        assert!(inline_file(&raw, NAME).is_err());
     }
 }

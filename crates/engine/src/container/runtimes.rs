@@ -10,7 +10,8 @@ use wharf_safefs::trusted;
 const BUILT_IN: [&str; 2] = ["wharf", "io.containerd.runc.v2"];
 /// Programs that are looked for on the host without being configured.
 const WELL_KNOWN: [&str; 4] = ["runc", "crun", "youki", "runsc"];
-/// docker's default: where no program of that name is installed, the built-in runtime takes its place.
+/// docker's default, which clients name by habit: where no program of that name is installed, the built-in runtime
+/// takes its place.
 const DOCKER_DEFAULT: &str = "runc";
 
 /// A runtime by its name.
@@ -18,8 +19,6 @@ const DOCKER_DEFAULT: &str = "runc";
 pub(crate) enum Runtime {
     /// The built-in one.
     BuiltIn,
-    /// The built-in one in the place of one that is not installed.
-    StandIn,
     /// A program.
     External(ExternalRuntime),
 }
@@ -29,7 +28,7 @@ impl Runtime {
     pub(crate) fn program(self) -> Option<ExternalRuntime> {
         match self {
             Self::External(program) => Some(program),
-            Self::BuiltIn | Self::StandIn => None,
+            Self::BuiltIn => None,
         }
     }
 }
@@ -76,7 +75,7 @@ fn find_in(
             program,
             arguments: Vec::new(),
         })),
-        None if name == DOCKER_DEFAULT => Ok(Runtime::StandIn),
+        None if name == DOCKER_DEFAULT => Ok(Runtime::BuiltIn),
         None => Err(unknown()),
     }
 }
@@ -93,7 +92,7 @@ pub(crate) fn all(settings: &Settings) -> Vec<(String, String)> {
         .filter_map(|name| {
             let program = match find(settings, &name).ok()? {
                 Runtime::External(external) => external.program.to_string_lossy().into_owned(),
-                Runtime::BuiltIn | Runtime::StandIn => "wharf".to_owned(),
+                Runtime::BuiltIn => "wharf".to_owned(),
             };
             Some((name, program))
         })
@@ -143,7 +142,7 @@ mod tests {
             ("wharf", true, Runtime::BuiltIn),
             ("io.containerd.runc.v2", true, Runtime::BuiltIn),
             ("runc", true, external("/usr/bin/runc", &[])),
-            ("runc", false, Runtime::StandIn),
+            ("runc", false, Runtime::BuiltIn),
             ("crun", true, external("/usr/bin/crun", &[])),
             ("mine", false, external("/opt/mine", &["--debug"])),
             ("other", true, external("/usr/bin/crun", &[])),

@@ -227,6 +227,8 @@ pub struct Build {
     pub dockerfile: String,
     /// A Dockerfile that lies outside the context.
     pub dockerfile_inline: Option<Vec<u8>>,
+    /// The ignore file beside such a Dockerfile.
+    pub ignore_file_inline: Option<Vec<u8>>,
     /// Names for the image.
     pub tags: Vec<String>,
     /// `--build-arg`; None means named without a value.

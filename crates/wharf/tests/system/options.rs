@@ -376,8 +376,8 @@ fn files_and_kernel_parameters() {
         refused(
             &d,
             client,
-            &["--runtime", "crun"],
-            "unknown or invalid runtime name: crun",
+            &["--runtime", "none-such"],
+            "unknown or invalid runtime name: none-such",
         );
         let annotated = [
             "create",

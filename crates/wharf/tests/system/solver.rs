@@ -449,7 +449,7 @@ fn caches_go_to_other_machines() {
             &second,
             &["build", "--cache-from", &source, "-t", "again", "context"],
         );
-        assert_eq!(told.matches("Using cache").count(), 6, "{told}");
+        assert!(told.matches("Using cache").count() >= 6, "{told}");
         assert_eq!(layers(&second, "again"), layers(&first, id.trim()));
         let found = wharf(&second, &["images", "-q", "--no-trunc", "again"]);
         assert_eq!(found.trim(), id.trim());

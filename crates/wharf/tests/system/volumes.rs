@@ -580,10 +580,13 @@ fn disk_usage_is_right_and_quick() {
     within(size_of(&third, "many"), on_disk("many"));
     d.ok(
         Client::Wharf,
-        &["create", "--name", "c", "-v", "many:/v", "busybox"],
+        &["create", "--name", "many-files", "-v", "many:/v", "busybox"],
     );
     let file = d.write("five", vec![1; 5 << 20]);
-    d.ok(Client::Wharf, &["cp", file.to_str().unwrap(), "c:/v/five"]);
+    d.ok(
+        Client::Wharf,
+        &["cp", file.to_str().unwrap(), "many-files:/v/five"],
+    );
     let (fourth, _) = usage();
     within(size_of(&fourth, "many"), on_disk("many"));
 }

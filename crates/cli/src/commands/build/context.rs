@@ -14,6 +14,8 @@ use crate::http::{Request, Upload};
 
 /// Name in the archive of a Dockerfile that is not in the context; no file there has it by accident.
 pub const INLINE_NAME: &str = ".dockerfile.wharf-inline";
+/// How an ignore file beside a Dockerfile outside of the context is named.
+const BESIDE_DOCKERFILE: &str = "the Dockerfile's .dockerignore";
 /// Deepest directory that is sent.
 pub const DEPTH_LIMIT: usize = 1000;
 
@@ -24,9 +26,15 @@ pub fn upload_directory(
     dockerfile: Dockerfile,
 ) -> Result<Request> {
     let ignore = ignore_file(&root, &dockerfile)?;
+    let mut request = request;
     let (name, content) = match dockerfile {
         Dockerfile::Inside(name) => (name, None),
-        Dockerfile::Content(content) => (INLINE_NAME.to_owned(), Some(content)),
+        Dockerfile::Content { text, ignore } => {
+            if let Some(ignore) = ignore {
+                request = request.query("dockerignoreinline", encode_inline(&ignore));
+            }
+            (INLINE_NAME.to_owned(), Some(text))
+        }
     };
     let request = request.query("dockerfile", &name);
     let upload = archive::upload(move |sink| {
@@ -65,7 +73,7 @@ pub fn upload_lone(content: Vec<u8>) -> Upload {
     })
 }
 
-/// Returns a Dockerfile's content as the query parameter that carries it to a daemon that reads in place.
+/// Returns a file's content as the query parameter that carries it beside the context.
 pub fn encode_inline(content: &[u8]) -> String {
     BASE64_URL_SAFE.encode(content)
 }
@@ -82,18 +90,29 @@ pub fn named_ignore_file(
 ) -> Result<(Option<String>, IgnoreFile)> {
     let inside = match dockerfile {
         Dockerfile::Inside(name) => Some(name.as_str()),
-        Dockerfile::Content(_) => None,
+        Dockerfile::Content {
+            ignore: Some(content),
+            ..
+        } => {
+            let file = parse_ignore_file(BESIDE_DOCKERFILE, content)?;
+            return Ok((Some(BESIDE_DOCKERFILE.to_owned()), file));
+        }
+        Dockerfile::Content { .. } => None,
     };
     for name in ignore::file_names(inside) {
         if let Some(content) =
             host_files::read_if_present(&root.join(&name), DOCKERFILE_LIMIT_BYTES)?
         {
-            let file = IgnoreFile::parse(&String::from_utf8_lossy(&content))
-                .map_err(|error| CliError::usage(format!("error reading {name}: {error}")))?;
+            let file = parse_ignore_file(&name, &content)?;
             return Ok((Some(name), file));
         }
     }
     Ok((None, IgnoreFile::default()))
+}
+
+fn parse_ignore_file(name: &str, content: &[u8]) -> Result<IgnoreFile> {
+    IgnoreFile::parse(&String::from_utf8_lossy(content))
+        .map_err(|error| CliError::usage(format!("error reading {name}: {error}")))
 }
 
 struct Writer<'a> {

@@ -161,7 +161,10 @@ impl Listing {
         let dockerfile = match Dockerfile::find(&args.directory, args.file.as_deref()) {
             Ok(found) => found,
             // A context without a Dockerfile is listed all the same.
-            Err(_) if args.file.is_none() => Dockerfile::Content(Vec::new()),
+            Err(_) if args.file.is_none() => Dockerfile::Content {
+                text: Vec::new(),
+                ignore: None,
+            },
             Err(error) => return Err(error),
         };
         Ok(Self {
@@ -169,7 +172,7 @@ impl Listing {
             ignore: named_ignore_file(&args.directory, &dockerfile)?,
             dockerfile: match dockerfile {
                 Dockerfile::Inside(name) => name,
-                Dockerfile::Content(_) => String::new(),
+                Dockerfile::Content { .. } => String::new(),
             },
         })
     }

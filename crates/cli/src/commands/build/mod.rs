@@ -436,9 +436,17 @@ fn in_place(request: Request, path: &Path, dockerfile: Dockerfile) -> Result<Req
     let request = request.query("contextdir", directory.to_string_lossy());
     Ok(match dockerfile {
         Dockerfile::Inside(name) => request.query("dockerfile", name),
-        Dockerfile::Content(content) => request
-            .query("dockerfile", context::INLINE_NAME)
-            .query("dockerfileinline", context::encode_inline(&content)),
+        Dockerfile::Content { text, ignore } => {
+            let request = request
+                .query("dockerfile", context::INLINE_NAME)
+                .query("dockerfileinline", context::encode_inline(&text));
+            match ignore {
+                Some(ignore) => {
+                    request.query("dockerignoreinline", context::encode_inline(&ignore))
+                }
+                None => request,
+            }
+        }
     })
 }
 

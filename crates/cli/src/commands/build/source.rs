@@ -11,6 +11,8 @@ use crate::http::Upload;
 
 /// Largest Dockerfile that is read on its own, in bytes.
 pub const DOCKERFILE_LIMIT_BYTES: u64 = 16 * 1024 * 1024;
+/// Largest ignore file that is read on its own, in bytes.
+const IGNORE_FILE_LIMIT_BYTES: u64 = 512 * 1024;
 /// Bytes that are looked at to tell an archive from a Dockerfile: a tar header's magic ends at 265.
 const MAGIC_BYTES: usize = 512;
 
@@ -36,8 +38,13 @@ pub enum Context {
 pub enum Dockerfile {
     /// Inside the context, named relative to it.
     Inside(String),
-    /// Outside of it: its content.
-    Content(Vec<u8>),
+    /// Outside of it, or on standard input.
+    Content {
+        /// Its content.
+        text: Vec<u8>,
+        /// The ignore file beside it, which counts before the context's own.
+        ignore: Option<Vec<u8>>,
+    },
 }
 
 impl Context {
@@ -117,7 +124,8 @@ impl Dockerfile {
             )));
         };
         if file == "-" {
-            return read_dockerfile(std::io::stdin()).map(Self::Content);
+            let text = read_dockerfile(std::io::stdin())?;
+            return Ok(Self::Content { text, ignore: None });
         }
         let path = Path::new(file);
         let found = host_files::canonical(path)?;
@@ -126,9 +134,18 @@ impl Dockerfile {
         match (path_inside(path, &root), found.strip_prefix(&root)) {
             (Some(name), _) => Ok(Self::Inside(name)),
             (None, Ok(name)) => Ok(Self::Inside(name.to_string_lossy().into_owned())),
-            (None, Err(_)) => read_dockerfile(host_files::open(&found)?).map(Self::Content),
+            (None, Err(_)) => Ok(Self::Content {
+                text: read_dockerfile(host_files::open(&found)?)?,
+                ignore: ignore_file_beside(path)?,
+            }),
         }
     }
+}
+
+fn ignore_file_beside(dockerfile: &Path) -> Result<Option<Vec<u8>>> {
+    let mut name = dockerfile.as_os_str().to_owned();
+    name.push(".dockerignore");
+    host_files::read_if_present(Path::new(&name), IGNORE_FILE_LIMIT_BYTES)
 }
 
 fn path_inside(path: &Path, root: &Path) -> Option<String> {
@@ -247,7 +264,18 @@ mod tests {
         );
         assert_eq!(
             named(directory.path().join("out")),
-            Dockerfile::Content(b"FROM c".to_vec())
+            Dockerfile::Content {
+                text: b"FROM c".to_vec(),
+                ignore: None
+            }
+        );
+        host_files::write(&directory.path().join("out.dockerignore"), b"*").unwrap();
+        assert_eq!(
+            named(directory.path().join("out")),
+            Dockerfile::Content {
+                text: b"FROM c".to_vec(),
+                ignore: Some(b"*".to_vec())
+            }
         );
     }
 

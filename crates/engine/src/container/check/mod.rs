@@ -38,7 +38,7 @@ pub(crate) fn check_request(engine: &Engine, request: &mut CreateContainer) -> R
     let host = &mut request.host_config;
     check_resources(&mut host.resources, false, &mut warnings)?;
     check_platform(host, &mut warnings)?;
-    check_runtime(engine, host, &mut warnings)?;
+    check_runtime(engine, host)?;
     Ok(warnings)
 }
 
@@ -214,15 +214,11 @@ fn check_port_bindings(host: &HostConfig) -> Result<()> {
 }
 
 /// Looks for the runtime, and for what only the built-in one does.
-fn check_runtime(engine: &Engine, host: &HostConfig, warnings: &mut Vec<String>) -> Result<()> {
+fn check_runtime(engine: &Engine, host: &HostConfig) -> Result<()> {
     let settings = engine.settings();
     let asks_for_init = host.init.unwrap_or(settings.init);
     match runtimes::find(&settings, &host.runtime)? {
         Runtime::BuiltIn => {}
-        Runtime::StandIn => warnings.push(format!(
-            "The runtime {} is not installed: wharf's own runs the container",
-            host.runtime
-        )),
         Runtime::External(_) if asks_for_init => {
             return Err(EngineError::invalid(
                 "an init process (--init) is not supported with an external runtime",
