@@ -402,12 +402,24 @@ fn bring_loopback_up() -> SysResult<()> {
 }
 
 /// Gives the command the signal dispositions and mask a fresh process has.
+///
+/// The kernel is asked itself: the C library keeps two signals to itself, which a parent may have ignored.
 fn reset_signals() {
-    // SAFETY: resetting to default needs nothing that lives on; the set is valid memory.
+    /// The kernel's own `struct sigaction` with the default handler, no flags and an empty mask.
+    const DEFAULT: [u64; 4] = [0; 4];
+    const MASK_BYTES: usize = 8;
+    // SAFETY: resetting to default needs nothing that lives on; action and set are valid memory.
     unsafe {
         for signal in 1..=libc::SIGRTMAX() {
             if signal != libc::SIGKILL && signal != libc::SIGSTOP {
-                libc::signal(signal, libc::SIG_DFL);
+                let earlier = std::ptr::null_mut::<u64>();
+                libc::syscall(
+                    libc::SYS_rt_sigaction,
+                    signal,
+                    DEFAULT.as_ptr(),
+                    earlier,
+                    MASK_BYTES,
+                );
             }
         }
         let mut set: libc::sigset_t = std::mem::zeroed();

@@ -412,9 +412,14 @@ fn dockerignore_answer(input: &Value) -> Value {
     Value::Object(found)
 }
 
-/// Returns a message without the pattern that it names: the reference names none.
+/// Returns a message without the pattern that it names, where the reference names none.
 fn without_pattern(message: &str) -> &str {
-    message.split_once(" \"").map_or(message, |(text, _)| text)
+    const UNNAMED: &str = "syntax error in pattern";
+    if message.starts_with(UNNAMED) {
+        UNNAMED
+    } else {
+        message
+    }
 }
 
 // --- dockerfile-lint -----------------------------------------------------------

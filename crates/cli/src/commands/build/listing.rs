@@ -490,7 +490,7 @@ mod tests {
         ");
         let json = listing.json().unwrap();
         assert_eq!(json["entries"][0]["path"], "web/node_modules");
-        assert_eq!((&json["files"], &json["bytes"]), (&8.into(), &19088.into()));
+        assert_eq!((&json["files"], &json["bytes"]), (&8.into(), &19087.into()));
     }
 
     #[test]
