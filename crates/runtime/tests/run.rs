@@ -49,14 +49,17 @@ async fn rotated_logs_are_compressed() {
     if !can_run() {
         return;
     }
-    let mut fixture = Fixture::shell("yes 0123456789 | head -n 3000; sleep 0.3");
+    // What is read at once goes into one file: the pauses part it.
+    let mut fixture = Fixture::shell(
+        "for i in 1 2 3 4 5; do yes 0123456789 | head -n 1000; sleep 0.2; done; sleep 0.3",
+    );
     let log = fixture.request.log.as_mut().unwrap();
     log.max_size_bytes = Some(50_000);
     log.max_files = 3;
     log.compress = true;
     let path = log.path.clone();
     let ran = fixture.run().await.unwrap();
-    assert_eq!(ran.stdout.lines().count(), 3000);
+    assert_eq!(ran.stdout.lines().count(), 5000);
     assert!(log_lines(&path).len() > 1);
     // They are compressed by a process beside the container, which may take its time.
     let second = std::path::PathBuf::from(format!("{}.2.gz", path.display()));

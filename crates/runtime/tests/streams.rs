@@ -303,8 +303,8 @@ async fn stop_on_disconnect_and_a_killed_shim() {
     common::assert_nothing_left(&fixture);
 }
 
-/// Returns the process that writes a container's log, a child of its shim.
-fn log_writer(fixture: &Fixture) -> i32 {
+/// Returns the process that writes a container's log, a child of its shim, as soon as it has its name.
+async fn log_writer(fixture: &Fixture) -> i32 {
     let state = fixture.request.state_dir.join("shim.json");
     let state: serde_json::Value =
         serde_json::from_str(&std::fs::read_to_string(state).unwrap()).unwrap();
@@ -313,9 +313,15 @@ fn log_writer(fixture: &Fixture) -> i32 {
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
         stat.contains("(wharf-log)") && stat.contains(&format!(" {shim} "))
     };
-    let entries = std::fs::read_dir("/proc").unwrap().flatten();
-    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    pids.into_iter().find(is_writer).unwrap()
+    for _ in 0..1000 {
+        let entries = std::fs::read_dir("/proc").unwrap().flatten();
+        let mut pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        if let Some(writer) = pids.find(is_writer) {
+            return writer;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("no process writes the log of shim {shim}");
 }
 
 #[tokio::test]
@@ -330,7 +336,7 @@ async fn a_log_that_does_not_block_loses_lines_and_holds_nobody_up() {
     ));
     fixture.request.log.as_mut().unwrap().max_buffer_bytes = Some(64 << 10);
     let shim = fixture.launch().await.unwrap();
-    let writer = log_writer(&fixture);
+    let writer = log_writer(&fixture).await;
     // SAFETY: plain system call; the process is this test's own.
     let signal = |signal| assert_eq!(unsafe { libc::kill(writer, signal) }, 0);
     signal(libc::SIGSTOP);
