@@ -24,17 +24,7 @@ impl Lowering<'_, '_> {
         metadata: Metadata,
     ) -> Edge {
         let identifier = format!("docker-image://{}", super::stages::canonical(name, base));
-        let key = image_key(&identifier, Some(platform));
-        self.images.insert(key, base.clone());
-        let source = SourceOp {
-            identifier,
-            attributes: BTreeMap::new(),
-        };
-        let platform = Some(platform.clone());
-        let vertex = self
-            .graph
-            .add(Op::Source(source), Vec::new(), platform, metadata);
-        Edge { vertex, output: 0 }
+        self.image_source(identifier, base, platform, metadata)
     }
 
     /// Returns the files of an image in a directory.
@@ -48,6 +38,16 @@ impl Lowering<'_, '_> {
         let place = name.split('@').next().unwrap_or(name);
         let digest = base.digest.unwrap_or(base.id);
         let identifier = format!("{OCI_LAYOUT}{place}@{digest}");
+        self.image_source(identifier, base, platform, metadata)
+    }
+
+    fn image_source(
+        &mut self,
+        identifier: String,
+        base: &BaseImage,
+        platform: &Platform,
+        metadata: Metadata,
+    ) -> Edge {
         let key = image_key(&identifier, Some(platform));
         self.images.insert(key, base.clone());
         let source = SourceOp {
