@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::{Value as Json, json};
 
-use crate::commands::container::copy_archive::{self, Destination};
+use crate::commands::build::outputs::unpack_answer;
 use crate::error::{CliError, Result};
 use crate::host_files;
 use crate::http::Request;
@@ -160,26 +160,11 @@ impl<'a> Fields<'a> {
 impl CacheTarget {
     /// Brings what a build used to its directory.
     pub async fn write(&self, session: &mut Session, build: &str) -> Result<()> {
-        let directory = Path::new(&self.path);
-        host_files::create_directories(directory)?;
         let request = Request::get("/wharf/build/cache")
             .query("build", build)
             .query("mode", &self.mode)
             .query("tag", &self.tag);
-        let mut response = session.client.send(request).await?;
-        let destination = Destination::on_host(directory, "/.", true, None)?;
-        let (sender, reader) = copy_archive::pipe();
-        let unpacking =
-            tokio::task::spawn_blocking(move || copy_archive::unpack(reader, &destination));
-        while let Some(chunk) = response.chunk().await? {
-            if sender.send(chunk).await.is_err() {
-                break;
-            }
-        }
-        drop(sender);
-        unpacking
-            .await
-            .map_err(|error| CliError::transport("unpacking the cache", error))?
+        unpack_answer(session, request, Path::new(&self.path)).await
     }
 }
 

@@ -97,24 +97,7 @@ impl BuildOutput {
                 let response = session.client.send(files(image)).await?;
                 write_archive(session, response, Some(path)).await
             }
-            Self::Local(path) => {
-                let directory = Path::new(path);
-                host_files::create_directories(directory)?;
-                let mut response = session.client.send(files(image)).await?;
-                let destination = Destination::on_host(directory, "/.", true, None)?;
-                let (sender, reader) = copy_archive::pipe();
-                let unpacking =
-                    tokio::task::spawn_blocking(move || copy_archive::unpack(reader, &destination));
-                while let Some(chunk) = response.chunk().await? {
-                    if sender.send(chunk).await.is_err() {
-                        break;
-                    }
-                }
-                drop(sender);
-                unpacking
-                    .await
-                    .map_err(|error| CliError::transport("unpacking the files", error))?
-            }
+            Self::Local(path) => unpack_answer(session, files(image), Path::new(path)).await,
         }
     }
 
@@ -122,6 +105,28 @@ impl BuildOutput {
     pub fn keeps_image(&self) -> bool {
         matches!(self, Self::Image { .. })
     }
+}
+
+/// Unpacks the archive that answers a request in a directory of this machine, which is made where it is missing.
+pub(super) async fn unpack_answer(
+    session: &mut Session,
+    request: Request,
+    directory: &Path,
+) -> Result<()> {
+    host_files::create_directories(directory)?;
+    let mut response = session.client.send(request).await?;
+    let destination = Destination::on_host(directory, "/.", true, None)?;
+    let (sender, reader) = copy_archive::pipe();
+    let unpacking = tokio::task::spawn_blocking(move || copy_archive::unpack(reader, &destination));
+    while let Some(chunk) = response.chunk().await? {
+        if sender.send(chunk).await.is_err() {
+            break;
+        }
+    }
+    drop(sender);
+    unpacking
+        .await
+        .map_err(|error| CliError::transport("unpacking the answer", error))?
 }
 
 /// Removes an image that was built only for its files, unless it has a name.
