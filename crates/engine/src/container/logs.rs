@@ -1,6 +1,7 @@
 //! Reading and following a container's log files (spec runtime §7, engine-api §11).
 
 use super::log_decode::{Entry as LogEntry, LogFile, LogFormat};
+use super::log_files::open_newer_than;
 use super::log_options::{self, Driver, LogOptions};
 use super::registry::Entry;
 use crate::clock::now_ns;
@@ -28,8 +29,6 @@ const LONGEST_FOLLOW_INTERVAL: Duration = Duration::from_millis(100);
 /// program and read its log at once expect its first words there (docker-py's own tests do): docker
 /// takes so long to answer a start that they are, this engine does not.
 const FIRST_WORDS: Duration = Duration::from_millis(100);
-/// Most rotated files that are looked for.
-const MAX_ROTATED_FILES: u32 = 1000;
 
 impl Engine {
     /// Reads a container's log, oldest line first; follows it while the container runs if asked to.
@@ -68,6 +67,8 @@ impl Engine {
             skip: 0,
             is_open: false,
             is_following: false,
+            last_ns: 0,
+            is_told_by_time: false,
         };
         tokio::spawn(serve(reader, entry, sender));
         Ok(receiver)
@@ -159,6 +160,11 @@ struct LogReader {
     is_open: bool,
     /// Whether what was there at the beginning was read.
     is_following: bool,
+    /// When the entry read last was written.
+    last_ns: i64,
+    /// Whether the file being read was compressed or removed meanwhile, so that only the times of entries tell which
+    /// of the next files were read.
+    is_told_by_time: bool,
 }
 
 impl LogReader {
@@ -184,6 +190,7 @@ impl LogReader {
             }
             match file.next_entry() {
                 Some(LogEntry::Line(line)) => {
+                    self.last_ns = line.time_ns;
                     if self.request.until_ns != 0 && line.time_ns > self.request.until_ns {
                         return Ok(Batch {
                             lines,
@@ -209,6 +216,10 @@ impl LogReader {
                 Some(LogEntry::Unreadable) => {}
                 None if !is_current => {
                     self.files.pop_front();
+                    if std::mem::take(&mut self.is_told_by_time) {
+                        let next_ns = self.last_ns.saturating_add(1);
+                        self.request.since_ns = self.request.since_ns.max(next_ns);
+                    }
                 }
                 None if self.go_on_after_rotation()? => {}
                 None => break,
@@ -222,21 +233,11 @@ impl LogReader {
 
     /// Opens what is asked for.
     fn open(&mut self) -> Result<()> {
-        let Some(current) = LogFile::open(&self.path, self.format)? else {
+        self.files = open_newer_than(&self.path, self.format, None)?.files;
+        if self.files.is_empty() {
             return Ok(());
-        };
-        self.is_open = true;
-        let inode = current.inode;
-        let mut files = VecDeque::from([current]);
-        for number in 1..MAX_ROTATED_FILES {
-            match LogFile::open_rotated(&self.path, number, self.format)? {
-                // Rotated between the two calls: it is open already.
-                Some(file) if file.inode == inode => {}
-                Some(file) => files.push_front(file),
-                None => break,
-            }
         }
-        self.files = files;
+        self.is_open = true;
         if let Some(tail) = self.request.tail {
             self.seek_tail(tail)?;
         }
@@ -274,29 +275,17 @@ impl LogReader {
         if !self.request.follow || !current.was_rotated(&self.path) {
             return Ok(false);
         }
-        let inode = current.inode;
-        let mut newer = VecDeque::new();
-        let mut next = LogFile::open(&self.path, self.format)?;
-        for number in 1..MAX_ROTATED_FILES {
-            let Some(file) = next.take().filter(|file| file.inode != inode) else {
-                break;
-            };
-            newer.push_front(file);
-            next = LogFile::open_rotated(&self.path, number, self.format)?;
-            if next.is_none() {
-                // The one read last is gone or compressed by now: what is between cannot be told.
-                newer.drain(..newer.len() - 1);
-            }
-        }
-        if newer.is_empty() {
+        let newer = open_newer_than(&self.path, self.format, Some(current.inode))?;
+        if newer.files.is_empty() {
             return Ok(false);
         }
+        self.is_told_by_time = !newer.reaches_known;
         // What was written to the old one since its end was seen is read first.
         let Some(mut old) = self.files.pop_front() else {
             return Ok(false);
         };
         old.length = u64::MAX;
-        self.files = newer;
+        self.files = newer.files;
         self.files.push_front(old);
         Ok(true)
     }

@@ -12,6 +12,7 @@ pub(crate) mod files;
 pub(crate) mod health;
 pub(crate) mod list;
 pub(crate) mod log_decode;
+pub(crate) mod log_files;
 pub(crate) mod log_options;
 pub(crate) mod log_plan;
 pub(crate) mod logs;

@@ -34,12 +34,10 @@ fn followers_miss_nothing_over_rotations() {
             let numbers = text.lines().map(|line| line.parse::<u32>().unwrap());
             numbers.eq(1..=20_000)
         };
-        if compress == "false" {
-            assert!(
-                is_whole(&d.ok(Client::Wharf, &["logs", "-f", name])),
-                "{name} followed"
-            );
-        }
+        assert!(
+            is_whole(&d.ok(Client::Wharf, &["logs", "-f", name])),
+            "{name} followed"
+        );
         d.ok(Client::Wharf, &["wait", name]);
         assert!(
             is_whole(&d.ok(Client::Wharf, &["logs", name])),
