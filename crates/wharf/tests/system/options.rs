@@ -490,3 +490,28 @@ fn what_inspect_shows_can_be_created() {
     );
     assert_eq!(d.ok(Client::Wharf, &["start", "-a", "new"]), "ran");
 }
+
+#[test]
+fn containers_have_dockers_first_files_and_images_do_not() {
+    let d = Daemon::with_busybox();
+    let look = "ls /.dockerenv; readlink /etc/mtab; cat /etc/hosts";
+    let names = ["--hostname", "web.local", "--domainname", "test"];
+    let seen = run(&d, Client::Wharf, &names, look);
+    assert!(
+        seen.starts_with("/.dockerenv\n/proc/mounts\n127.0.0.1\tlocalhost\n"),
+        "{seen}"
+    );
+    assert!(seen.ends_with("\tweb.local.test web"), "{seen}");
+
+    d.ok(
+        Client::Wharf,
+        &["run", "--name", "first", "busybox", "true"],
+    );
+    assert_eq!(d.ok(Client::Wharf, &["diff", "first"]), "");
+    d.ok(Client::Wharf, &["commit", "first", "second"]);
+    let layers = ["image", "inspect", "-f", "{{len .RootFS.Layers}} {{.Size}}"];
+    let described = |image| d.ok(Client::Wharf, &[&layers[..], &[image]].concat());
+    let (base, made) = (described("busybox"), described("second"));
+    let size = |text: &str| text.split(' ').nth(1).map(str::to_owned);
+    assert_eq!(size(&base), size(&made));
+}
