@@ -92,14 +92,13 @@ fn limits_reach_the_control_group() {
             &["--cpuset-cpus", "4096"],
             "Requested CPUs are not available",
         );
-        for hierarchy in [
-            "cpu", "memory", "pids", "cpuset", "devices", "freezer", "blkio", "",
-        ] {
-            let left = std::path::Path::new("/sys/fs/cgroup")
-                .join(hierarchy)
-                .join(&parent[1..]);
-            let _not_there = std::fs::remove_dir(left);
+        // Whose parent it is keeps it, as with docker.
+        let groups = std::path::Path::new("/sys/fs/cgroup");
+        let hierarchies = std::fs::read_dir(groups).unwrap();
+        for hierarchy in hierarchies.map(|entry| entry.unwrap().path()) {
+            let _not_there = std::fs::remove_dir(hierarchy.join(&parent[1..]));
         }
+        let _not_there = std::fs::remove_dir(groups.join(&parent[1..]));
     }
 }
 
