@@ -80,7 +80,7 @@ pub(super) fn check_endpoint(
     if !is_user_defined(name) {
         if !endpoint.ipv4_address.is_empty() || !endpoint.ipv6_address.is_empty() {
             findings.push(
-                "user-specified IP address is supported on user-defined networks only".to_owned(),
+                "user specified IP address is supported on user defined networks only".to_owned(),
             );
         }
         if !endpoint.aliases.is_empty() {
@@ -248,7 +248,7 @@ mod tests {
         assert_eq!(said("mine", &address), "");
         assert_eq!(
             said("bridge", &address),
-            "invalid endpoint settings:\nuser-specified IP address is supported on user-defined networks only"
+            "invalid endpoint settings:\nuser specified IP address is supported on user defined networks only"
         );
         let alias = with(|endpoint| endpoint.aliases = vec!["a".into()]);
         assert!(said("bridge", &alias).contains("network-scoped aliases are only supported"));
