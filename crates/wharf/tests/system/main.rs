@@ -12,6 +12,7 @@
 
 mod archives;
 mod build;
+mod calls;
 mod clients;
 mod commands;
 mod compare;
