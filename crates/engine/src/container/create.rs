@@ -1,6 +1,6 @@
 //! Making a container (spec runtime §1, engine-api §7).
 
-use super::{check, defaults, init_files, merge, mounts};
+use super::{check, defaults, merge, mounts};
 use crate::clock::now_ns;
 use crate::engine::Engine;
 use crate::error::{EngineError, ErrorKind, Result};
@@ -206,8 +206,6 @@ impl Engine {
         planned: Vec<mounts::PlannedMount>,
     ) -> Result<()> {
         container.directory = directory.to_string_lossy().into_owned();
-        let layers = self.open_layers(&container.diff_ids)?;
-        init_files::place(&directory.join("upper"), &layers)?;
         for mount in planned {
             self.make_mount(container, mount)?;
         }

@@ -10,7 +10,6 @@ pub(crate) mod detach_keys;
 pub(crate) mod devices;
 pub(crate) mod files;
 pub(crate) mod health;
-mod init_files;
 pub(crate) mod list;
 pub(crate) mod log_decode;
 pub(crate) mod log_files;
