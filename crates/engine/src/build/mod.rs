@@ -5,7 +5,7 @@ mod emulation;
 mod fetch;
 mod host;
 mod lines;
-mod mounts;
+pub(crate) mod mounts;
 mod records;
 
 pub use records::FailedStepView;

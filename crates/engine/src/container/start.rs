@@ -168,7 +168,7 @@ impl Engine {
                 console_size: container.host_config.console_size,
             },
             log,
-            cgroup_path: spec::cgroup_path(self, container),
+            cgroup_path: spec::cgroup_path(&self.instance, container),
             init: container.host_config.init.unwrap_or(false),
             stop_on_disconnect: false,
             runtime: super::runtimes::find(&self.settings(), &container.host_config.runtime)?
@@ -242,6 +242,7 @@ pub(crate) fn set_running(container: &mut Container, started: Started) {
 
 /// Maps a start error's text to the exit code docker gives (spec engine-api §7.4).
 pub(crate) fn exit_code_of_start_error(text: &str) -> i32 {
+    let text = text.to_lowercase();
     let has = |part: &str| text.contains(part);
     if has("executable file not found")
         || has("no such file or directory")

@@ -20,6 +20,7 @@ mod conformance;
 mod connections;
 mod containers;
 mod create_fields;
+mod cut_starts;
 mod daemon;
 mod errors;
 mod harness;
