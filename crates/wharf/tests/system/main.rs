@@ -22,6 +22,7 @@ mod connections;
 mod containers;
 mod contexts;
 mod create_fields;
+mod cut_starts;
 mod daemon;
 mod errors;
 mod harness;
