@@ -12,6 +12,7 @@
 
 mod archives;
 mod build;
+mod calls;
 mod clients;
 mod commands;
 mod compare;
@@ -19,7 +20,9 @@ mod compose;
 mod conformance;
 mod connections;
 mod containers;
+mod contexts;
 mod create_fields;
+mod cut_starts;
 mod daemon;
 mod errors;
 mod harness;
@@ -45,3 +48,4 @@ mod survival;
 mod traces;
 mod vectors;
 mod volumes;
+mod web;
