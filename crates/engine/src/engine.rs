@@ -42,6 +42,9 @@ pub struct Engine {
     /// Name of this engine's kernel objects: `wharf`, or `wharf-<8 hex>` for a root of one's own.
     pub(crate) instance: String,
     pub(crate) id: String,
+    pub(crate) downloads: crate::image::gate::Gate,
+    pub(crate) uploads: crate::image::gate::Gate,
+    pub(crate) running_builds: crate::build::RunningBuilds,
     /// Prunes that are being pruned: docker allows one prune of a kind at a time.
     pub(crate) pruning: crate::prune::PruneGuards,
     pub(crate) volume_mounts: Arc<crate::volume_mounts::VolumeMounts>,
@@ -81,6 +84,9 @@ impl Engine {
             registry,
             instance: opened.instance,
             id: opened.id,
+            downloads: crate::image::gate::Gate::default(),
+            uploads: crate::image::gate::Gate::default(),
+            running_builds: crate::build::RunningBuilds::default(),
             pruning: crate::prune::PruneGuards::default(),
             volume_mounts: Arc::default(),
             sizes: crate::sizes::Sizes::default(),
@@ -212,6 +218,17 @@ fn open_rooms(options: &EngineOptions) -> Result<Opened> {
         &format!("/{instance}"),
         &live,
     );
+    // Groups below others than our own.
+    for container in &containers {
+        let has_parent = !container.host_config.resources.cgroup_parent.is_empty();
+        if has_parent && !container.is_running() {
+            let group = crate::container::spec::cgroup_path(&instance, container);
+            let state_dir = options.run_dir.join("containers").join(&container.id);
+            // What cannot be removed now is removed with the container.
+            let _removed_later = wharf_runtime::remove_remains(&state_dir, &group);
+        }
+    }
+    crate::build::mounts::sweep_secrets(&options.run_dir);
     let networks =
         crate::network::open(&store, &options.root, &id, &containers, &options.settings)?;
     Ok(Opened {

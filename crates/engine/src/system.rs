@@ -214,7 +214,7 @@ impl Engine {
         let _guard = self.pruning.cache()?;
         let until = filters::until_ns(request).map_err(|error| {
             EngineError::invalid(format!(
-                "failed to prune build cache: \"until\" filter expects a duration (e.g., '24h') or a timestamp: {}",
+                "\"until\" filter expects a duration (e.g., '24h') or a timestamp: {}",
                 error.message()
             ))
         })?;

@@ -15,6 +15,7 @@
 
 pub mod capabilities;
 mod cgroup;
+mod claim;
 mod client;
 pub mod defaults;
 mod detached;
@@ -44,6 +45,7 @@ pub use group::{peak_memory_bytes, peak_processes, remove_cgroup};
 pub use host::{DEFAULT_APPARMOR_PROFILE, HostInfo, SupportedLimits, host};
 pub use init::mount_plan::MAX_MOUNTS;
 pub use init::overlay::MAX_LOWER_DIRS;
+pub use init::start_failure_code;
 pub use launch::launch;
 pub use request::{
     AttachRequest, ExecRequest, ExecStarted, ExitStatus, ExternalRuntime, LaunchRequest,
@@ -51,6 +53,6 @@ pub use request::{
     SyslogFormat,
 };
 pub use shim::{SHIM_ARGUMENT, shim_main};
-pub use sweep::sweep;
+pub use sweep::{remove_remains, sweep};
 pub use volume::{is_mount_point, mount_volume, unmount_volume};
 pub use warm::warm_cgroups;

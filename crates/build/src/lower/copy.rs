@@ -359,23 +359,23 @@ impl Expanded<'_> {
     }
 }
 
-/// Reads `user[:group]`; names are looked up in input 0.
+/// Reads `user[:group]`; names are looked up in input 0. What is empty is root, a number beyond BuildKit's a name.
 pub(super) fn chown(text: &str, has_base: bool) -> Chown {
     let input = if has_base {
         FileInput::Input(0)
     } else {
         FileInput::Scratch
     };
-    let account = |name: &str| match name.parse() {
+    let account = |name: &str| match name.parse().map(i32::cast_unsigned) {
         Ok(id) => Account::Id(id),
-        Err(_) if name == "root" => Account::Id(0),
+        Err(_) if matches!(name, "" | "root") => Account::Id(0),
         Err(_) => Account::Name {
             name: name.to_owned(),
             input,
         },
     };
     let (user, group) = match text.split_once(':') {
-        Some((user, group)) => (user, Some(group).filter(|group| !group.is_empty())),
+        Some((user, group)) => (user, Some(group)),
         None => (text, None),
     };
     Chown {
@@ -440,6 +440,9 @@ mod tests {
         let owner = chown("1:g", true);
         assert_eq!(owner.user, Some(Account::Id(1)));
         assert!(matches!(owner.group, Some(Account::Name { name, .. }) if name == "g"));
-        assert_eq!(chown("app:", true).group, None);
+        assert_eq!(chown("app:", true).group, Some(Account::Id(0)));
+        assert_eq!(chown(":5", true).user, Some(Account::Id(0)));
+        let beyond = chown("3000000000", true).user;
+        assert!(matches!(beyond, Some(Account::Name { .. })));
     }
 }

@@ -1,13 +1,16 @@
 //! Builds: the build room's steps with this engine's images, network and runtime.
 
 mod cache_archive;
+mod cancel;
 mod emulation;
 mod fetch;
 mod host;
 mod lines;
-mod mounts;
+pub(crate) mod mounts;
 mod records;
 
+pub use cancel::CancellableBuild;
+pub(crate) use cancel::RunningBuilds;
 pub use records::FailedStepView;
 
 use crate::engine::{Engine, blocking};

@@ -12,6 +12,7 @@
 
 mod archives;
 mod build;
+mod calls;
 mod clients;
 mod commands;
 mod compare;
@@ -21,6 +22,7 @@ mod connections;
 mod containers;
 mod contexts;
 mod create_fields;
+mod cut_starts;
 mod daemon;
 mod errors;
 mod harness;

@@ -489,3 +489,23 @@ fn what_inspect_shows_can_be_created() {
     );
     assert_eq!(d.ok(Client::Wharf, &["start", "-a", "new"]), "ran");
 }
+
+#[test]
+fn images_have_nothing_of_what_containers_get_from_outside() {
+    let d = Daemon::with_busybox();
+    let names = ["--hostname", "web.local", "--domainname", "test"];
+    let seen = run(&d, Client::Wharf, &names, "cat /etc/hosts");
+    assert!(seen.ends_with("\tweb.local.test web"), "{seen}");
+
+    d.ok(
+        Client::Wharf,
+        &["run", "--name", "first", "busybox", "true"],
+    );
+    assert_eq!(d.ok(Client::Wharf, &["diff", "first"]), "");
+    d.ok(Client::Wharf, &["commit", "first", "second"]);
+    let layers = ["image", "inspect", "-f", "{{len .RootFS.Layers}} {{.Size}}"];
+    let described = |image| d.ok(Client::Wharf, &[&layers[..], &[image]].concat());
+    let (base, made) = (described("busybox"), described("second"));
+    let size = |text: &str| text.split(' ').nth(1).map(str::to_owned);
+    assert_eq!(size(&base), size(&made));
+}
