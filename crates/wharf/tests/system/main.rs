@@ -37,6 +37,7 @@ mod names;
 mod networks;
 mod options;
 mod peer;
+mod platforms;
 mod random;
 mod raw;
 mod registry;

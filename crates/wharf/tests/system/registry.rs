@@ -156,6 +156,45 @@ fn what_was_pushed_is_pulled_into_an_empty_root() {
     }
 }
 
+/// A base is looked for only when it is missing or `--pull` asks; where it moved to is told.
+#[test]
+fn a_base_that_moved_is_found_by_pulling_and_explained() {
+    let Some(registry) = Registry::start() else {
+        return;
+    };
+    let name = registry.at("team/base:v1");
+    let other = Daemon::with_busybox();
+    let publish = |text: &str| {
+        let dockerfile = format!("FROM busybox\nRUN echo {text} > /which\n");
+        other.write("context/Dockerfile", dockerfile);
+        other.ok(Client::Wharf, &["build", "-t", &name, "context"]);
+        other.ok(Client::Wharf, &["push", &name]);
+    };
+    for client in clients() {
+        publish("old");
+        let d = Daemon::start();
+        d.write(
+            "context/Dockerfile",
+            format!("FROM {name}\nRUN cat /which > /seen\nCMD cat /seen\n"),
+        );
+        let build = |more: &[&str]| {
+            let arguments = [&["build", "-t", "built"], more, &["context"]].concat();
+            let built = d.call(client, &arguments);
+            assert_eq!(built.code, 0, "{client:?}: {built:?}");
+            (d.ok(client, &["run", "--rm", "built"]), built)
+        };
+        assert_eq!(build(&[]).0, "old");
+        publish("new");
+        assert_eq!(build(&[]).0, "old");
+        assert_eq!(build(&["--pull"]).0, "new");
+        let told = d.ok(Client::Wharf, &["builder", "explain"]);
+        assert!(
+            told.contains("moved sha256:") && told.contains(" → sha256:"),
+            "{told}"
+        );
+    }
+}
+
 /// What `login` wrote, or anybody else in docker's form, is what push and pull send.
 #[test]
 fn passwords_come_from_the_client_s_configuration() {
