@@ -218,6 +218,17 @@ fn open_rooms(options: &EngineOptions) -> Result<Opened> {
         &format!("/{instance}"),
         &live,
     );
+    // Groups below others than our own.
+    for container in &containers {
+        let has_parent = !container.host_config.resources.cgroup_parent.is_empty();
+        if has_parent && !container.is_running() {
+            let group = crate::container::spec::cgroup_path(&instance, container);
+            let state_dir = options.run_dir.join("containers").join(&container.id);
+            // What cannot be removed now is removed with the container.
+            let _removed_later = wharf_runtime::remove_remains(&state_dir, &group);
+        }
+    }
+    crate::build::mounts::sweep_secrets(&options.run_dir);
     let networks =
         crate::network::open(&store, &options.root, &id, &containers, &options.settings)?;
     Ok(Opened {

@@ -114,7 +114,7 @@ impl Engine {
     async fn reconnect(self: &Arc<Self>, entry: &Arc<Entry>) -> Option<Arc<Entry>> {
         let container = entry.snapshot();
         let Ok(shim) = Shim::connect(&self.state_dir(&container.id)).await else {
-            self.shim_lost(entry);
+            self.shim_lost(entry).await;
             return None;
         };
         if let Some(before) = &container.state.before_start {
@@ -141,8 +141,8 @@ impl Engine {
         shim: &Shim,
         before: &State,
     ) -> Option<Arc<Entry>> {
-        // What cannot be cleaned now is swept at the next start.
-        let _swept_later = shim.release().await;
+        // What cannot be cleaned now is removed with the container.
+        let _removed_later = shim.release().await;
         self.leave_network(entry);
         let container = entry.change(|container| container.state.clone_from(before));
         entry.life.send_modify(|life| {
@@ -153,7 +153,12 @@ impl Engine {
         (before.status == Status::Restarting).then(|| Arc::clone(entry))
     }
 
-    fn shim_lost(self: &Arc<Self>, entry: &Arc<Entry>) {
+    async fn shim_lost(self: &Arc<Self>, entry: &Arc<Entry>) {
+        let left = entry.snapshot();
+        // What cannot be removed now is removed with the container.
+        let _removed_later = self
+            .with_store(move |engine| engine.remove_remains(&left))
+            .await;
         let container = entry.change(|container| {
             container.state.status = Status::Exited;
             container.state.pid = 0;

@@ -348,6 +348,8 @@ impl Engine {
             .store
             .volumes()
             .map_err(store_error("cannot read volumes"))?;
+        // One that cannot be unmounted keeps none of the others.
+        let mut unmounted = Ok(());
         for volume in volumes {
             if !volume_mounts::needs_mount(&volume.options) {
                 continue;
@@ -361,11 +363,14 @@ impl Engine {
                 }
             }
             if !used {
-                wharf_runtime::unmount_volume(&self.volume_path(&volume.name)?)
-                    .map_err(crate::container::runtime_error("cannot unmount a volume"))?;
+                let path = self.volume_path(&volume.name)?;
+                unmounted = unmounted.and(
+                    wharf_runtime::unmount_volume(&path)
+                        .map_err(crate::container::runtime_error("cannot unmount a volume")),
+                );
             }
         }
-        Ok(())
+        unmounted
     }
 
     fn volume_path(&self, name: &str) -> Result<std::path::PathBuf> {

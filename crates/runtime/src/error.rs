@@ -75,6 +75,12 @@ pub enum RuntimeError {
         /// The container's state directory.
         state_dir: PathBuf,
     },
+    /// Another shim has the state directory and does not end.
+    #[error("the shim of {} does not end: a process of it may be stuck in the kernel", .state_dir.display())]
+    Busy {
+        /// The container's state directory.
+        state_dir: PathBuf,
+    },
     /// Shim and client do not understand each other.
     #[error("shim protocol: {reason}")]
     Protocol {

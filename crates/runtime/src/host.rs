@@ -90,7 +90,7 @@ pub fn host() -> HostInfo {
 fn supported_limits() -> SupportedLimits {
     match layout() {
         Err(_) => SupportedLimits::default(),
-        Ok(Layout::V1 { hierarchies }) => {
+        Ok(Layout::V1 { hierarchies, .. }) => {
             let has = |controller: &str, file: &str| {
                 hierarchies.iter().any(|hierarchy| {
                     hierarchy.has(controller)
@@ -137,7 +137,7 @@ fn supported_limits() -> SupportedLimits {
 fn group_list(what: &str) -> String {
     let path = match layout() {
         Err(_) => return String::new(),
-        Ok(Layout::V1 { hierarchies }) => hierarchies
+        Ok(Layout::V1 { hierarchies, .. }) => hierarchies
             .iter()
             .find(|hierarchy| hierarchy.has("cpuset"))
             .map(|hierarchy| hierarchy.mount.join(format!("cpuset.{what}"))),
@@ -151,7 +151,7 @@ fn groups() -> (u8, Vec<String>, bool) {
     match layout() {
         // A host without control groups runs no containers; its limits are none.
         Err(_) => (1, Vec::new(), false),
-        Ok(Layout::V1 { hierarchies }) => {
+        Ok(Layout::V1 { hierarchies, .. }) => {
             let mut controllers: Vec<String> = hierarchies
                 .iter()
                 .flat_map(|hierarchy| hierarchy.controllers.clone())

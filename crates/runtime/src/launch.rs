@@ -5,16 +5,18 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::Stdio as ProcessStdio;
 use std::sync::OnceLock;
+use std::time::Instant;
 
 use tokio::net::UnixStream;
 use wharf_safefs::trusted;
 
+use crate::claim::{self, Claim};
 use crate::client::{Shim, receive_message};
 use crate::error::{Result, RuntimeError};
 use crate::protocol::{self, LaunchMessage, Response};
 use crate::request::LaunchRequest;
 use crate::shim::SHIM_ARGUMENT;
-use crate::{seccomp, socket, sys};
+use crate::{seccomp, socket, sweep, sys};
 
 /// Names another executable for shims than the running one (tests).
 const EXECUTABLE_VARIABLE: &str = "WHARF_SHIM_EXE";
@@ -47,11 +49,57 @@ pub async fn launch(
         has_network_namespace: network_namespace.is_some(),
         request,
     };
+    let claim = claim(&message.request.state_dir).await?;
+    let launched = launch_shim(&message, filter.as_deref(), &claim, network_namespace).await;
+    drop(claim);
+    if launched.is_err() {
+        let LaunchRequest {
+            state_dir,
+            cgroup_path,
+            ..
+        } = message.request;
+        // The first error is the one that tells. What stays is removed with the container.
+        let _removed_later =
+            tokio::task::spawn_blocking(move || sweep::remove_remains(&state_dir, &cgroup_path))
+                .await;
+    }
+    launched
+}
+
+/// Takes a state directory for a new shim, and removes what an earlier one left there.
+async fn claim(state_dir: &Path) -> Result<Claim> {
+    if let Some(claim) = Claim::try_make(state_dir)?
+        && trusted::read_dir_sorted(state_dir)?.is_empty()
+    {
+        return Ok(claim);
+    }
+    let state_dir = state_dir.to_path_buf();
+    let claimed = tokio::task::spawn_blocking(move || {
+        let until = Instant::now() + claim::PATIENCE;
+        sweep::remove_state(&state_dir, until)?;
+        Claim::make(&state_dir, claim::PATIENCE)
+    });
+    claimed
+        .await
+        .map_err(|error| io("take a state directory", std::io::Error::other(error)))?
+}
+
+/// Spawns a shim and hands it its container.
+async fn launch_shim(
+    message: &LaunchMessage,
+    filter: Option<&seccomp::Filter>,
+    claim: &Claim,
+    network_namespace: Option<BorrowedFd<'_>>,
+) -> Result<Shim> {
     let (launcher, shim_side) = socket::pair(libc::SOCK_STREAM)
         .map_err(|errno| io("make a socket", std::io::Error::from_raw_os_error(errno)))?;
     spawn(shim_side)?;
-    let header = protocol::encode(&message);
-    let descriptors: Vec<i32> = network_namespace.iter().map(|fd| fd.as_raw_fd()).collect();
+    let header = protocol::encode(message);
+    let network_namespace = network_namespace.as_ref().map(AsRawFd::as_raw_fd);
+    let descriptors: Vec<i32> = [claim.as_raw_fd()]
+        .into_iter()
+        .chain(network_namespace)
+        .collect();
     let (prefix, body) = header
         .split_at_checked(protocol::LENGTH_BYTES)
         .unwrap_or_default();
@@ -63,7 +111,7 @@ pub async fn launch(
         .set_nonblocking(true)
         .and_then(|()| UnixStream::from_std(launcher));
     let mut launcher = connected.map_err(|error| io("ask the shim", error))?;
-    let filter_bytes = filter.as_ref().map_or(&[][..], |filter| filter.bytes());
+    let filter_bytes = filter.map_or(&[][..], |filter| filter.bytes());
     send_parts(&mut launcher, body, filter_bytes).await?;
     match receive_message(&mut launcher).await? {
         Response::Created { pid } => {

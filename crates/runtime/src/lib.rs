@@ -15,6 +15,7 @@
 
 pub mod capabilities;
 mod cgroup;
+mod claim;
 mod client;
 pub mod defaults;
 mod detached;
@@ -52,6 +53,6 @@ pub use request::{
     SyslogFormat,
 };
 pub use shim::{SHIM_ARGUMENT, shim_main};
-pub use sweep::sweep;
+pub use sweep::{remove_remains, sweep};
 pub use volume::{is_mount_point, mount_volume, unmount_volume};
 pub use warm::warm_cgroups;

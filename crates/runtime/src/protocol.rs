@@ -24,7 +24,8 @@ pub struct LaunchMessage {
     pub seccomp_bytes: usize,
     /// `SECCOMP_FILTER_FLAG_*` bits for the filter.
     pub seccomp_flags: u32,
-    /// Whether the first inherited descriptor is the network namespace.
+    /// Whether the second descriptor is the network namespace; the first is the state directory, locked
+    /// ([`crate::claim`]).
     pub has_network_namespace: bool,
 }
 

@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 pub struct LaunchRequest {
     /// The container's id; names its state directory and appears in errors.
     pub id: String,
-    /// Where socket, process numbers and exit status are kept; made if missing (mode 0700).
+    /// Where socket, process numbers and exit status are kept; made if missing (mode 0700). What an earlier
+    /// shim left there is removed, with the shim.
     pub state_dir: PathBuf,
     /// Process, mounts, namespaces, limits, devices, masked paths and seccomp. Its `root.path` and
     /// `linux.cgroupsPath` are not looked at; `root` and `cgroup_path` of this request count.

@@ -1,13 +1,19 @@
 //! Cleaning up after containers nobody owns.
 
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use wharf_safefs::trusted;
 
 use crate::cgroup::Cgroup;
+use crate::claim::{Claim, PATIENCE};
 use crate::error::Result;
 use crate::protocol::{STATE_NAME, ShimState};
 use crate::state;
+
+/// How long all shims together may take to end that have lost their launcher; an engine waits for it when it
+/// starts. What takes longer goes with its container.
+const SWEEP_PATIENCE: Duration = Duration::from_secs(3);
 
 /// Digits of a container's id.
 const ID_LENGTH: usize = 64;
@@ -18,6 +24,7 @@ const ID_LENGTH: usize = 64;
 /// Returns what could not be removed, as texts; the rest is done all the same.
 pub fn sweep(state_root: &Path, cgroup_parent: &str, live: &[String]) -> Vec<String> {
     let mut problems = Vec::new();
+    let until = Instant::now() + SWEEP_PATIENCE;
     let is_live = |name: &str| live.iter().any(|id| id == name);
     for entry in trusted::read_dir_sorted(state_root).unwrap_or_default() {
         let name = entry.name.to_string_lossy().into_owned();
@@ -27,7 +34,7 @@ pub fn sweep(state_root: &Path, cgroup_parent: &str, live: &[String]) -> Vec<Str
         let is_state = is_id || trusted::exists(directory.join(STATE_NAME)).unwrap_or(false);
         if is_state
             && !is_live(&name)
-            && let Err(error) = remove_container(&directory)
+            && let Err(error) = remove_state(&directory, until)
         {
             problems.push(format!("{name}: {error}"));
         }
@@ -44,7 +51,18 @@ pub fn sweep(state_root: &Path, cgroup_parent: &str, live: &[String]) -> Vec<Str
     problems
 }
 
-fn remove_container(directory: &Path) -> Result<()> {
+/// Kills and removes what is left of one container that does not run: of a start that was cut off, or of a
+/// shim that was killed. A shim that has seen its launcher go is waited for; nothing left is no error.
+///
+/// # Errors
+/// [`RuntimeError::Busy`](crate::RuntimeError::Busy) for a shim that does not end; what the kernel refuses.
+pub fn remove_remains(state_dir: &Path, cgroup_path: &str) -> Result<()> {
+    remove_state(state_dir, Instant::now() + PATIENCE)?;
+    remove_group(cgroup_path)
+}
+
+/// Removes a state directory with the shim and the control group that it names.
+pub(crate) fn remove_state(directory: &Path, until: Instant) -> Result<()> {
     if let Some(state) = state::read::<ShimState>(directory, STATE_NAME)? {
         let alive = state::start_ticks(state.shim_pid).ok() == Some(state.shim_start_ticks);
         if alive && let Ok(pid) = i32::try_from(state.shim_pid) {
@@ -52,6 +70,13 @@ fn remove_container(directory: &Path) -> Result<()> {
             // SAFETY: plain system call; the start time says that it is the shim.
             unsafe { libc::kill(pid, libc::SIGKILL) };
         }
+    }
+    let patience = until.saturating_duration_since(Instant::now());
+    let Some(_claim) = Claim::take(directory, patience)? else {
+        return Ok(());
+    };
+    // Only now nobody writes it any more.
+    if let Some(state) = state::read::<ShimState>(directory, STATE_NAME)? {
         remove_group(&state.cgroup_path)?;
     }
     trusted::remove_all(directory)?;

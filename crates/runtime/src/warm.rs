@@ -35,7 +35,7 @@ pub fn warm_cgroups() {
 }
 
 fn warm() -> Result<()> {
-    let Layout::V1 { hierarchies } = layout()? else {
+    let Layout::V1 { hierarchies, .. } = layout()? else {
         return Ok(());
     };
     let own = read_text(Path::new("/proc/self/cgroup"))?;

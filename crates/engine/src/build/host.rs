@@ -156,8 +156,9 @@ impl BuildHost {
     ) -> Result<RunOutcome> {
         let work = StepDirectory::make(&self.engine, &step.id)?;
         let entry = Entry::new(self.step_container(step, &work.0));
-        let namespace = self.step_network(&entry)?;
-        let outcome = self.launch_step(step, &entry, namespace, cancelled, output);
+        let outcome = self
+            .step_network(&entry)
+            .and_then(|namespace| self.launch_step(step, &entry, namespace, cancelled, output));
         self.engine.leave_network(&entry);
         outcome
     }

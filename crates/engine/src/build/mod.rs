@@ -6,7 +6,7 @@ mod emulation;
 mod fetch;
 mod host;
 mod lines;
-mod mounts;
+pub(crate) mod mounts;
 mod records;
 
 pub use cancel::CancellableBuild;

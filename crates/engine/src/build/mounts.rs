@@ -8,6 +8,9 @@ use std::path::{Path, PathBuf};
 use wharf_build::{MountSource, RunMount, RunStep, SecretFile};
 use wharf_safefs::trusted;
 
+/// How the names of secrets' files begin.
+const SECRET_PREFIX: &str = "secret-";
+
 /// Bytes of one option that `fsconfig(2)` takes: 256 with the final NUL.
 const MAX_OPTION_BYTES: usize = 255;
 
@@ -18,8 +21,22 @@ pub(super) struct SecretFiles(Vec<PathBuf>);
 impl Drop for SecretFiles {
     fn drop(&mut self) {
         for path in &self.0 {
+            // Swept at the next start.
+            let _swept_later = trusted::remove_all(path);
+        }
+    }
+}
+
+/// Removes the secrets of builds that ended with the engine before this one.
+pub(crate) fn sweep_secrets(run_dir: &Path) {
+    for entry in trusted::read_dir_sorted(run_dir).unwrap_or_default() {
+        if entry
+            .name
+            .as_encoded_bytes()
+            .starts_with(SECRET_PREFIX.as_bytes())
+        {
             // The directory is gone with the boot at the latest.
-            let _gone_with_the_boot = trusted::remove_all(path);
+            let _gone_with_the_boot = trusted::remove_all(run_dir.join(entry.name));
         }
     }
 }
@@ -35,7 +52,7 @@ pub(super) fn add(spec: &mut Spec, step: &RunStep, run_dir: &Path) -> Result<Sec
         let value = match &mount.source {
             MountSource::Path(path) => bind(mount, path),
             MountSource::Secret(file) => {
-                let path = run_dir.join(format!("secret-{}-{number}", step.id));
+                let path = run_dir.join(format!("{SECRET_PREFIX}{}-{number}", step.id));
                 secrets.0.push(path.clone());
                 write(&path, file).map_err(|error| {
                     EngineError::wrap(

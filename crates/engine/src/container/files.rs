@@ -75,14 +75,13 @@ fn has_ipv6(host: &HostConfig) -> bool {
 /// Returns the lines of a container's own addresses.
 pub(crate) fn own_records(container: &Container) -> Vec<HostRecord> {
     let config = &container.config;
-    let names = if config.domainname.is_empty() {
-        config.hostname.clone()
-    } else {
-        format!(
-            "{}.{} {}",
-            config.hostname, config.domainname, config.hostname
-        )
-    };
+    let mut names = config.hostname.clone();
+    if !config.domainname.is_empty() {
+        names = format!("{names}.{}", config.domainname);
+    }
+    if let Some((short, _)) = names.split_once('.') {
+        names = format!("{names} {short}");
+    }
     container
         .networks
         .values()

@@ -2,6 +2,7 @@
 
 use super::create::store_error;
 use super::registry::Entry;
+use super::{runtime_error, spec};
 use crate::engine::Engine;
 use crate::error::{EngineError, Result};
 use crate::filters;
@@ -111,6 +112,8 @@ impl Engine {
     fn remove_from_disk(&self, container: &Container, volumes: bool) -> Result<u64> {
         let bytes = wharf_safefs::trusted::disk_usage(&container.directory)
             .map_or(0, |usage| usage.disk_bytes);
+        // A start may have been cut off by the end of the engine before this one, its shim still ending.
+        self.remove_remains(container)?;
         self.store
             .delete_container(&container.id)
             .map_err(store_error("cannot remove the container"))?;
@@ -122,6 +125,14 @@ impl Engine {
             }
         }
         Ok(bytes)
+    }
+
+    /// Removes what a shim left of a container that does not run: its state directory and control group.
+    pub(crate) fn remove_remains(&self, container: &Container) -> Result<()> {
+        let cgroup_path = spec::cgroup_path(&self.instance, container);
+        wharf_runtime::remove_remains(&self.state_dir(&container.id), &cgroup_path).map_err(
+            runtime_error("cannot remove what is left of the container's run"),
+        )
     }
 
     /// Removes all containers that do not run.

@@ -168,7 +168,7 @@ impl Engine {
                 console_size: container.host_config.console_size,
             },
             log,
-            cgroup_path: spec::cgroup_path(self, container),
+            cgroup_path: spec::cgroup_path(&self.instance, container),
             init: container.host_config.init.unwrap_or(false),
             stop_on_disconnect: false,
             runtime: super::runtimes::find(&self.settings(), &container.host_config.runtime)?

@@ -25,16 +25,36 @@ const NO_CONTROLLERS: [&str; 8] = [
 /// The host's control groups.
 #[derive(Debug)]
 pub enum Layout {
-    /// Version 1, also beside an unused version 2 ("hybrid").
+    /// Version 1, also beside a version 2 without controllers ("hybrid").
     V1 {
         /// The mounted hierarchies.
         hierarchies: Vec<Hierarchy>,
+        /// Where version 2 is mounted beside them. Nothing is made there, but external runtimes do.
+        unified: Option<PathBuf>,
     },
     /// Version 2 only.
     V2 {
         /// The mount point.
         mount: PathBuf,
     },
+}
+
+impl Layout {
+    /// Returns every directory that a group can have, whoever made it.
+    pub fn directories(&self, path: &str) -> Vec<PathBuf> {
+        match self {
+            Self::V1 {
+                hierarchies,
+                unified,
+            } => hierarchies
+                .iter()
+                .map(|hierarchy| &hierarchy.mount)
+                .chain(unified)
+                .map(|mount| super::below(mount, path))
+                .collect(),
+            Self::V2 { mount } => vec![super::below(mount, path)],
+        }
+    }
 }
 
 /// One version 1 hierarchy.
@@ -89,30 +109,40 @@ fn find() -> Result<Layout> {
         return Ok(Layout::V2 { mount });
     }
     let mounts = super::read_text(Path::new("/proc/self/mountinfo"))?;
-    let hierarchies = parse_mounts(&mounts);
+    let (hierarchies, unified) = parse_mounts(&mounts);
     if hierarchies.is_empty() {
         return Err(RuntimeError::Unsupported {
             what: "a host without control groups at /sys/fs/cgroup".to_owned(),
         });
     }
-    Ok(Layout::V1 { hierarchies })
+    Ok(Layout::V1 {
+        hierarchies,
+        unified,
+    })
 }
 
-/// Finds version 1 hierarchies in `/proc/self/mountinfo` (`proc_pid_mountinfo(5)`).
-fn parse_mounts(mounts: &str) -> Vec<Hierarchy> {
+/// Finds version 1 hierarchies, and version 2 beside them, in `/proc/self/mountinfo`
+/// (`proc_pid_mountinfo(5)`).
+fn parse_mounts(mounts: &str) -> (Vec<Hierarchy>, Option<PathBuf>) {
     let mut hierarchies: Vec<Hierarchy> = Vec::new();
+    let mut unified = None;
     for line in mounts.lines() {
         let Some((left, right)) = line.split_once(" - ") else {
             continue;
         };
         let mut right = right.split(' ');
-        if right.next() != Some("cgroup") {
-            continue;
-        }
+        let kind = right.next();
         let options = right.nth(1).unwrap_or_default();
         let Some(mount) = left.split(' ').nth(4) else {
             continue;
         };
+        let is_usual = Path::new(mount).starts_with("/sys/fs/cgroup");
+        if kind == Some("cgroup2") && is_usual {
+            unified.get_or_insert(PathBuf::from(mount));
+        }
+        if kind != Some("cgroup") {
+            continue;
+        }
         let controllers: Vec<String> = options
             .split(',')
             .filter(|option| {
@@ -123,14 +153,14 @@ fn parse_mounts(mounts: &str) -> Vec<Hierarchy> {
         let known = hierarchies
             .iter()
             .any(|hierarchy| hierarchy.controllers == controllers);
-        if !known && !controllers.is_empty() && Path::new(mount).starts_with("/sys/fs/cgroup") {
+        if !known && !controllers.is_empty() && is_usual {
             hierarchies.push(Hierarchy {
                 mount: PathBuf::from(mount),
                 controllers,
             });
         }
     }
-    hierarchies
+    (hierarchies, unified)
 }
 
 #[cfg(test)]
@@ -145,7 +175,11 @@ mod tests {
 27 25 0:24 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,xattr,release_agent=/x,name=systemd\n\
 28 25 0:25 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n\
 29 20 0:23 / /elsewhere rw - cgroup cgroup rw,cpu,cpuacct\n";
-        let found = parse_mounts(mounts);
+        let (found, unified) = parse_mounts(mounts);
+        assert_eq!(
+            unified.as_deref(),
+            Some(Path::new("/sys/fs/cgroup/unified"))
+        );
         assert_eq!(found.len(), 2);
         assert_eq!(found[0].controllers, ["cpu", "cpuacct"]);
         assert_eq!(found[0].directory_name(), "cpu,cpuacct");
@@ -153,6 +187,14 @@ mod tests {
         assert_eq!(
             found[0].directory("/a/b"),
             Path::new("/sys/fs/cgroup/cpu,cpuacct/a/b")
+        );
+        let layout = Layout::V1 {
+            hierarchies: found,
+            unified,
+        };
+        assert_eq!(
+            layout.directories("/a").last().map(PathBuf::as_path),
+            Some(Path::new("/sys/fs/cgroup/unified/a"))
         );
     }
 }

@@ -64,14 +64,8 @@ impl Cgroup {
         let Ok(layout) = layout() else {
             return Vec::new();
         };
-        let directories = match layout {
-            Layout::V1 { hierarchies } => hierarchies
-                .iter()
-                .map(|hierarchy| hierarchy.directory(parent))
-                .collect(),
-            Layout::V2 { mount } => vec![below(mount, parent)],
-        };
-        let mut names: Vec<String> = directories
+        let mut names: Vec<String> = layout
+            .directories(parent)
             .iter()
             .flat_map(|directory| children(directory))
             .filter_map(|child| Some(child.file_name()?.to_str()?.to_owned()))
@@ -107,7 +101,7 @@ impl Cgroup {
     /// Returns version 1's hierarchies; none on version 2.
     pub fn v1_hierarchies(&self) -> &[Hierarchy] {
         match self.layout {
-            Layout::V1 { hierarchies } => hierarchies,
+            Layout::V1 { hierarchies, .. } => hierarchies,
             Layout::V2 { .. } => &[],
         }
     }
@@ -115,7 +109,7 @@ impl Cgroup {
     /// Makes the group with its limits and device rules.
     pub fn create(&self, resources: Option<&LinuxResources>) -> Result<()> {
         match self.layout {
-            Layout::V1 { hierarchies } => {
+            Layout::V1 { hierarchies, .. } => {
                 for hierarchy in hierarchies {
                     create_v1(hierarchy, &self.path)?;
                 }
@@ -187,7 +181,7 @@ impl Cgroup {
     pub fn attach(&self, pid: u32) -> Result<()> {
         let pid = pid.to_string();
         match self.layout {
-            Layout::V1 { hierarchies } => hierarchies.iter().try_for_each(|hierarchy| {
+            Layout::V1 { hierarchies, .. } => hierarchies.iter().try_for_each(|hierarchy| {
                 write_file(&hierarchy.directory(&self.path).join("cgroup.procs"), &pid)
             }),
             Layout::V2 { mount } => {
@@ -225,8 +219,14 @@ impl Cgroup {
         let deadline = Instant::now() + FREEZE_TIMEOUT;
         loop {
             self.write("freezer", file, value)?;
-            if self.is_frozen()? == frozen {
-                return Ok(());
+            match self.is_frozen() {
+                // Who was killed while it was frozen ends on the thaw, and the group may go with it.
+                Err(RuntimeError::File(error)) if error.is_not_found() && !frozen => return Ok(()),
+                is_frozen => {
+                    if is_frozen? == frozen {
+                        return Ok(());
+                    }
+                }
             }
             if Instant::now() >= deadline {
                 let timeout = std::io::Error::from(std::io::ErrorKind::TimedOut);
@@ -290,14 +290,7 @@ impl Cgroup {
     /// Removes the group, waiting a moment for processes that are ending.
     pub fn remove(&self) -> Result<()> {
         let deadline = Instant::now() + REMOVE_TIMEOUT;
-        let directories: Vec<PathBuf> = match self.layout {
-            Layout::V1 { hierarchies } => hierarchies
-                .iter()
-                .map(|hierarchy| hierarchy.directory(&self.path))
-                .collect(),
-            Layout::V2 { mount } => vec![below(mount, &self.path)],
-        };
-        for directory in directories {
+        for directory in self.layout.directories(&self.path) {
             remove_tree(&directory, deadline, 0)?;
         }
         Ok(())
@@ -307,7 +300,7 @@ impl Cgroup {
     pub(crate) fn directory(&self, controller: &str) -> PathBuf {
         match self.layout {
             Layout::V2 { mount } => below(mount, &self.path),
-            Layout::V1 { hierarchies } => hierarchies
+            Layout::V1 { hierarchies, .. } => hierarchies
                 .iter()
                 .find(|hierarchy| hierarchy.has(controller))
                 .or(hierarchies.first())
@@ -321,7 +314,7 @@ impl Cgroup {
     }
 
     fn write(&self, controller: &str, file: &str, value: &str) -> Result<()> {
-        if let Layout::V1 { hierarchies } = self.layout
+        if let Layout::V1 { hierarchies, .. } = self.layout
             && !hierarchies
                 .iter()
                 .any(|hierarchy| hierarchy.has(controller))

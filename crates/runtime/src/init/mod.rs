@@ -539,6 +539,7 @@ fn os(action: &str, errno: i32) -> RuntimeError {
 
 /// Returns the exit code a failed start stands for (spec engine-api §7.4).
 pub fn start_failure_code(message: &str) -> i32 {
+    let message = message.to_lowercase();
     let has = |text: &str| message.contains(text);
     if has("permission denied") || has("is a directory") || has(&errno_text(libc::ENOEXEC)) {
         126

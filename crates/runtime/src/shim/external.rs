@@ -24,6 +24,10 @@ use crate::request::{ExternalRuntime, LaunchRequest, RootMount, Stdio};
 use crate::socket;
 use crate::sys;
 
+/// The version that programs are told the spec has: the newest that all take that Debian ships (runc from 1.1,
+/// crun from 1.8). What later versions added is left out by a program that does not know it.
+const SPEC_VERSION: &str = "1.0.2";
+
 /// How every error begins while a container is made, as clients know it.
 const CREATE_FRAME: &str =
     "failed to create task for container: failed to create shim task: OCI runtime create failed: ";
@@ -137,6 +141,7 @@ impl External {
     /// the request names beside it.
     fn spec(&self, request: &LaunchRequest) -> Result<Spec> {
         let mut spec = request.spec.clone();
+        spec.set_version(SPEC_VERSION.to_owned());
         let mut root = spec.root().clone().unwrap_or_default();
         root.set_path(PathBuf::from("rootfs"));
         spec.set_root(Some(root));

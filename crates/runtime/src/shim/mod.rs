@@ -16,6 +16,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use wharf_safefs::trusted;
 
 use crate::cgroup::Cgroup;
+use crate::claim::Claim;
 use crate::error::{Result, RuntimeError};
 use crate::init;
 use crate::init::plan::SeccompFilter;
@@ -103,15 +104,11 @@ fn become_shim() -> Result<OwnedFd> {
 fn set_up(launcher: &OwnedFd) -> Result<Server> {
     let (message, seccomp, descriptors) = receive_launch(launcher.as_raw_fd())?;
     let request = &message.request;
-    let [network, ..] = descriptors;
+    let [claim, network, ..] = descriptors;
+    let claim = claim.ok_or_else(|| RuntimeError::Protocol {
+        reason: "the state directory is missing".to_owned(),
+    })?;
     let network = network.filter(|_| message.has_network_namespace);
-    trusted::create_dir_all(&request.state_dir, 0o700)?;
-    for name in [protocol::SOCKET_NAME, protocol::EXIT_NAME, STATE_NAME] {
-        match trusted::remove_file(request.state_dir.join(name)) {
-            Err(error) if !error.is_not_found() => return Err(error.into()),
-            _ => {}
-        }
-    }
     let namespace = init::wants_cgroup_namespace(&request.spec);
     let cgroup = Cgroup::new(&request.cgroup_path, namespace)?;
     let resources = request
@@ -136,7 +133,13 @@ fn set_up(launcher: &OwnedFd) -> Result<Server> {
             cgroup_path: request.cgroup_path.clone(),
         };
         crate::state::write(&request.state_dir, STATE_NAME, &state)?;
-        Server::new(request, cgroup.clone(), made, seccomp)
+        Server::new(
+            request,
+            Claim::from_fd(claim),
+            cgroup.clone(),
+            made,
+            seccomp,
+        )
     });
     if result.is_err() {
         // The first error is the one that tells; a group left behind is swept later.

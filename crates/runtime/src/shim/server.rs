@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use crate::cgroup::Cgroup;
+use crate::claim::Claim;
 use crate::error::{Result, RuntimeError};
 use crate::init::plan::{ProcessPlan, SeccompFilter};
 use crate::init::{self, console};
@@ -30,6 +31,8 @@ const MAX_EXECS: usize = 4096;
 /// Everything a shim knows.
 pub struct Server {
     pub(super) state_dir: PathBuf,
+    /// Says that this shim is there, until it ends.
+    _claim: Claim,
     pub(super) cgroup: Cgroup,
     pub(super) own_pid_namespace: bool,
     stop_on_disconnect: bool,
@@ -73,6 +76,7 @@ impl Server {
     /// Takes over a container that is set up.
     pub fn new(
         request: &LaunchRequest,
+        claim: Claim,
         cgroup: Cgroup,
         made: NewContainer,
         seccomp: Option<SeccompFilter>,
@@ -90,6 +94,7 @@ impl Server {
         process.log = log;
         Ok(Self {
             state_dir: request.state_dir.clone(),
+            _claim: claim,
             cgroup,
             own_pid_namespace: init::has_own_pid_namespace(&request.spec),
             stop_on_disconnect: request.stop_on_disconnect,

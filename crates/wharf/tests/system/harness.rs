@@ -383,11 +383,13 @@ impl Drop for Daemon {
                 std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.clean_up()));
         } else {
             self.clean_up();
-            let mut left = Vec::new();
-            eventually("the daemon leaves nothing behind", || {
+            let until = Instant::now() + PATIENCE;
+            let mut left = self.left_of_daemon();
+            while !left.is_empty() {
+                assert!(Instant::now() < until, "the daemon left {left:#?}");
+                std::thread::sleep(Duration::from_millis(20));
                 left = self.left_of_daemon();
-                left.is_empty()
-            });
+            }
         }
     }
 }

@@ -61,6 +61,8 @@ impl Daemon {
             !path.ends_with(&format!("/wharf-{suffix}"))
         }));
         left.extend(self.processes());
+        let states = names_in(&self.path("run/containers"));
+        left.extend(states.into_iter().map(|id| format!("run/containers/{id}")));
         left
     }
 

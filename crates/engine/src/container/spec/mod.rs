@@ -42,7 +42,7 @@ pub(crate) fn build(engine: &Engine, container: &Container, root: &Root) -> Resu
     let mut linux = json!({
         "namespaces": namespaces::namespaces(engine, container)?,
         "resources": limits,
-        "cgroupsPath": cgroup_path(engine, container),
+        "cgroupsPath": cgroup_path(&engine.instance, container),
         "maskedPaths": security.masked_paths,
         "readonlyPaths": security.readonly_paths,
         "devices": devices,
@@ -174,9 +174,9 @@ pub(crate) fn owner_of(engine: &Engine, container: &Container) -> Result<(u32, u
 }
 
 /// Returns where a container's control group lies below the hierarchies' roots.
-pub(crate) fn cgroup_path(engine: &Engine, container: &Container) -> String {
+pub(crate) fn cgroup_path(instance: &str, container: &Container) -> String {
     match container.host_config.resources.cgroup_parent.as_str() {
-        "" => format!("/{}/{}", engine.instance, container.id),
+        "" => format!("/{instance}/{}", container.id),
         parent => format!(
             "{}/{}",
             super::mounts::clean(parent).trim_end_matches('/'),

@@ -8,8 +8,10 @@ use std::path::{Path, PathBuf};
 use wharf_safefs::trusted;
 
 use crate::error::{Result, RuntimeError};
-use crate::request::LogConfig;
+use crate::request::{LogConfig, LogDriver};
 use crate::sys;
+
+use super::{json, local};
 
 /// Permissions of a log file (spec runtime §7).
 const LOG_MODE: u32 = 0o640;
@@ -22,6 +24,8 @@ pub(super) struct RotatingFile {
     max_size_bytes: Option<u64>,
     max_files: u32,
     compress: bool,
+    /// Returns the bytes of the fewest whole entries that take at least so many.
+    whole_entries: fn(&[u8], usize) -> usize,
     /// The process that compresses the file rotated last, if it may still run.
     compressor: Option<i32>,
 }
@@ -48,19 +52,39 @@ impl RotatingFile {
             max_size_bytes: config.max_size_bytes.filter(|size| *size > 0),
             max_files: config.max_files.max(1),
             compress: config.compress,
+            whole_entries: match config.driver {
+                LogDriver::Local => local::whole_entries,
+                LogDriver::JsonFile | LogDriver::None => json::whole_entries,
+            },
             compressor: None,
         })
     }
 
-    /// Writes whole entries.
-    pub(super) fn write(&mut self, entries: &[u8]) {
-        // Looked at before a write, so that the current file is never left empty.
-        if self
-            .max_size_bytes
-            .is_some_and(|max| self.size_bytes >= max)
-        {
-            self.rotate();
+    /// Writes whole entries, as many at a time as go into one file. The last of a file is the one that makes it
+    /// as large as it may get, or larger (spec runtime §7).
+    pub(super) fn write(&mut self, mut entries: &[u8]) {
+        while !entries.is_empty() {
+            // Looked at before a write, so that the current file is never left empty.
+            if self.room_bytes() == Some(0) {
+                self.rotate();
+            }
+            let fitting = match self.room_bytes() {
+                Some(room) if room < entries.len() => (self.whole_entries)(entries, room),
+                _ => entries.len(),
+            };
+            let (now, later) = entries.split_at_checked(fitting).unwrap_or((entries, &[]));
+            self.append(now);
+            entries = later;
         }
+    }
+
+    /// Returns how many bytes are missing from the size at which the file is rotated, if there is one.
+    fn room_bytes(&self) -> Option<usize> {
+        let room = self.max_size_bytes?.saturating_sub(self.size_bytes);
+        Some(usize::try_from(room).unwrap_or(usize::MAX))
+    }
+
+    fn append(&mut self, entries: &[u8]) {
         if self.file.is_none() {
             self.reopen();
         }

@@ -19,6 +19,15 @@ pub(super) fn encode(entry: &mut Vec<u8>, line: &Line<'_>, attributes: &str) {
     entry.extend_from_slice(b"\"}\n");
 }
 
+/// Returns the bytes of the fewest entries that take at least `least_bytes`; all if they are shorter. An entry
+/// ends with the only line feed in it.
+pub(super) fn whole_entries(entries: &[u8], least_bytes: usize) -> usize {
+    let before = least_bytes.saturating_sub(1);
+    let rest = entries.get(before..).unwrap_or_default();
+    let end = rest.iter().position(|byte| *byte == b'\n');
+    end.map_or(entries.len(), |end| before + end + 1)
+}
+
 /// Appends text as the inside of a JSON string, the way docker writes it: HTML characters and
 /// controls as `\u00xx`, invalid UTF-8 and U+2028/9 as escapes.
 fn escape(entry: &mut Vec<u8>, bytes: &[u8]) {

@@ -34,6 +34,19 @@ pub(super) fn encode(entries: &mut Vec<u8>, line: &Line<'_>) {
     entries.extend_from_slice(&length);
 }
 
+/// Returns the bytes of the fewest entries that take at least `least_bytes`; all if they are shorter.
+pub(super) fn whole_entries(entries: &[u8], least_bytes: usize) -> usize {
+    let mut taken = 0;
+    while taken < least_bytes.clamp(1, entries.len().max(1)) {
+        let length = entries.get(taken..).and_then(<[u8]>::first_chunk::<4>);
+        let Some(length) = length.copied().map(u32::from_be_bytes) else {
+            return entries.len();
+        };
+        taken += 2 * size_of::<u32>() + length as usize;
+    }
+    taken.min(entries.len())
+}
+
 fn put_bytes(message: &mut Vec<u8>, field: u8, bytes: &[u8]) {
     message.push(field << 3 | 2);
     put_varint(message, bytes.len() as u64);

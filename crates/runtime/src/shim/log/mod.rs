@@ -180,8 +180,10 @@ impl LogWriter {
         }
     }
 
-    /// Records output read at a time, in nanoseconds since 1970.
+    /// Records output read at a time, in nanoseconds since 1970. Each line gets a time of its own, so that a
+    /// reader who knows one knows which come after it, also in another file.
     pub fn write(&mut self, stream: LogStream, mut bytes: &[u8], now_ns: u64) {
+        let mut times_ns = now_ns..;
         let index = usize::from(stream == LogStream::Stderr);
         let [stdout, stderr] = std::mem::take(&mut self.pending);
         let mut pending = [stdout, stderr];
@@ -197,7 +199,8 @@ impl LogWriter {
                     pending.bytes.extend_from_slice(now);
                     break;
                 }
-                self.complete(stream, pending, now, now_ns, line_end.is_some());
+                let time_ns = times_ns.next().unwrap_or(now_ns);
+                self.complete(stream, pending, now, time_ns, line_end.is_some());
             }
         }
         self.pending = pending;
@@ -295,9 +298,18 @@ mod tests {
     const TIME: u64 = 1_714_557_600_123_456_000;
 
     fn writer(directory: &Path, max_size_bytes: Option<u64>, max_files: u32) -> LogWriter {
+        writer_of(LogDriver::JsonFile, directory, max_size_bytes, max_files)
+    }
+
+    fn writer_of(
+        driver: LogDriver,
+        directory: &Path,
+        max_size_bytes: Option<u64>,
+        max_files: u32,
+    ) -> LogWriter {
         let config = LogConfig {
             path: directory.join("x-json.log"),
-            driver: LogDriver::JsonFile,
+            driver,
             max_size_bytes,
             max_files,
             compress: false,
@@ -373,5 +385,80 @@ mod tests {
             assert!(text.contains(&format!("\"{line}\\n\"")), "{name}: {text}");
         }
         assert!(!directory.path().join("x-json.log.3").exists());
+    }
+
+    #[test]
+    fn what_is_read_at_once_is_parted_among_files() {
+        const MAX_SIZE_BYTES: u64 = 1000;
+        for driver in [LogDriver::JsonFile, LogDriver::Local] {
+            let directory = tempfile::tempdir().unwrap();
+            let mut log = writer_of(driver, directory.path(), Some(MAX_SIZE_BYTES), 100);
+            let lines: Vec<String> = (0..200).map(|n| "x".repeat(n % 50) + "\n").collect();
+            for batch in lines.chunks(70) {
+                log.write(LogStream::Stdout, batch.concat().as_bytes(), TIME);
+            }
+            // One entry of the longest line, in the longer of the formats.
+            let entry_bytes = 130;
+            let mut entries = 0;
+            let mut files = 0;
+            for number in (1..100).rev() {
+                let path = directory.path().join(format!("x-json.log.{number}"));
+                let Ok(bytes) = trusted::read_limited(&path, 1 << 20) else {
+                    continue;
+                };
+                let length = bytes.len() as u64;
+                assert!(
+                    (MAX_SIZE_BYTES..MAX_SIZE_BYTES + entry_bytes).contains(&length),
+                    "{driver:?} {number}: {length}"
+                );
+                entries += count_entries(driver, &bytes);
+                files += 1;
+            }
+            let last = trusted::read(directory.path().join("x-json.log")).unwrap();
+            assert_eq!(entries + count_entries(driver, &last), lines.len());
+            assert!(files > 5, "{files}");
+        }
+    }
+
+    /// Counts the entries of a file and makes sure that they are whole.
+    fn count_entries(driver: LogDriver, mut bytes: &[u8]) -> usize {
+        let whole = match driver {
+            LogDriver::Local => local::whole_entries,
+            _ => json::whole_entries,
+        };
+        let mut count = 0;
+        while !bytes.is_empty() {
+            let (entry, rest) = bytes.split_at(whole(bytes, 1));
+            match driver {
+                LogDriver::Local => assert_eq!(entry[..4], entry[entry.len() - 4..]),
+                _ => drop(serde_json::from_slice::<serde_json::Value>(entry).unwrap()),
+            }
+            bytes = rest;
+            count += 1;
+        }
+        count
+    }
+
+    #[test]
+    fn whole_entries_are_the_fewest_that_take_so_much() {
+        let json = b"{1}\n{22}\n{3}\n";
+        let local = b"\0\0\0\x01a\0\0\0\x01\0\0\0\x02bb\0\0\0\x02";
+        for (least, of_json, of_local) in [
+            (0, 4, 9),
+            (1, 4, 9),
+            (4, 4, 9),
+            (5, 9, 9),
+            (9, 9, 9),
+            (10, 13, 19),
+            (14, 13, 19),
+            (99, 13, 19),
+        ] {
+            assert_eq!(json::whole_entries(json, least), of_json, "{least}");
+            assert_eq!(local::whole_entries(local, least), of_local, "{least}");
+        }
+        // Never stands still, whatever it is given.
+        assert_eq!(json::whole_entries(b"xy", 1), 2);
+        assert_eq!(local::whole_entries(b"xy", 1), 2);
+        assert_eq!(local::whole_entries(b"\0\0\0\x09xy", 1), 6);
     }
 }
