@@ -1,23 +1,78 @@
 //! Request bodies: small ones read whole, large ones passed on as a stream.
 
 use crate::go_json;
-use crate::limits::{MAX_JSON_BODY_BYTES, STREAM_CHUNKS};
+use crate::limits::{
+    MAX_JSON_BODY_BYTES, MAX_UNREAD_BODY_BYTES, STREAM_CHUNKS, UNREAD_BODY_TIMEOUT,
+};
 use crate::respond::Failure;
 use bytes::{Bytes, BytesMut};
 use http::StatusCode;
 use http::header::HeaderValue;
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
+use hyper::body::{Body, Frame, Incoming};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use tokio::sync::mpsc;
+
+/// A request's body.
+///
+/// What is left of it when nobody wants more is read in the background, up to a limit: a client that still sends
+/// when the connection ends would tell of that, and not of the answer.
+#[derive(Debug)]
+pub(crate) struct RequestBody(Option<Incoming>);
+
+impl From<Incoming> for RequestBody {
+    fn from(body: Incoming) -> Self {
+        Self(Some(body))
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        match &mut self.get_mut().0 {
+            Some(body) => Pin::new(body).poll_frame(context),
+            None => Poll::Ready(None),
+        }
+    }
+}
+
+impl Drop for RequestBody {
+    fn drop(&mut self) {
+        let Some(body) = self.0.take().filter(|body| !body.is_end_stream()) else {
+            return;
+        };
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(tokio::time::timeout(UNREAD_BODY_TIMEOUT, drain(body)));
+        }
+    }
+}
+
+/// Reads a body that nobody wants to its end, or to the limit.
+async fn drain(mut body: Incoming) {
+    let mut left = MAX_UNREAD_BODY_BYTES;
+    while let Some(Ok(frame)) = body.frame().await {
+        let length = frame.data_ref().map_or(0, Bytes::len);
+        match left.checked_sub(length) {
+            Some(rest) => left = rest,
+            None => return,
+        }
+    }
+}
 
 /// Reads a whole body of at most [`MAX_JSON_BODY_BYTES`]; none at all is an empty one.
 ///
 /// # Errors
 /// 413 past the limit, 400 when the connection breaks.
-pub(crate) async fn collect(body: Option<Incoming>) -> Result<Bytes, Failure> {
+pub(crate) async fn collect(body: Option<RequestBody>) -> Result<Bytes, Failure> {
     match body {
         Some(body) => collect_up_to(body, MAX_JSON_BODY_BYTES).await,
         None => Ok(Bytes::new()),
@@ -47,7 +102,7 @@ where
 }
 
 /// Passes a body on chunk by chunk, as fast as it is taken.
-pub(crate) fn into_stream(body: Option<Incoming>) -> mpsc::Receiver<io::Result<Bytes>> {
+pub(crate) fn into_stream(body: Option<RequestBody>) -> mpsc::Receiver<io::Result<Bytes>> {
     let (sender, receiver) = mpsc::channel(STREAM_CHUNKS);
     let Some(mut body) = body else {
         return receiver;

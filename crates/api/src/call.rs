@@ -1,12 +1,11 @@
 //! One request on its way through a handler: who asks, for what, and the body.
 
-use crate::body;
+use crate::body::{self, RequestBody};
 use crate::policy::PolicyHandle;
 use crate::query::Query;
 use crate::respond::Failure;
 use crate::version::ApiVersion;
 use http::header::{CONTENT_TYPE, HeaderMap};
-use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -40,7 +39,7 @@ pub(crate) struct Call {
     /// Headers.
     pub(crate) headers: HeaderMap,
     /// The body, not read yet; None when it was a form, which is among the parameters then.
-    pub(crate) body: Option<Incoming>,
+    pub(crate) body: Option<RequestBody>,
     /// Who asks.
     pub(crate) peer: Peer,
     /// The connection itself, when the client asks to upgrade it.

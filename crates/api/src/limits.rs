@@ -8,6 +8,10 @@ pub const MAX_HEAD_BYTES: usize = 1 << 20;
 pub const MAX_HEADERS: usize = 100;
 /// Bytes of a JSON or form request body.
 pub const MAX_JSON_BODY_BYTES: usize = 4 << 20;
+/// Bytes of a body that nobody wants which are still read, as Go's servers do.
+pub(crate) const MAX_UNREAD_BODY_BYTES: usize = 256 << 10;
+/// Time that such a body may take.
+pub(crate) const UNREAD_BODY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Bytes of a build context sent as a tar.
 pub const MAX_CONTEXT_BYTES: u64 = 64 << 30;
 /// Bytes of a Dockerfile sent beside its context.

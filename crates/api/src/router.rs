@@ -1,6 +1,6 @@
 //! From a request to its handler: version prefix, route, common headers (spec engine-api §1).
 
-use crate::body;
+use crate::body::{self, RequestBody};
 use crate::call::{Call, Peer};
 use crate::metrics::Metrics;
 use crate::query::{self, Query};
@@ -78,6 +78,7 @@ async fn route(
     if parts.method == Method::OPTIONS {
         return Ok(respond::status(StatusCode::OK));
     }
+    let body = RequestBody::from(body);
     let path = query::percent_decode(parts.uri.path())?;
     let (version, path) = split_version(&path);
     let (route, name) = match find(&parts.method, path) {

@@ -147,7 +147,7 @@ pub(crate) static ROUTES: &[Route] = &[
     // Builds
     route!(POST "/build" "1.24" Differs "version 1 only; contextdir, dockerfileinline and dockerignoreinline are wharf's own" build::build),
     route!(POST "/build/prune" "1.31" Differs "no limits of size" build::prune),
-    route!(POST "/build/cancel" "1.39" Missing "" build::cancel),
+    route!(POST "/build/cancel" "1.39" Works "" build::cancel),
     // Builds, as wharf's own client asks for them
     route!(POST "/wharf/build" "1.51" Works "wharf's own" own_build::build),
     route!(GET "/wharf/builds" "1.51" Works "wharf's own" own_build::list),

@@ -1,11 +1,10 @@
 //! Request bodies that are needed as a file: written to the engine's spool directory.
 
-use crate::body;
+use crate::body::{self, RequestBody};
 use crate::limits::MAX_CONTEXT_BYTES;
 use crate::respond::Failure;
 use bytes::Bytes;
 use http::StatusCode;
-use hyper::body::Incoming;
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -50,7 +49,7 @@ impl Drop for SpoolFile {
 /// 413 past the limit, 400 when the connection breaks, 500 when the disk does not take it.
 pub(crate) async fn receive(
     directory: &Path,
-    body: Option<Incoming>,
+    body: Option<RequestBody>,
 ) -> Result<SpoolFile, Failure> {
     receive_chunks(directory, body::into_stream(body)).await
 }

@@ -9,7 +9,7 @@ pub(crate) const ZERO_TIME: &str = "0001-01-01T00:00:00Z";
 
 /// Parses `seconds[.fraction]` since 1970 into nanoseconds; an empty text is None.
 ///
-/// Digits past the ninth of the fraction are dropped.
+/// Digits past the ninth of the fraction are dropped. What lies past the year 2262 is that year.
 ///
 /// # Errors
 /// docker's text without its `invalid value for …` head.
@@ -25,11 +25,11 @@ pub(crate) fn parse_unix(text: &str) -> Result<Option<i64>, String> {
     let nanos = parse_fraction(fraction_text).ok_or_else(|| {
         format!("invalid timestamp {text:?}: invalid nanoseconds {fraction_text:?}: invalid syntax")
     })?;
-    seconds
-        .checked_mul(NANOS_PER_SECOND)
-        .and_then(|total| total.checked_add(nanos))
-        .map(Some)
-        .ok_or_else(|| fail(seconds_text))
+    Ok(Some(
+        seconds
+            .saturating_mul(NANOS_PER_SECOND)
+            .saturating_add(nanos),
+    ))
 }
 
 /// Reads up to nine digits of a decimal fraction as nanoseconds.
@@ -81,6 +81,17 @@ fn to_timestamp(nanoseconds: i64) -> Timestamp {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn far_times_are_the_last_one() {
+        assert_eq!(
+            parse_unix("9223372036"),
+            Ok(Some(9_223_372_036_000_000_000))
+        );
+        assert_eq!(parse_unix("9999999999.5"), Ok(Some(i64::MAX)));
+        assert_eq!(parse_unix("-9999999999"), Ok(Some(i64::MIN)));
+        assert!(parse_unix("99999999999999999999").is_err());
+    }
 
     #[test]
     fn prints_times_as_go_does() {

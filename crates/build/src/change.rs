@@ -16,14 +16,7 @@ use crate::config;
 /// [`BuildError::InvalidChange`] for other instructions, [`BuildError::Dockerfile`] and
 /// [`BuildError::Instruction`] for malformed ones; the config is then left as it was.
 pub fn apply_change(config: &mut ContainerConfig, text: &str) -> Result<(), BuildError> {
-    let instructions = parse_commands(text).map_err(|diagnostics| BuildError::Dockerfile {
-        rendered: diagnostics
-            .iter()
-            .map(Diagnostic::headline)
-            .collect::<Vec<_>>()
-            .join("\n"),
-        diagnostics,
-    })?;
+    let instructions = parse_commands(text).map_err(|diagnostics| malformed(text, diagnostics))?;
     let mut changed = config.clone();
     for instruction in &instructions {
         let name = instruction.keyword.to_uppercase();
@@ -31,6 +24,26 @@ pub fn apply_change(config: &mut ContainerConfig, text: &str) -> Result<(), Buil
     }
     *config = changed;
     Ok(())
+}
+
+/// Says what is wrong with a text; an instruction that does not exist is refused like those that are not taken here.
+fn malformed(text: &str, diagnostics: Vec<Diagnostic>) -> BuildError {
+    let keywords = text
+        .lines()
+        .filter_map(|line| line.split_whitespace().next());
+    for keyword in keywords {
+        let message = format!("unknown instruction: {keyword}");
+        if diagnostics.iter().any(|found| found.message == message) {
+            return BuildError::InvalidChange {
+                instruction: keyword.to_owned(),
+            };
+        }
+    }
+    let headlines: Vec<String> = diagnostics.iter().map(Diagnostic::headline).collect();
+    BuildError::Dockerfile {
+        rendered: headlines.join("\n"),
+        diagnostics,
+    }
 }
 
 fn apply(
@@ -157,10 +170,7 @@ mod tests {
             ("copy a b", "COPY is not a valid change command"),
             ("MAINTAINER me", "MAINTAINER is not a valid change command"),
             ("ENV A=1\nRUN x", "RUN is not a valid change command"),
-            (
-                "FOO x",
-                "dockerfile parse error on line 1: unknown instruction: FOO",
-            ),
+            ("FOO x", "FOO is not a valid change command"),
             ("STOPSIGNAL nope", "invalid signal: nope"),
         ] {
             let mut config = ContainerConfig::default();

@@ -143,11 +143,20 @@ fn owners_and_modes() {
     ] {
         assert!(tree.contains(&line.to_owned()), "{line}: {tree:#?}");
     }
-    let error = bench.fail("FROM base\nCOPY --chown=ghost f /f\n");
-    assert_eq!(
-        error,
-        "unable to find user ghost: no matching entries in passwd file"
-    );
+    let (image, log) =
+        bench.build("FROM base\nCOPY --chown=ghost:staff f /f\nCOPY --chown=app:ghosts f /g\n");
+    let tree = bench.tree(&image, "");
+    assert!(tree.contains(&"f 644 0:50 f".to_owned()), "{tree:#?}");
+    assert!(tree.contains(&"g 644 10:20 f".to_owned()), "{tree:#?}");
+    for line in [
+        "Stderr warning: no user ghost in the stage's /etc/passwd: root is taken\n",
+        "Stderr warning: no group ghosts in the stage's /etc/group: group 20 is taken\n",
+    ] {
+        let told = log.lines.iter().filter(|told| *told == line).count();
+        assert_eq!(told, 1, "{line}: {log:#?}");
+    }
+    let error = bench.fail("FROM scratch\nCOPY --chown=ghost f /f\n");
+    assert!(error.starts_with("ghost cannot be looked up"), "{error}");
     let error = bench.fail("FROM base\nCOPY --chmod=999 f /f\n");
     assert!(
         error.starts_with("invalid chmod parameter: '999'"),

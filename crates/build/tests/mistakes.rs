@@ -306,16 +306,16 @@ fn bad_mount_options_name_the_nearest_word() {
     let bench = Bench::new();
     insta::assert_snapshot!(bench.fail("FROM base\nRUN --mount=type=cahce,target=/x true\n"), @r#"
     unsupported mount type "cahce" (did you mean cache?)
-     --> Dockerfile:2:5
+     --> Dockerfile:2:13
       |
     2 | RUN --mount=type=cahce,target=/x true
-      |     ^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+      |             ^^^^^^^^^^ did you mean `cache`?
     "#);
     insta::assert_snapshot!(bench.fail("FROM base\nRUN true && \\\n  true\nRUN --mount=type=cache,taget=/x true\n"), @r"
     unexpected key 'taget' in 'taget=/x' (did you mean target?)
-     --> Dockerfile:4:5
+     --> Dockerfile:4:24
       |
     4 | RUN --mount=type=cache,taget=/x true
-      |     ^^^^^^^^^^^^^^^^^^^^^^^^^^^
+      |                        ^^^^^^^^ did you mean `target`?
     ");
 }

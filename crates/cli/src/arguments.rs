@@ -402,6 +402,23 @@ mod tests {
         switches_with_values(command()).debug_assert();
     }
 
+    /// Asks a command and all below it for help.
+    fn ask_for_help(command: &clap::Command, words: &[&str]) {
+        let line = [words, &["--help"]].concat();
+        let kind = parse(&line).unwrap_err().kind();
+        assert_eq!(kind, clap::error::ErrorKind::DisplayHelp, "{line:?}");
+        // What wharf does not have takes any flag and says so.
+        for below in command.get_subcommands().filter(|it| !it.is_hide_set()) {
+            ask_for_help(below, &[words, &[below.get_name()]].concat());
+        }
+    }
+
+    #[test]
+    fn every_command_has_help() {
+        ask_for_help(&command(), &["wharf"]);
+        assert!(parse(&["wharf", "swarm", "--help"]).is_ok());
+    }
+
     #[test]
     fn arguments_after_the_image_are_the_commands_own() {
         for line in [

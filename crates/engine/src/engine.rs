@@ -42,6 +42,9 @@ pub struct Engine {
     /// Name of this engine's kernel objects: `wharf`, or `wharf-<8 hex>` for a root of one's own.
     pub(crate) instance: String,
     pub(crate) id: String,
+    pub(crate) downloads: crate::image::gate::Gate,
+    pub(crate) uploads: crate::image::gate::Gate,
+    pub(crate) running_builds: crate::build::RunningBuilds,
     /// Prunes that are being pruned: docker allows one prune of a kind at a time.
     pub(crate) pruning: crate::prune::PruneGuards,
     pub(crate) volume_mounts: Arc<crate::volume_mounts::VolumeMounts>,
@@ -81,6 +84,9 @@ impl Engine {
             registry,
             instance: opened.instance,
             id: opened.id,
+            downloads: crate::image::gate::Gate::default(),
+            uploads: crate::image::gate::Gate::default(),
+            running_builds: crate::build::RunningBuilds::default(),
             pruning: crate::prune::PruneGuards::default(),
             volume_mounts: Arc::default(),
             sizes: crate::sizes::Sizes::default(),

@@ -116,8 +116,13 @@ impl Engine {
     /// Prepares a process in a running container and returns its ID.
     ///
     /// # Errors
-    /// Docker's conflict texts when the container does not run or is paused; an empty command.
-    pub async fn create_exec(&self, container: &str, request: CreateExec) -> Result<String> {
+    /// Docker's conflict texts when the container does not run or is paused; an empty command; a user that
+    /// the container does not know.
+    pub async fn create_exec(
+        self: &Arc<Self>,
+        container: &str,
+        request: CreateExec,
+    ) -> Result<String> {
         let entry = self.containers.find(container)?;
         let snapshot = entry.snapshot();
         refuse_unless_running(&snapshot)?;
@@ -125,6 +130,11 @@ impl Engine {
             return Err(EngineError::invalid("No exec command specified"));
         }
         detach_keys::parse(request.detach_keys.as_deref())?;
+        if !request.user.is_empty() {
+            let (container, user) = (Arc::clone(&snapshot), request.user.clone());
+            self.with_store(move |_| spec::check_exec_user(&container, &user))
+                .await?;
+        }
         let id = identity::random_id()?;
         self.events.container(
             &snapshot,
@@ -336,7 +346,8 @@ impl ClaimedExec {
                 exec.details.pid = *pid;
             }),
             Err(error) => {
-                let code = match start::exit_code_of_start_error(error.message()) {
+                self.forget_on_container();
+                let code = match wharf_runtime::start_failure_code(error.message()) {
                     127 => 127,
                     _ => 126,
                 };
@@ -360,7 +371,8 @@ impl ClaimedExec {
         };
         let stdio = wharf_runtime::Stdio {
             tty,
-            open_stdin: details.request.attach_stdin,
+            // Nobody could ever write to or end the input of a process that nobody is attached to.
+            open_stdin: details.request.attach_stdin && attach.is_some(),
             stdin_once: true,
             console_size: self.console_size.or(details.request.console_size),
         };
@@ -375,6 +387,14 @@ impl ClaimedExec {
         Ok((started.pid, stream))
     }
 
+    /// Takes the process from those that inspecting the container shows.
+    fn forget_on_container(&self) {
+        if let Ok(entry) = self.engine.containers.find(&self.container.id) {
+            let id = &self.details.id;
+            entry.change(|container| container.exec_ids.retain(|known| known != id));
+        }
+    }
+
     fn follow(&self) -> impl Future<Output = ()> + Send + use<> {
         self.engine
             .follow_exec(&self.details.id, &self.container, &self.shim)
@@ -385,7 +405,7 @@ impl ClaimedExec {
 fn exec_error(error: wharf_runtime::RuntimeError) -> EngineError {
     let text = error.to_string();
     if text.starts_with("OCI runtime exec failed") {
-        return EngineError::internal(text);
+        return EngineError::new(start::kind_of_start_error(&text), text);
     }
     runtime_error("exec failed")(error)
 }

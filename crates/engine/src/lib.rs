@@ -35,7 +35,7 @@ pub mod values;
 mod volume_mounts;
 mod volumes;
 
-pub use build::FailedStepView;
+pub use build::{CancellableBuild, FailedStepView};
 pub use byte_stream::ByteStream;
 pub use container::archive::ArchivePut;
 pub use container::log_options::DRIVERS as LOG_DRIVERS;
@@ -43,7 +43,7 @@ pub use engine::{DEFAULT_ROOT, Engine, EngineOptions, instance_name};
 pub use error::{EngineError, ErrorKind, Result};
 pub use exec::ClaimedExec;
 pub use network::NetworkSettings;
-pub use settings::{DEFAULT_LOG_DRIVER, Settings};
+pub use settings::{DEFAULT_LOG_DRIVER, SeccompDefault, Settings};
 pub use wharf_build::{
     About, Answer, BuildRecord, CacheDirectory, CacheMount, ContextSource, FailedStep, Mistake,
     NamedSource, Question, Secret, SolveEvent, StepRecord,

@@ -10,6 +10,20 @@ use wharf_runtime::ExternalRuntime;
 /// Log driver of containers that ask for none.
 pub const DEFAULT_LOG_DRIVER: &str = "json-file";
 
+/// Layers that are downloaded at once where nothing is set.
+const LAYERS_DOWN: usize = 16;
+/// Layers that are uploaded at once where nothing is set, as with docker.
+const LAYERS_UP: usize = 5;
+
+/// A filter of system calls that is not the built-in one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SeccompDefault {
+    /// What `info` calls it.
+    pub name: String,
+    /// A profile's text, or `unconfined`.
+    pub profile: String,
+}
+
 /// Holds an engine's settings. Defaults apply to containers that are created from then on.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Settings {
@@ -54,6 +68,14 @@ pub struct Settings {
     pub runtimes: BTreeMap<String, ExternalRuntime>,
     /// Runtime of containers that ask for none; empty means the built-in one.
     pub default_runtime: String,
+    /// Filter of system calls of containers that ask for none; None means the built-in one.
+    pub seccomp: Option<SeccompDefault>,
+    /// Layers that are downloaded at once, 0 for as many as there are; None means 16.
+    pub layers_down: Option<usize>,
+    /// Layers that are uploaded at once, 0 for as many as there are; None means 5.
+    pub layers_up: Option<usize>,
+    /// How often a request to a registry is made before its failure is told; None means 5.
+    pub download_attempts: Option<u32>,
     /// Proxies of the engine as `info` shows them: HTTP, HTTPS, exceptions.
     pub proxies: [String; 3],
 }
@@ -96,6 +118,15 @@ impl Settings {
                 "default-ipc-mode: {:?} is neither private nor shareable",
                 self.ipc_mode
             )));
+        }
+        if let Some(seccomp) = self
+            .seccomp
+            .as_ref()
+            .filter(|own| own.profile != "unconfined")
+        {
+            crate::container::seccomp::parse_profile(&seccomp.profile, &[]).map_err(|error| {
+                EngineError::invalid(format!("seccomp-profile: {}", error.message()))
+            })?;
         }
         self.network.check()?;
         crate::container::runtimes::find(self, "").map_err(|error| {
@@ -149,6 +180,14 @@ impl Settings {
         if self.no_new_privileges && !host.security_opt.iter().any(says_privileges) {
             host.security_opt.push("no-new-privileges".to_owned());
         }
+        let says_seccomp = |option: &String| option.starts_with("seccomp");
+        if let Some(seccomp) = &self.seccomp
+            && !host.privileged
+            && !host.security_opt.iter().any(says_seccomp)
+        {
+            host.security_opt
+                .push(format!("seccomp={}", seccomp.profile));
+        }
         for binding in host.port_bindings.values_mut().flatten() {
             if binding.host_ip.is_empty() {
                 binding.host_ip.clone_from(&self.publish_address);
@@ -157,11 +196,23 @@ impl Settings {
     }
 
     pub(crate) fn registry_options(&self) -> wharf_registry::ClientOptions {
+        let defaults = wharf_registry::ClientOptions::default();
         wharf_registry::ClientOptions {
             insecure_registries: self.insecure_registries.clone(),
             mirrors: self.registry_mirrors.clone(),
-            ..wharf_registry::ClientOptions::default()
+            attempts: self.download_attempts.unwrap_or(defaults.attempts),
+            ..defaults
         }
+    }
+
+    /// Returns how many layers may be downloaded at once; 0 is no limit.
+    pub(crate) fn layers_down(&self) -> usize {
+        self.layers_down.unwrap_or(LAYERS_DOWN)
+    }
+
+    /// Returns how many layers may be uploaded at once; 0 is no limit.
+    pub(crate) fn layers_up(&self) -> usize {
+        self.layers_up.unwrap_or(LAYERS_UP)
     }
 
     /// Returns what can change while the engine runs, as attributes of the event `reload`.
@@ -260,6 +311,42 @@ mod tests {
         assert_eq!(own.log_config.driver, "none");
         assert!(own.log_config.options.is_empty());
         assert_eq!(own.init, Some(false));
+    }
+
+    #[test]
+    fn the_filter_of_system_calls_is_for_those_that_ask_for_none() {
+        let settings = Settings {
+            seccomp: Some(SeccompDefault {
+                name: "/etc/own.json".to_owned(),
+                profile: "{\"defaultAction\":\"SCMP_ACT_ALLOW\"}".to_owned(),
+            }),
+            ..Settings::default()
+        };
+        assert!(settings.check().is_ok());
+        let filled = |options: &[&str], privileged: bool| {
+            let mut host = HostConfig {
+                security_opt: options.iter().map(|&option| option.to_owned()).collect(),
+                privileged,
+                ..HostConfig::default()
+            };
+            settings.fill_in(&mut host);
+            host.security_opt
+        };
+        assert_eq!(
+            filled(&[], false),
+            ["seccomp={\"defaultAction\":\"SCMP_ACT_ALLOW\"}"]
+        );
+        assert_eq!(filled(&["seccomp=builtin"], false), ["seccomp=builtin"]);
+        assert!(filled(&[], true).is_empty());
+        let broken = SeccompDefault {
+            name: "x".to_owned(),
+            profile: "x".to_owned(),
+        };
+        let settings = Settings {
+            seccomp: Some(broken),
+            ..Settings::default()
+        };
+        assert!(settings.check().is_err());
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::model::request::{Filters, ListContainers, ListImages};
 use crate::model::view::{
     BuildCacheRecord, DiskUsage, Event, Pruned, SupportedLimits, SystemInfo, UsageKinds,
 };
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 use tokio::sync::broadcast;
@@ -90,9 +90,10 @@ impl Engine {
         self.with_store(move |engine| {
             let mut found = DiskUsage::default();
             if wanted.images {
-                let usage = engine.store.disk_usage();
+                let usage = engine.store.layer_usage();
                 let usage = usage.map_err(store_error("cannot measure the disk"))?;
-                found.layers_bytes = usage.layers_bytes;
+                // What only the build cache keeps is told with it.
+                found.layers_bytes = usage.layers_bytes - usage.cache_only_bytes;
                 found.images = engine.list_images_blocking(&everything)?;
             }
             if wanted.containers {
@@ -120,9 +121,22 @@ impl Engine {
         .await
     }
 
-    /// Returns what builds keep, as users see it: steps and cache mounts.
+    /// Returns what builds keep, as users see it: steps and cache mounts. The sizes of those that are not shared add up to
+    /// what is on disk: a layer that several records have counts for the first.
     fn kept_by_builds(&self) -> Result<Vec<BuildCacheRecord>> {
+        let usage = self.store.layer_usage();
+        let usage = usage.map_err(store_error("cannot measure the disk"))?;
+        let by_key: HashMap<String, &wharf_store::CacheUsage> =
+            usage.cache.iter().map(|it| (it.key.hex(), it)).collect();
+        let mut counted = HashSet::new();
         let mut kept = self.cache_records(false)?;
+        for record in &mut kept {
+            let Some(usage) = by_key.get(&record.id) else {
+                continue;
+            };
+            record.size_bytes = usage.disk_bytes;
+            record.shared = usage.shared || usage.layer.is_none_or(|layer| !counted.insert(layer));
+        }
         let mounts = wharf_build::cache_mounts(&self.store).map_err(cache_error)?;
         for (mount, disk_bytes) in mounts {
             kept.push(BuildCacheRecord {
@@ -200,7 +214,7 @@ impl Engine {
         let _guard = self.pruning.cache()?;
         let until = filters::until_ns(request).map_err(|error| {
             EngineError::invalid(format!(
-                "failed to prune build cache: \"until\" filter expects a duration (e.g., '24h') or a timestamp: {}",
+                "\"until\" filter expects a duration (e.g., '24h') or a timestamp: {}",
                 error.message()
             ))
         })?;

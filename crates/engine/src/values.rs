@@ -92,8 +92,7 @@ pub fn check_restart_policy(policy: &RestartPolicy) -> Result<()> {
         )))
     };
     match policy.name.as_str() {
-        "" => Ok(()),
-        "no" | "always" | "unless-stopped" => match policy.maximum_retry_count {
+        "" | "no" | "always" | "unless-stopped" => match policy.maximum_retry_count {
             0 => Ok(()),
             1.. => invalid("maximum retry count can only be used with 'on-failure'"),
             _ => invalid(

@@ -59,8 +59,8 @@ pub(crate) fn layer_tar(
 /// How an ordinary tree is written.
 #[derive(Debug, Clone, Default)]
 pub struct PlainTarOptions {
-    /// Name of the top entry in the archive; `None` writes what is in the directory without an entry for itself
-    /// (and a single file under its own name).
+    /// Name of the top entry in the archive, `.` for `./` with names that begin so; `None` writes what is in the
+    /// directory without an entry for itself (and a single file under its own name).
     pub name: Option<OsString>,
     /// Paths beneath the written directory that are left out with all below them.
     pub exclude: Vec<PathBuf>,
@@ -86,10 +86,10 @@ pub fn write_plain_tar(
         .iter()
         .filter_map(|path| clean(path.as_os_str().as_bytes()))
         .collect();
-    let named = options
-        .name
-        .as_ref()
-        .map(|name| clean(name.as_bytes()).unwrap_or_default());
+    let named = options.name.as_ref().map(|name| match name.as_bytes() {
+        b"." => b".".to_vec(),
+        name => clean(name).unwrap_or_default(),
+    });
     if metadata.is_dir() {
         let top = dir.open_dir_nofollow(subpath)?;
         let name = named.unwrap_or_default();

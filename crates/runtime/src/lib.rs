@@ -45,6 +45,7 @@ pub use group::{peak_memory_bytes, peak_processes, remove_cgroup};
 pub use host::{DEFAULT_APPARMOR_PROFILE, HostInfo, SupportedLimits, host};
 pub use init::mount_plan::MAX_MOUNTS;
 pub use init::overlay::MAX_LOWER_DIRS;
+pub use init::start_failure_code;
 pub use launch::launch;
 pub use request::{
     AttachRequest, ExecRequest, ExecStarted, ExitStatus, ExternalRuntime, LaunchRequest,

@@ -54,7 +54,9 @@ pub struct ImageUsage {
 pub struct CacheUsage {
     /// The record's key.
     pub key: Digest,
-    /// Bytes of the layer that the step added.
+    /// The layer that the step added, if any.
+    pub layer: Option<DiffId>,
+    /// Bytes of that layer.
     pub disk_bytes: u64,
     /// Whether an image or a container also keeps that layer.
     pub shared: bool,
@@ -87,6 +89,13 @@ impl Store {
     /// Returns who owns which bytes on disk. Layers and blobs are counted from rows, without a walk;
     /// containers, volumes and what is being made or removed are measured.
     pub fn disk_usage(&self) -> Result<DiskUsage> {
+        let mut usage = self.layer_usage()?;
+        self.measure_directories(&mut usage)?;
+        Ok(usage)
+    }
+
+    /// Returns what layers and blobs take, from rows alone; what would have to be measured is left empty.
+    pub fn layer_usage(&self) -> Result<DiskUsage> {
         self.measure_unmeasured()?;
         let (mut usage, layers) = self.inner.database.read("count bytes", |connection| {
             let layers = list_layer_bytes(connection)?;
@@ -107,7 +116,6 @@ impl Store {
             .filter(|layer| layer.images == 0 && layer.containers == 0 && layer.cache_records > 0)
             .map(|layer| layer.disk_bytes)
             .sum();
-        self.measure_directories(&mut usage)?;
         Ok(usage)
     }
 
@@ -247,9 +255,10 @@ fn cache_usage(
     })?;
     let usage = rows.map(|row| {
         let (key, diff_id) = row?;
-        let layer = diff_id.and_then(|diff_id| layers.get(&diff_id));
+        let layer = diff_id.and_then(|diff_id: DiffId| layers.get(&diff_id));
         Ok(CacheUsage {
             key,
+            layer: diff_id,
             disk_bytes: layer.map_or(0, |layer| layer.disk_bytes),
             shared: layer.is_some_and(|layer| layer.images + layer.containers > 0),
         })

@@ -56,8 +56,12 @@ pub(super) async fn receive_context(
 
 async fn run(call: Call, request: Build, spooled: Option<SpoolFile>) -> Answer {
     let engine = call.engine;
+    let cancellable = engine.cancellable_build(call.query.text("buildid"));
     json_lines::run(EarlyErrors::ByStatus, |progress| async move {
-        let built = engine.build(request, progress).await;
+        let built = tokio::select! {
+            built = engine.build(request, progress) => built,
+            error = cancellable.cancelled() => Err(error),
+        };
         // The context lives as long as its build.
         drop(spooled);
         built.map_err(|error| Failed {
@@ -282,10 +286,15 @@ fn space_limit(query: &Query) -> Result<Option<u64>, Failure> {
 }
 
 /// `POST /build/cancel`
-pub(crate) async fn cancel(_: Call) -> Answer {
-    Err(Failure::not_implemented(
-        "cancelling a build by ID is not supported: close its connection",
-    ))
+pub(crate) async fn cancel(call: Call) -> Answer {
+    let id = call.query.text("id");
+    if id.is_empty() {
+        return Err(Failure::bad_request("build ID not provided"));
+    }
+    call.engine.cancel_build(id);
+    let mut response = respond::status(StatusCode::OK);
+    respond::set_content_type(&mut response, respond::JSON);
+    Ok(response)
 }
 
 #[cfg(test)]

@@ -76,7 +76,13 @@ pub(crate) async fn inspect(call: Call) -> Answer {
     } else {
         None
     };
-    respond::json(&ContainerInspect::new(&container, sizes))
+    let lower_dirs = call.engine.image_dirs_of(&container).await;
+    respond::json(&ContainerInspect::new(
+        &container,
+        sizes,
+        &lower_dirs,
+        &call.version,
+    ))
 }
 
 /// `GET /containers/{name}/spec`
@@ -210,7 +216,8 @@ pub(crate) async fn rename(call: Call) -> Answer {
 /// `POST /containers/{name}/update`
 pub(crate) async fn update(call: Call) -> Answer {
     let (engine, name) = (call.engine.clone(), call.container().to_owned());
-    let (resources, policy) = create::update(call.json().await?)?;
+    let body = call.value().await?.unwrap_or_else(|| json!({}));
+    let (resources, policy) = create::update(body)?;
     let warnings = engine.update_container(&name, resources, policy).await?;
     respond::json(&json!({"Warnings": crate::wire::none_if_empty(warnings)}))
 }

@@ -25,6 +25,15 @@ const RECORD_SEPARATOR: u8 = 0x1e;
 /// `GET /events`
 pub(crate) async fn events(call: Call) -> Answer {
     let (since_ns, until_ns) = (time(&call.query, "since")?, time(&call.query, "until")?);
+    if let (Some(since), Some(until)) = (since_ns, until_ns)
+        && since > until
+    {
+        return Err(Failure::bad_request(format!(
+            "`since` time ({}) cannot be after `until` time ({})",
+            call.query.text("since"),
+            call.query.text("until")
+        )));
+    }
     let filters = filters::from_query(&call.query)?;
     let is_over = until_ns.is_some_and(|until_ns| until_ns <= now_ns());
     if !is_over {

@@ -80,9 +80,7 @@ pub(crate) async fn auth(call: Call) -> Answer {
 }
 
 /// Everything about swarms.
-pub(crate) async fn no_swarm(call: Call) -> Answer {
-    // A client that still sends when the connection ends tells of that, and not of the answer.
-    let _ignored = call.value().await;
+pub(crate) async fn no_swarm(_: Call) -> Answer {
     Err(Failure::new(StatusCode::SERVICE_UNAVAILABLE, NO_SWARM))
 }
 

@@ -12,9 +12,9 @@ const FIRST_WITH_ANONYMOUS_PRUNE: &str = "1.42";
 
 /// `GET /volumes`
 pub(crate) async fn list(call: Call) -> Answer {
-    let volumes = call
-        .engine
-        .list_volumes(&filters::from_query(&call.query)?)?;
+    let filters = filters::from_query(&call.query)
+        .map_err(|failure| failure.context("error reading volume filters"))?;
+    let volumes = call.engine.list_volumes(&filters)?;
     let volumes = volumes.iter().map(Volume::from).collect();
     respond::json(&VolumeList {
         volumes,

@@ -5,6 +5,7 @@ use super::mount::MountPoint;
 use super::network::EndpointSettings;
 use super::{EmptyObject, is_default, none_if_empty};
 use crate::timestamp::{ZERO_TIME, rfc3339_nano};
+use crate::version::ApiVersion;
 use serde::Serialize;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -13,6 +14,11 @@ use wharf_image::{ContainerConfig, Empty, Healthcheck};
 
 /// The storage driver docker's clients know our layers by.
 pub(crate) const STORAGE_DRIVER: &str = "overlay2";
+
+/// First version whose aliases are those that were asked for.
+const FIRST_WITHOUT_OWN_ALIASES: &str = "1.45";
+/// Networks that nobody made.
+const PREDEFINED_NETWORKS: [&str; 4] = ["bridge", "default", "host", "none"];
 
 /// Answer of `GET /containers/{id}/json`, keys in docker's order.
 #[derive(Debug, Serialize)]
@@ -176,7 +182,14 @@ struct PortOnHost {
 
 impl ContainerInspect {
     /// Makes the answer; `sizes` are the bytes of the container's own layer and of everything.
-    pub(crate) fn new(container: &Container, sizes: Option<(u64, u64)>) -> Self {
+    ///
+    /// `lower_dirs` are the directories of the image's layers, lowest first.
+    pub(crate) fn new(
+        container: &Container,
+        sizes: Option<(u64, u64)>,
+        lower_dirs: &[String],
+        version: &ApiVersion,
+    ) -> Self {
         let file = |name: &str| match container.directory.as_str() {
             "" => String::new(),
             directory => format!("{directory}/{name}"),
@@ -207,12 +220,12 @@ impl ContainerInspect {
             app_armor_profile: apparmor_profile(&container.host_config.security_opt),
             exec_ids: none_if_empty(container.exec_ids.clone()),
             host_config: host_config::to_value(&container.host_config),
-            graph_driver: graph_driver(container),
+            graph_driver: graph_driver(container, lower_dirs),
             size_rw: sizes.map(|(own, _)| own),
             size_root_fs: sizes.map(|(_, all)| all),
             mounts: container.mounts.iter().map(MountPoint::from).collect(),
             config: ConfigView::new(&container.config),
-            network_settings: NetworkSettings::new(container),
+            network_settings: NetworkSettings::new(container, version),
         }
     }
 }
@@ -226,9 +239,11 @@ fn apparmor_profile(options: &[String]) -> String {
     named.unwrap_or_default()
 }
 
-fn graph_driver(container: &Container) -> GraphDriver {
+fn graph_driver(container: &Container, lower_dirs: &[String]) -> GraphDriver {
     let directory = &container.directory;
+    let lower: Vec<&str> = lower_dirs.iter().rev().map(String::as_str).collect();
     let data = BTreeMap::from([
+        ("LowerDir", lower.join(":")),
         ("ID", container.id.clone()),
         ("MergedDir", format!("{directory}/merged")),
         ("UpperDir", format!("{directory}/upper")),
@@ -319,7 +334,7 @@ impl ConfigView {
 }
 
 impl NetworkSettings {
-    fn new(container: &Container) -> Self {
+    fn new(container: &Container, version: &ApiVersion) -> Self {
         let is_running = container.is_running();
         let default_bridge = container
             .networks
@@ -356,9 +371,28 @@ impl NetworkSettings {
             ip_prefix_len: default_bridge.prefix_length,
             ipv6_gateway: default_bridge.ipv6_gateway,
             mac_address: default_bridge.mac_address,
-            networks: endpoints(container),
+            networks: named_endpoints(container, version),
         }
     }
+}
+
+/// Returns the endpoints as clients of `version` read them: older ones find a container's short ID and host
+/// name among the aliases (spec engine-api §14).
+fn named_endpoints(
+    container: &Container,
+    version: &ApiVersion,
+) -> BTreeMap<String, EndpointSettings> {
+    let mut endpoints = endpoints(container);
+    if version.is_before(FIRST_WITHOUT_OWN_ALIASES) {
+        let user_defined = endpoints
+            .iter_mut()
+            .filter(|(name, _)| !PREDEFINED_NETWORKS.contains(&name.as_str()));
+        for (_, endpoint) in user_defined {
+            endpoint.add_alias(container.short_id());
+            endpoint.add_alias(&container.config.hostname);
+        }
+    }
+    endpoints
 }
 
 /// Exposed ports with null, published ones with their places on the host.
@@ -453,11 +487,38 @@ pub(super) mod tests {
     #[test]
     fn inspect_matches_the_golden_document() {
         let mut value =
-            serde_json::to_value(ContainerInspect::new(&example(), None)).expect("plain data");
+            serde_json::to_value(inspected(&example(), &ApiVersion::newest())).expect("plain data");
         value["HostConfig"] = Value::Null;
         let text = serde_json::to_string_pretty(&value).expect("plain data");
         let golden = include_str!("../../tests/vectors/container-inspect.golden.json");
         assert_eq!(text.trim(), golden.trim());
+    }
+
+    fn inspected(container: &Container, version: &ApiVersion) -> ContainerInspect {
+        let lower_dirs = [
+            "/data/layers/1/fs".to_owned(),
+            "/data/layers/2/fs".to_owned(),
+        ];
+        ContainerInspect::new(container, None, &lower_dirs, version)
+    }
+
+    #[test]
+    fn old_clients_find_own_names_among_the_aliases() {
+        let mut container = example();
+        container.config.hostname = "front".into();
+        let endpoint = NetworkEndpoint::default();
+        container.networks.insert("n1".into(), endpoint);
+        let aliases = |version: &str, network: &str| {
+            let version = ApiVersion::from_path(version).expect("a version");
+            let value = serde_json::to_value(inspected(&container, &version)).expect("plain data");
+            value["NetworkSettings"]["Networks"][network]["Aliases"].clone()
+        };
+        assert_eq!(
+            aliases("1.44", "n1"),
+            serde_json::json!(["cccccccccccc", "front"])
+        );
+        assert_eq!(aliases("1.44", "bridge"), Value::Null);
+        assert_eq!(aliases("1.45", "n1"), Value::Null);
     }
 
     #[test]
@@ -465,7 +526,7 @@ pub(super) mod tests {
         let mut container = example();
         container.state.status = Status::Exited;
         let value =
-            serde_json::to_value(ContainerInspect::new(&container, None)).expect("plain data");
+            serde_json::to_value(inspected(&container, &ApiVersion::newest())).expect("plain data");
         assert_eq!(value["NetworkSettings"]["Ports"], serde_json::json!({}));
         assert_eq!(value["State"]["FinishedAt"], ZERO_TIME);
     }

@@ -78,8 +78,14 @@ impl ContainerItem {
             command: human::command_line(&container.path, &container.args),
             created: crate::timestamp::seconds(container.created_at_ns),
             ports: listed_ports(container),
-            size_rw: summary.size_bytes.map(|(own, _)| own),
-            size_root_fs: summary.size_bytes.map(|(_, all)| all),
+            size_rw: summary
+                .size_bytes
+                .map(|(own, _)| own)
+                .filter(|own| *own != 0),
+            size_root_fs: summary
+                .size_bytes
+                .map(|(_, all)| all)
+                .filter(|all| *all != 0),
             labels: container.config.labels.clone(),
             state: container.state.status.as_str(),
             status: human::status_text(container, now_ns),

@@ -79,6 +79,9 @@ pub(super) fn check_port(text: &str) -> Result<(), Failure> {
 }
 
 /// Reads the body of an update call: limits, and the policy when it is given.
+///
+/// # Errors
+/// 400 for a wrong shape, and for what cannot be changed once a container was made.
 pub(crate) fn update(
     body: Value,
 ) -> Result<
@@ -94,6 +97,11 @@ pub(crate) fn update(
         restart_policy: Option<RestartPolicy>,
     }
     let resources: Resources = read_document(body.clone())?;
+    if let Some(field) = resources.not_updatable() {
+        return Err(Failure::bad_request(format!(
+            "{field} of a container cannot be updated: make a new container"
+        )));
+    }
     let policy: Policy = read_document(body)?;
     let policy = policy
         .restart_policy
@@ -171,6 +179,41 @@ mod tests {
         assert_eq!(request.host_config.resources.memory_bytes, 6_291_456);
         assert_eq!(request.networks["n"].aliases, ["a"]);
         assert!(request.networks.contains_key("bridge"));
+    }
+
+    #[test]
+    fn updates_change_what_can_be_changed() {
+        let (limits, policy) = update(json!({
+            "Memory": 6_291_456, "Devices": null, "BlkioDeviceReadBps": [], "CgroupParent": "",
+            "RestartPolicy": {"Name": ""},
+        }))
+        .expect("limits");
+        assert_eq!((limits.memory_bytes, policy), (6_291_456, None));
+        for (field, value) in [
+            ("CgroupParent", json!("/x")),
+            (
+                "BlkioWeightDevice",
+                json!([{"Path": "/dev/null", "Weight": 100}]),
+            ),
+            (
+                "BlkioDeviceWriteIOps",
+                json!([{"Path": "/dev/null", "Rate": 1}]),
+            ),
+            ("Devices", json!([{"PathOnHost": "/dev/null"}])),
+            ("DeviceCgroupRules", json!(["c 1:1 r"])),
+            ("DeviceRequests", json!([{"Driver": "cdi"}])),
+            ("MemorySwappiness", json!(5)),
+            ("OomKillDisable", json!(true)),
+            ("Ulimits", json!([{"Name": "nofile", "Soft": 1, "Hard": 1}])),
+            ("KernelMemoryTCP", json!(1)),
+        ] {
+            let failure = update(json!({ field: value })).expect_err(field);
+            assert!(
+                failure.message().starts_with(field),
+                "{}",
+                failure.message()
+            );
+        }
     }
 
     #[test]

@@ -11,6 +11,8 @@ use wharf_image::{ContainerConfig, ImageConfig};
 
 /// First version whose untagged images have empty lists instead of `<none>:<none>`.
 const FIRST_WITH_EMPTY_NAMES: &str = "1.43";
+/// First version whose lists count an image's containers.
+const FIRST_WITH_CONTAINER_COUNT: &str = "1.51";
 /// First version without `VirtualSize`.
 const FIRST_WITHOUT_VIRTUAL_SIZE: &str = "1.44";
 /// First version without `Container` and `ContainerConfig`.
@@ -27,8 +29,8 @@ pub(crate) struct ImageItem {
     id: String,
     labels: Option<BTreeMap<String, String>>,
     parent_id: String,
-    repo_digests: Vec<String>,
-    repo_tags: Vec<String>,
+    repo_digests: Option<Vec<String>>,
+    repo_tags: Option<Vec<String>>,
     shared_size: i64,
     size: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -39,12 +41,18 @@ impl ImageItem {
     /// Makes the entry that clients of `version` read.
     pub(crate) fn new(image: &ImageSummary, version: &ApiVersion) -> Self {
         let is_old = version.is_before(FIRST_WITH_EMPTY_NAMES);
+        let is_nameless = image.repo_tags.is_empty() && image.repo_digests.is_empty();
         let or_none = |names: &[String], none: &str| match names {
-            [] if is_old => vec![none.to_owned()],
-            names => names.to_vec(),
+            [] if is_old && is_nameless => Some(vec![none.to_owned()]),
+            [] if is_old => None,
+            names => Some(names.to_vec()),
         };
         Self {
-            containers: i64::try_from(image.containers).unwrap_or(i64::MAX),
+            containers: if version.is_before(FIRST_WITH_CONTAINER_COUNT) {
+                -1
+            } else {
+                i64::try_from(image.containers).unwrap_or(i64::MAX)
+            },
             created: image.created_at_s,
             id: image.id.to_string(),
             labels: (!image.labels.is_empty()).then(|| image.labels.clone()),
@@ -139,7 +147,9 @@ impl ImageInspect {
                 .created
                 .clone()
                 .unwrap_or_else(|| ZERO_TIME.to_owned()),
-            container: has_container.then(|| extra_text("container")),
+            container: has_container
+                .then(|| extra_text("container"))
+                .filter(|container| !container.is_empty()),
             container_config: has_container.then(|| {
                 let stored = config.extra.get("container_config").cloned();
                 stored.unwrap_or_else(|| config_value(&ContainerConfig::default(), version))
@@ -376,10 +386,25 @@ mod tests {
             serde_json::to_value(ImageItem::new(&image, &version(text))).expect("plain data")
         };
         assert_eq!(value("1.42")["RepoTags"], json!(["<none>:<none>"]));
+        assert_eq!(value("1.42")["RepoDigests"], json!(["<none>@<none>"]));
         assert_eq!(value("1.43")["RepoTags"], json!([]));
+        assert_eq!(value("1.50")["Containers"], -1);
+        assert_eq!(value("1.51")["Containers"], 0);
         assert_eq!(value("1.43")["VirtualSize"], 7);
         assert!(value("1.44").get("VirtualSize").is_none());
         assert_eq!(value("1.44")["SharedSize"], -1);
+    }
+
+    #[test]
+    fn tagged_images_had_no_digests_once() {
+        let mut image = details().summary;
+        image.repo_tags = vec!["a:1".into()];
+        let value = |text| {
+            serde_json::to_value(ImageItem::new(&image, &version(text))).expect("plain data")
+        };
+        assert_eq!(value("1.42")["RepoTags"], json!(["a:1"]));
+        assert_eq!(value("1.42")["RepoDigests"], Value::Null);
+        assert_eq!(value("1.43")["RepoDigests"], json!([]));
     }
 
     #[test]

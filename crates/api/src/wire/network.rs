@@ -47,6 +47,16 @@ struct EndpointIpam {
     link_local_addresses: Vec<String>,
 }
 
+impl EndpointSettings {
+    /// Adds an alias that is not there yet.
+    pub(super) fn add_alias(&mut self, alias: &str) {
+        let aliases = self.aliases.get_or_insert_default();
+        if !aliases.iter().any(|known| known == alias) {
+            aliases.push(alias.to_owned());
+        }
+    }
+}
+
 impl From<&NetworkEndpoint> for EndpointSettings {
     fn from(endpoint: &NetworkEndpoint) -> Self {
         let asked = &endpoint.request;

@@ -130,6 +130,33 @@ impl Resources {
         }
     }
 
+    /// Returns the name of a field that is set and that an update cannot change; docker drops it in silence.
+    pub(crate) fn not_updatable(&self) -> Option<&'static str> {
+        fn some<T>(list: &Option<Vec<T>>) -> bool {
+            list.as_ref().is_some_and(|list| !list.is_empty())
+        }
+        let fields = [
+            ("CgroupParent", !self.cgroup_parent.is_empty()),
+            ("BlkioWeightDevice", some(&self.blkio_weight_device)),
+            ("BlkioDeviceReadBps", some(&self.blkio_device_read_bps)),
+            ("BlkioDeviceWriteBps", some(&self.blkio_device_write_bps)),
+            ("BlkioDeviceReadIOps", some(&self.blkio_device_read_iops)),
+            ("BlkioDeviceWriteIOps", some(&self.blkio_device_write_iops)),
+            ("Devices", some(&self.devices)),
+            ("DeviceCgroupRules", some(&self.device_cgroup_rules)),
+            ("DeviceRequests", some(&self.device_requests)),
+            ("MemorySwappiness", self.memory_swappiness.is_some()),
+            ("OomKillDisable", self.oom_kill_disable == Some(true)),
+            ("Ulimits", some(&self.ulimits)),
+            ("KernelMemoryTCP", self.kernel_memory_tcp != 0),
+            ("CpuCount", self.cpu_count != 0),
+            ("CpuPercent", self.cpu_percent != 0),
+        ];
+        fields
+            .iter()
+            .find_map(|(name, is_set)| is_set.then_some(*name))
+    }
+
     /// Returns the device mappings as the engine knows them.
     pub(crate) fn device_mappings(&self) -> Vec<model::DeviceMapping> {
         let convert = |device: &DeviceMapping| model::DeviceMapping {

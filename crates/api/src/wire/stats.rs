@@ -17,7 +17,7 @@ pub(crate) fn message(
         time_ns => rfc3339_nano(time_ns),
     };
     let is_read = sample.read_at_ns != 0;
-    json!({
+    let mut message = json!({
         "name": format!("/{}", container.name),
         "id": container.id,
         "read": time(sample),
@@ -29,8 +29,12 @@ pub(crate) fn message(
         "cpu_stats": cpu(sample),
         "precpu_stats": previous.map_or_else(|| cpu(&StatsSample::default()), cpu),
         "memory_stats": if is_read { memory(sample) } else { json!({}) },
-        "networks": networks(sample),
-    })
+    });
+    // Left out where there are none, as Go leaves out empty maps.
+    if !sample.networks.is_empty() {
+        message["networks"] = networks(sample);
+    }
+    message
 }
 
 fn networks(sample: &StatsSample) -> Value {

@@ -16,6 +16,8 @@ use wharf_engine::model::view::{BuildCacheRecord, DiskUsage, SystemInfo, UsageKi
 const WHARF_VERSION: &str = env!("CARGO_PKG_VERSION");
 /// First version without the keys about bridged packets.
 const FIRST_WITHOUT_BRIDGE_NETFILTER: &str = "1.50";
+/// First version that tells what the firewall is made of.
+const FIRST_WITH_FIREWALL: &str = "1.49";
 
 /// First version without the keys about layers that may not be pushed.
 const FIRST_WITHOUT_NONDISTRIBUTABLE: &str = "1.47";
@@ -70,7 +72,7 @@ pub(crate) fn info(info: &SystemInfo, settings: &Settings, version: &ApiVersion)
         counts(info),
         abilities(info, settings, version),
         host(info, settings, version),
-        features(info, settings),
+        features(info, settings, version),
     ];
     if let Value::Object(keys) = &mut document {
         for part in parts {
@@ -211,16 +213,17 @@ fn registries(settings: &Settings, version: &ApiVersion) -> Value {
     config
 }
 
-fn features(info: &SystemInfo, settings: &Settings) -> Value {
+fn features(info: &SystemInfo, settings: &Settings, version: &ApiVersion) -> Value {
     let mut security_options = Vec::new();
     if info.apparmor {
-        security_options.push("name=apparmor");
+        security_options.push("name=apparmor".to_owned());
     }
     if info.seccomp {
-        security_options.push("name=seccomp,profile=builtin");
+        let profile = settings.seccomp.as_ref().map_or("builtin", |own| &own.name);
+        security_options.push(format!("name=seccomp,profile={profile}"));
     }
     if info.cgroup_version == 2 {
-        security_options.push("name=cgroupns");
+        security_options.push("name=cgroupns".to_owned());
     }
     let pools: Vec<Value> = settings
         .network
@@ -256,11 +259,14 @@ fn features(info: &SystemInfo, settings: &Settings) -> Value {
         "CDISpecDirs": [],
         "Warnings": if info.warnings.is_empty() { Value::Null } else { json!(info.warnings) },
     });
-    // Told only where they are set, as docker does.
-    if let Value::Object(keys) = &mut features
-        && pools.is_empty()
-    {
-        keys.shift_remove("DefaultAddressPools");
+    if let Value::Object(keys) = &mut features {
+        // Told only where they are set, as docker does.
+        if pools.is_empty() {
+            keys.shift_remove("DefaultAddressPools");
+        }
+        if version.is_before(FIRST_WITH_FIREWALL) {
+            keys.shift_remove("FirewallBackend");
+        }
     }
     features
 }

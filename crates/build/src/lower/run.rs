@@ -37,12 +37,10 @@ impl Lowering<'_, '_> {
         (at, text): (&Location, &str),
     ) -> Result<Option<HistoryEntry>, BuildError> {
         if let Some(device) = run.devices.first() {
+            let flag = self.within(at, &format!("--device={}", device.name));
             return Err(self.mistake(
-                at,
-                format!(
-                    "RUN --device={}: device feature is only supported in Dockerfile frontend 1.14.0-labs or later, and not here: build steps get no devices",
-                    device.name
-                ),
+                &flag,
+                "device feature is only supported in Dockerfile frontend 1.14.0-labs or later; no frontend here has it: build steps get no devices",
             ));
         }
         let is_insecure = run.security == SecurityMode::Insecure;
@@ -165,7 +163,9 @@ impl Lowering<'_, '_> {
         }
         arguments.push(format!("{SCRIPT_DIR}{}", first.name));
         let file = self.inline_file(&first.name, SCRIPT_MODE, first.text());
+        // BuildKit's client names the root here, where other mounts of a whole say nothing.
         let mount = Mount {
+            selector: "/".to_owned(),
             read_only: true,
             ..bind(SCRIPT_DIR)
         };

@@ -116,10 +116,10 @@ pub(crate) fn git_source(
     let mut set = |key: &str, value: &str| {
         attributes.insert(format!("git.{key}"), value.to_owned());
     };
-    if url.remote.starts_with("https://") || url.remote.starts_with("http://") {
-        set("authheadersecret", "GIT_AUTH_HEADER");
-        set("authtokensecret", "GIT_AUTH_TOKEN");
-    }
+    // They are named whatever the protocol is.
+    set("authheadersecret", "GIT_AUTH_HEADER");
+    set("authtokensecret", "GIT_AUTH_TOKEN");
+    // BuildKit's client asks the host for its key here and adds `git.knownsshhosts`; lowering asks nobody.
     if is_ssh(&url.remote) {
         set("mountsshsock", "default");
     }

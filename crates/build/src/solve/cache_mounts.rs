@@ -268,13 +268,24 @@ pub fn import_cache_mount(
     id: &str,
     archive: &mut (dyn std::io::Read + Send),
 ) -> Result<CacheMount, BuildError> {
+    // Dockerfiles' mounts have IDs that begin with a slash (spec llb: `id=x` is the cache `/x`).
+    let id = match id.strip_prefix('/') {
+        Some(_) => id.to_owned(),
+        None => format!("/{id}"),
+    };
+    let id = id.as_str();
     let staging = store.stage()?;
     let (_, tar) = wharf_layer::decompress(std::io::BufReader::new(archive))?;
     let options = wharf_layer::ExtractOptions {
         best_effort_xattrs: true,
         ..wharf_layer::ExtractOptions::default()
     };
-    wharf_layer::extract(tar, staging.root(), Path::new(""), &options)?;
+    let unpacked = wharf_layer::extract(tar, staging.root(), Path::new(""), &options)?;
+    if unpacked.tar_bytes == 0 {
+        return Err(BuildError::instruction(format!(
+            "nothing to import into cache mount {id}: expected a tar archive, found no bytes"
+        )));
+    }
     let name = Digest::of(id).hex();
     let path = store.build_dir(BuildPart::CacheMounts).join(&name);
     if !take(&path, true) {
@@ -336,6 +347,11 @@ mod tests {
         wharf_layer::write_plain_tar(&root, "".as_ref(), &mut tar, &options).unwrap();
         let mount = import_cache_mount(&store, "/x", &mut tar.as_slice()).unwrap();
         assert_eq!(mount.id, "/x");
+        // As a Dockerfile names it.
+        let same = import_cache_mount(&store, "x", &mut tar.as_slice()).unwrap();
+        assert_eq!((same.id, &same.name), (mount.id, &mount.name));
+        assert!(import_cache_mount(&store, "/y", &mut [].as_slice()).is_err());
+        assert_eq!(cache_mounts(&store).unwrap().len(), 1);
         let (_, _, root) = find_cache_mount(&store, &mount.name[..12]).unwrap();
         assert_eq!(root.lstat("f").unwrap().mode, 0o640);
         assert!(find_cache_mount(&store, "nosuch").is_err());

@@ -16,8 +16,8 @@ use wharf_safefs::{Metadata, Root};
 use wharf_store::Linked;
 
 use super::exec::input_of;
-use super::file::attributes;
-use super::run::{Inputs, Made, MadeOutput};
+use super::file::{attributes, warn_of_owner};
+use super::run::{Inputs, Made, MadeOutput, StepOutput};
 use super::snapshot::{PendingLayer, Snapshot};
 use super::{Solver, explain};
 use crate::BuildError;
@@ -38,6 +38,7 @@ impl Solver<'_> {
         id: VertexId,
         file: &FileOp,
         inputs: &Inputs,
+        output: &StepOutput<'_, '_>,
     ) -> Result<Option<Made>, BuildError> {
         let [action] = file.actions.as_slice() else {
             return Ok(None);
@@ -63,6 +64,7 @@ impl Solver<'_> {
         let Some((existing, destination)) = plan(&view, copy, &opened.taken, &attributes)? else {
             return Ok(None);
         };
+        warn_of_owner(&view, copy.owner.as_ref(), output)?;
         copy_up(&view, staging.root(), &existing)?;
         let base = self.base(id)?;
         let into = Target {

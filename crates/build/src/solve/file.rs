@@ -13,10 +13,9 @@ use wharf_store::Staging;
 
 use super::Solver;
 use super::exec::{WORK, input_of};
-use super::run::{Inputs, Made, MadeOutput};
+use super::run::{Inputs, Made, MadeOutput, StepOutput};
 use super::snapshot::Snapshot;
 use super::source::empty_context;
-use crate::BuildError;
 use crate::chmod::ModeChange;
 use crate::content::{Reading, Taken};
 use crate::context::Context;
@@ -24,6 +23,7 @@ use crate::copy::{self, Attributes, Target};
 use crate::glob::{Pattern, is_pattern};
 use crate::owner::{self, Owner};
 use crate::select::{SelectOptions, Tree};
+use crate::{BuildError, OutputStream};
 
 const NANOSECONDS: i64 = 1_000_000_000;
 /// Mode bits that a file's own mode may have here.
@@ -57,8 +57,9 @@ impl Solver<'_> {
         id: VertexId,
         file: &FileOp,
         inputs: &Inputs,
+        output: &StepOutput<'_, '_>,
     ) -> Result<Made, BuildError> {
-        if let Some(made) = self.copy_directly(id, file, inputs)? {
+        if let Some(made) = self.copy_directly(id, file, inputs, output)? {
             return Ok(made);
         }
         let mut works: Vec<Work> = Vec::new();
@@ -83,6 +84,9 @@ impl Solver<'_> {
                 return Err(BuildError::Unsupported {
                     what: "a file operation that goes on from one of its actions in two ways",
                 });
+            }
+            if let Some(work) = works.get(index) {
+                warn_of_owner(&work.root, owner_of(&action.kind), output)?;
             }
             self.act(id, (number, action), index, &mut works, &of_action, inputs)?;
             if let Some(work) = works.get_mut(index) {
@@ -403,15 +407,53 @@ fn matching(tree: &Root, pattern: &str) -> Result<Vec<PathBuf>, BuildError> {
     Ok(paths)
 }
 
+fn owner_of(kind: &FileActionKind) -> Option<&Chown> {
+    match kind {
+        FileActionKind::Copy(copy) => copy.owner.as_ref(),
+        FileActionKind::Mkdir(directory) => directory.owner.as_ref(),
+        FileActionKind::Mkfile(file) => file.owner.as_ref(),
+        FileActionKind::Symlink(link) => link.owner.as_ref(),
+        FileActionKind::Rm(_) => None,
+    }
+}
+
+/// Tells which names of an owner `tree` does not have.
+pub(super) fn warn_of_owner(
+    tree: &Root,
+    wanted: Option<&Chown>,
+    output: &StepOutput<'_, '_>,
+) -> Result<(), BuildError> {
+    let found = resolve_owner(tree, wanted)?;
+    for warning in found.map(|found| found.warnings).unwrap_or_default() {
+        output.write(
+            OutputStream::Stderr,
+            format!("warning: {warning}\n").as_bytes(),
+        );
+    }
+    Ok(())
+}
+
 fn find_owner(tree: &Root, wanted: Option<&Chown>) -> Result<Option<(u32, u32)>, BuildError> {
-    let account = |account: &Account| match account {
-        Account::Id(id) => owner::Account::Id(*id),
-        Account::Name { name, .. } => owner::Account::Name(name.clone()),
-    };
+    let found = resolve_owner(tree, wanted)?;
+    Ok(found.map(|found| (found.uid, found.gid)))
+}
+
+fn resolve_owner(
+    tree: &Root,
+    wanted: Option<&Chown>,
+) -> Result<Option<owner::Resolved>, BuildError> {
     let Some(wanted) = wanted else {
         return Ok(None);
     };
-    let user = wanted.user.as_ref().map(account);
+    let mut is_nowhere = false;
+    let mut account = |account: &Account| match account {
+        Account::Id(id) => owner::Account::Id(*id),
+        Account::Name { name, input } => {
+            is_nowhere |= *input == FileInput::Scratch;
+            owner::Account::Name(name.clone())
+        }
+    };
+    let user = wanted.user.as_ref().map(&mut account);
     let wanted = Owner {
         group: match (&user, &wanted.group) {
             (_, Some(group)) => Some(account(group)),
@@ -420,6 +462,12 @@ fn find_owner(tree: &Root, wanted: Option<&Chown>) -> Result<Option<(u32, u32)>,
         },
         user: user.unwrap_or(owner::Account::Id(0)),
     };
+    if is_nowhere {
+        return Err(BuildError::instruction(format!(
+            "{} cannot be looked up: the step begins with no files and so with no /etc/passwd; name the owner by number",
+            wanted.names().join(":")
+        )));
+    }
     owner::resolve(tree, &wanted).map(Some)
 }
 

@@ -165,7 +165,7 @@ impl<'a> Solver<'a> {
     ) -> Result<Made, BuildError> {
         match &self.input.graph.vertex(id).op {
             Op::Exec(exec) => self.exec(id, exec, key, inputs, output),
-            Op::File(file) => self.change_files(id, file, inputs),
+            Op::File(file) => self.change_files(id, file, inputs, output),
             Op::Diff(diff) => self.diff(diff, inputs),
             Op::Source(_) | Op::Merge(_) | Op::Build(_) => Ok(Vec::new()),
         }

@@ -8,8 +8,9 @@ use crate::error::{CliError, Result};
 use crate::http::Request;
 use crate::session::Session;
 
-/// Whatever such a command is given.
+/// Whatever such a command is given, `--help` included. (On the enum below the setting would reach every other command.)
 #[derive(Debug, Args)]
+#[command(disable_help_flag = true)]
 pub struct AnyArgs {
     /// What the command is given
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
@@ -18,7 +19,6 @@ pub struct AnyArgs {
 
 /// Commands about swarms, plugins, signatures and the like.
 #[derive(Debug, Subcommand)]
-#[command(disable_help_flag = true)]
 pub enum AbsentCommand {
     /// Manage Swarm (not supported)
     #[command(hide = true)]

@@ -1,6 +1,7 @@
 //! Builds: the build room's steps with this engine's images, network and runtime.
 
 mod cache_archive;
+mod cancel;
 mod emulation;
 mod fetch;
 mod host;
@@ -8,6 +9,8 @@ mod lines;
 pub(crate) mod mounts;
 mod records;
 
+pub use cancel::CancellableBuild;
+pub(crate) use cancel::RunningBuilds;
 pub use records::FailedStepView;
 
 use crate::engine::{Engine, blocking};

@@ -49,8 +49,7 @@ impl Engine {
         let stream = byte_stream::produce(move |out| {
             let files = engine.open_files(&container)?;
             let (root, inside, _) = files.locate(&absolute(&path))?;
-            let contents_only = path.ends_with("/.") || path == ".";
-            let name = if contents_only {
+            let name = if path.ends_with("/.") || path == "." {
                 OsString::from(".")
             } else {
                 base_name(&path)
@@ -166,7 +165,19 @@ impl Engine {
         let stat = root
             .lstat(&inside)
             .map_err(|e| not_found_or(e, container, path))?;
-        Ok(describe(&root, &inside, &wanted, &stat))
+        if !stat.is_dir() && (path.ends_with('/') || path.ends_with("/.")) {
+            return Err(EngineError::invalid(format!(
+                "lstat {path}: not a directory"
+            )));
+        }
+        let described = describe(&root, &inside, &wanted, &stat);
+        Ok(match path.ends_with("/.") {
+            true => PathStat {
+                name: ".".to_owned(),
+                ..described
+            },
+            false => described,
+        })
     }
 
     /// Streams a container's whole file system, without its mounts, as a tar.

@@ -52,11 +52,8 @@ impl Engine {
             _ => {}
         }
         let tty = container.config.tty;
-        let keys = if tty && request.stdin {
-            Some(detach_keys::parse(request.detach_keys.as_deref())?)
-        } else {
-            None
-        };
+        let keys = detach_keys::parse(request.detach_keys.as_deref())?;
+        let keys = (tty && request.stdin).then_some(keys);
         let mut request = request;
         request.stdin = request.stdin && container.config.open_stdin;
         let (ours, theirs) = tokio::io::duplex(PIPE_BYTES);

@@ -4,6 +4,7 @@ use super::create::fs_error;
 use crate::engine::Engine;
 use crate::error::{EngineError, Result};
 use crate::model::container::Container;
+use crate::model::host_config::HostConfig;
 use crate::values;
 use std::path::Path;
 use wharf_network::files::{
@@ -56,24 +57,31 @@ fn hosts(engine: &Engine, container: &Container) -> Result<String> {
     let mut records = extra_hosts(engine, &host.extra_hosts)?;
     records.extend(engine.link_records(container)?);
     records.extend(own_records(container));
-    let ipv6 = container
-        .networks
-        .values()
-        .any(|endpoint| !endpoint.ipv6_address.is_empty());
-    Ok(hosts_text(&records, ipv6))
+    Ok(hosts_text(&records, has_ipv6(host)))
+}
+
+/// Says whether the container has the loopback address of IPv6: every network namespace has, unless the
+/// kernel knows no IPv6 or the container asks for none.
+fn has_ipv6(host: &HostConfig) -> bool {
+    let is_off = |name: &str| {
+        let value = host
+            .sysctls
+            .get(&format!("net.ipv6.conf.{name}.disable_ipv6"));
+        value.is_some_and(|value| value != "0")
+    };
+    trusted::symlink_metadata("/proc/sys/net/ipv6").is_ok() && !is_off("all") && !is_off("lo")
 }
 
 /// Returns the lines of a container's own addresses.
 pub(crate) fn own_records(container: &Container) -> Vec<HostRecord> {
     let config = &container.config;
-    let names = if config.domainname.is_empty() {
-        config.hostname.clone()
-    } else {
-        format!(
-            "{}.{} {}",
-            config.hostname, config.domainname, config.hostname
-        )
-    };
+    let mut names = config.hostname.clone();
+    if !config.domainname.is_empty() {
+        names = format!("{names}.{}", config.domainname);
+    }
+    if let Some((short, _)) = names.split_once('.') {
+        names = format!("{names} {short}");
+    }
     container
         .networks
         .values()

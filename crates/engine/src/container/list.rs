@@ -128,6 +128,7 @@ struct Chosen<'a> {
     since_ns: Option<i64>,
     around: bool,
     exited: Vec<i32>,
+    tasks_only: bool,
     networks: Vec<String>,
 }
 
@@ -149,6 +150,8 @@ impl<'a> Chosen<'a> {
     fn new(engine: &Engine, filters: &'a Filters) -> Result<Self> {
         one_of(filters, "status", "state", &STATES)?;
         one_of(filters, "health", "health", &HEALTH_STATES)?;
+        // Tasks are of swarms: no container is one.
+        let is_task = filters::flag(filters, "is-task")?;
         for (key, what) in [("publish", "publish"), ("expose", "expose")] {
             for range in values(filters, key) {
                 PortRange::parse(range).map_err(|error| {
@@ -162,7 +165,11 @@ impl<'a> Chosen<'a> {
             .iter()
             .map(|code| {
                 code.parse()
-                    .map_err(|_| EngineError::invalid(format!("invalid filter 'exited={code}'")))
+                    .map_err(|_| {
+                        EngineError::invalid(format!(
+                            "invalid filter 'exited={code}': strconv.Atoi: parsing {code:?}: invalid syntax"
+                        ))
+                    })
             })
             .collect::<Result<_>>()?;
         let created = |key: &str| match values(filters, key) {
@@ -183,6 +190,7 @@ impl<'a> Chosen<'a> {
             before_ns,
             since_ns,
             exited,
+            tasks_only: is_task == Some(true),
             networks,
         })
     }
@@ -208,7 +216,7 @@ impl<'a> Chosen<'a> {
             && any("name", &|value| name_matches(value, &container.name))
             && any("status", &|value| container.state.status.as_str() == value)
             && any("health", &|value| health == value)
-            && any("is-task", &|value| matches!(value, "false" | "0"))
+            && !self.tasks_only
             && any("volume", &|value| {
                 container.mounts.iter().any(|mount| {
                     mount.name == value || mount.destination == value || mount.source == value

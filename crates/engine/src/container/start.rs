@@ -240,21 +240,11 @@ pub(crate) fn set_running(container: &mut Container, started: Started) {
     container.state.before_start = None;
 }
 
-/// Maps a start error's text to the exit code docker gives (spec engine-api §7.4).
-pub(crate) fn exit_code_of_start_error(text: &str) -> i32 {
-    let text = text.to_lowercase();
-    let has = |part: &str| text.contains(part);
-    if has("executable file not found")
-        || has("no such file or directory")
-        || has("system cannot find")
-    {
-        127
-    } else if has("permission denied")
-        || has("is a directory")
-        || has("not a directory")
-        || has("exec format error")
-    {
-        126
+/// Maps a start error's text to the exit code docker gives (spec engine-api §7.4): only what the runtime
+/// found tells of the program.
+fn exit_code_of_start_error(text: &str) -> i32 {
+    if text.starts_with(TASK_FRAME) {
+        wharf_runtime::start_failure_code(text)
     } else {
         128
     }
@@ -266,13 +256,45 @@ const TASK_FRAME: &str = "failed to create task for container";
 /// Classifies a start error: what the user named wrongly is the user's, the rest ours.
 fn start_error(error: wharf_runtime::RuntimeError) -> EngineError {
     let text = error.to_string();
-    let kind = if exit_code_of_start_error(&text) == 128 {
-        ErrorKind::Internal
-    } else {
-        ErrorKind::Invalid
-    };
+    let kind = kind_of_start_error(&text);
     if text.starts_with(TASK_FRAME) {
         return EngineError::new(kind, text);
     }
     EngineError::wrap(kind, TASK_FRAME, error)
+}
+
+/// Returns whose mistake it was that a program could not be started.
+pub(crate) fn kind_of_start_error(text: &str) -> ErrorKind {
+    match wharf_runtime::start_failure_code(text) {
+        128 => ErrorKind::Internal,
+        _ => ErrorKind::Invalid,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exit_codes_tell_what_the_runtime_found() {
+        for (text, code) in [
+            (r#"exec: "x": executable file not found in $PATH"#, 127),
+            ("exec: \"/x\": stat /x: no such file or directory", 127),
+            ("exec: \"/etc\": is a directory: permission denied", 126),
+            ("exec: \"/x\": permission denied", 126),
+            (
+                "error mounting \"/a\" to rootfs at \"/b\": not a directory",
+                127,
+            ),
+            ("invalid ulimit", 128),
+        ] {
+            assert_eq!(
+                exit_code_of_start_error(&format!("{TASK_FRAME}: {text}")),
+                code,
+                "{text}"
+            );
+        }
+        let device = "error gathering device information: no such file or directory";
+        assert_eq!(exit_code_of_start_error(device), 128);
+    }
 }

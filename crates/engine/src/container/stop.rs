@@ -263,13 +263,15 @@ impl Engine {
                 "Neither old nor new names may be empty",
             ));
         }
-        super::create::check_name(&new_name)?;
+        super::create::check_name(&new_name).map_err(name_error)?;
         if new_name == container.name {
             return Err(EngineError::invalid(
                 "Renaming a container with the same name as its current name",
             ));
         }
-        self.containers.reserve_name(&new_name, &container.id)?;
+        self.containers
+            .reserve_name(&new_name, &container.id)
+            .map_err(name_error)?;
         let renamed = {
             let (id, name) = (container.id.clone(), new_name.clone());
             self.with_store(move |engine| {
@@ -310,14 +312,28 @@ impl Engine {
         let entry = self.containers.find(name)?;
         let _operation = entry.operation.lock().await;
         let container = entry.snapshot();
-        let mut merged = merge_resources(&container.host_config.resources, resources);
+        let refused = |reason: &str| {
+            let id = &container.id;
+            EngineError::conflict(format!("Cannot update container {id}: {reason}"))
+        };
+        let old = &container.host_config.resources;
+        if old.memory_swap_bytes > 0
+            && resources.memory_bytes > old.memory_swap_bytes
+            && resources.memory_swap_bytes == 0
+        {
+            return Err(refused(
+                "Memory limit should be smaller than already set memoryswap limit, update the memoryswap at the same time",
+            ));
+        }
+        super::check::check_foreign(&resources)?;
+        let mut merged = merge_resources(old, resources);
         let mut warnings = Vec::new();
         super::defaults::check_resources(&mut merged, &mut warnings)?;
         if let Some(policy) = &restart_policy {
             crate::values::check_restart_policy(policy)?;
         }
         if restart_policy.is_some() && container.host_config.auto_remove {
-            return Err(EngineError::conflict(
+            return Err(refused(
                 "Restart policy cannot be updated because AutoRemove is enabled for the container",
             ));
         }
@@ -358,6 +374,12 @@ impl Engine {
     }
 }
 
+/// Says in which call a name was refused.
+fn name_error(error: EngineError) -> EngineError {
+    let text = format!("Error when allocating new name: {}", error.message());
+    EngineError::new(error.kind(), text)
+}
+
 fn merge_resources(old: &Resources, new: Resources) -> Resources {
     let number = |old: i64, new: i64| if new == 0 { old } else { new };
     let text = |old: &str, new: String| if new.is_empty() { old.to_owned() } else { new };
@@ -372,6 +394,8 @@ fn merge_resources(old: &Resources, new: Resources) -> Resources {
         },
         cpu_period_us: number(old.cpu_period_us, new.cpu_period_us),
         cpu_quota_us: number(old.cpu_quota_us, new.cpu_quota_us),
+        cpu_realtime_period_us: number(old.cpu_realtime_period_us, new.cpu_realtime_period_us),
+        cpu_realtime_runtime_us: number(old.cpu_realtime_runtime_us, new.cpu_realtime_runtime_us),
         cpuset_cpus: text(&old.cpuset_cpus, new.cpuset_cpus),
         cpuset_mems: text(&old.cpuset_mems, new.cpuset_mems),
         memory_reservation_bytes: number(

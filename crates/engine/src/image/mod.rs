@@ -3,6 +3,7 @@
 pub(crate) mod archive_format;
 pub(crate) mod archive_writer;
 pub(crate) mod find;
+pub(crate) mod gate;
 pub(crate) mod import;
 pub(crate) mod layout;
 pub(crate) mod list;

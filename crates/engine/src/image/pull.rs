@@ -11,15 +11,13 @@ use bytes::Bytes;
 use std::io::{BufReader, Read, Write};
 use std::sync::Arc;
 use tokio::io::AsyncReadExt;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 use wharf_image::{
     Descriptor, DiffId, ImageConfig, ImageId, LayerCompression, MediaType, Platform, Reference,
 };
 use wharf_registry::{Credentials, RegistryError, Resolved};
 use wharf_store::{LayerBlob, Lease, NewImage, NewLayer};
 
-/// Layers that are fetched at the same time.
-const LAYERS_AT_ONCE: usize = 16;
 /// Bytes of one piece of a download.
 const PIECE_BYTES: usize = 128 * 1024;
 /// Tags that one `pull -a` takes.
@@ -154,7 +152,7 @@ impl Engine {
         progress: &ProgressSender,
         lease: &Arc<Lease>,
     ) -> Result<()> {
-        let gate = Arc::new(Semaphore::new(LAYERS_AT_ONCE));
+        let places = self.settings().layers_down();
         let mut tasks = tokio::task::JoinSet::new();
         let mut started = std::collections::HashSet::new();
         for (descriptor, diff_id) in resolved.parsed.layers.iter().zip(diff_ids) {
@@ -182,9 +180,8 @@ impl Engine {
                 progress: progress.clone(),
                 lease: Arc::clone(lease),
             };
-            let gate = Arc::clone(&gate);
             tasks.spawn(async move {
-                let _place = gate.acquire_owned().await;
+                let _place = fetch.engine.downloads.enter(places).await;
                 fetch.run().await
             });
         }

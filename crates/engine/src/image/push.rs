@@ -114,13 +114,13 @@ impl Engine {
                 None,
             );
         }
-        let mut layers = Vec::with_capacity(diff_ids.len());
-        for diff_id in &diff_ids {
-            layers.push(
-                self.push_layer(reference, diff_id, credentials, progress)
-                    .await?,
-            );
-        }
+        let places = self.settings().layers_up();
+        let pushed = diff_ids.iter().map(|diff_id| async move {
+            let _place = self.uploads.enter(places).await;
+            self.push_layer(reference, diff_id, credentials, progress)
+                .await
+        });
+        let layers = futures_util::future::try_join_all(pushed).await?;
         let config = self.image_config_bytes(image).await?;
         let config_descriptor =
             descriptor(media_type::DOCKER_CONFIG, image.id, config.len() as u64);

@@ -309,7 +309,7 @@ impl Engine {
     fn image_bytes(&self) -> Result<u64> {
         let usage = self
             .store
-            .disk_usage()
+            .layer_usage()
             .map_err(store_error("cannot measure the disk"))?;
         Ok(usage.layers_bytes + usage.blobs_bytes)
     }

@@ -287,7 +287,7 @@ pub struct UsageKinds {
 /// Use of the disk (spec engine-api §5.1 `/system/df`).
 #[derive(Debug, Clone, Default)]
 pub struct DiskUsage {
-    /// Bytes of all layers, each once.
+    /// Bytes of all layers but those that only the build cache keeps, each once.
     pub layers_bytes: u64,
     /// Images.
     pub images: Vec<ImageSummary>,

@@ -39,7 +39,11 @@ pub(crate) fn check_endpoints(
         )));
     }
     for (name, endpoint) in &request.networks {
-        check_endpoint(engine.networks.find(name).ok().as_deref(), name, endpoint)?;
+        let name = named_network(name);
+        let network = engine.networks.find(name).ok();
+        check_endpoint(network.as_deref(), name, endpoint).map_err(|error| {
+            EngineError::invalid(format!("invalid config for network {name}: {error}"))
+        })?;
     }
     super::links::check(engine, host)
 }
@@ -80,7 +84,7 @@ pub(super) fn check_endpoint(
     if !is_user_defined(name) {
         if !endpoint.ipv4_address.is_empty() || !endpoint.ipv6_address.is_empty() {
             findings.push(
-                "user-specified IP address is supported on user-defined networks only".to_owned(),
+                "user specified IP address is supported on user defined networks only".to_owned(),
             );
         }
         if !endpoint.aliases.is_empty() {
@@ -104,19 +108,9 @@ pub(super) fn check_endpoint(
             findings.push(format!("invalid link-local IP address: {address}"));
         }
     }
-    if let Some(config) = network.and_then(|network| network.config.as_ref()) {
-        let asked = [ipv4.ok().map(IpAddr::V4), ipv6.ok().map(IpAddr::V6)];
-        for address in asked.into_iter().flatten() {
-            if !config
-                .pools
-                .iter()
-                .any(|pool| pool.subnet.contains(address))
-            {
-                findings.push(format!(
-                    "no configured subnet contains IP address {address}"
-                ));
-            }
-        }
+    if let Some(network) = network.filter(|network| network.config.is_some()) {
+        findings.extend(wrong_place(network, &endpoint.ipv4_address, false));
+        findings.extend(wrong_place(network, &endpoint.ipv6_address, true));
     }
     if !endpoint.mac_address.is_empty() && parse_mac(&endpoint.mac_address).is_none() {
         findings.push(format!("invalid MAC address: {}", endpoint.mac_address));
@@ -124,13 +118,39 @@ pub(super) fn check_endpoint(
     if let Err(reason) = sysctls(endpoint) {
         findings.push(reason);
     }
-    if findings.is_empty() {
-        return Ok(());
-    }
+    let findings = match findings.as_slice() {
+        [] => return Ok(()),
+        [only] => only.clone(),
+        several => format!("* {}", several.join("\n* ")),
+    };
     Err(EngineError::invalid(format!(
-        "invalid endpoint settings:\n{}",
-        findings.join("\n")
+        "invalid endpoint settings:\n{findings}"
     )))
+}
+
+/// Says why a network cannot give out the address that was asked for, empty for none.
+fn wrong_place(network: &Network, address: &str, is_ipv6: bool) -> Option<String> {
+    if address.is_empty() {
+        return None;
+    }
+    let chosen = network
+        .ipam
+        .config
+        .iter()
+        .filter_map(|config| config.subnet);
+    let mut chosen = chosen
+        .filter(|subnet| subnet.address.is_ipv6() == is_ipv6)
+        .peekable();
+    if chosen.peek().is_none() {
+        let reason = "user specified IP address is supported only when connecting to networks with user configured subnets";
+        return Some(reason.to_owned());
+    }
+    let pools = network.config.iter().flat_map(|config| &config.pools);
+    let is_inside = address
+        .parse()
+        .is_ok_and(|address: IpAddr| pools.into_iter().any(|pool| pool.subnet.contains(address)));
+    (!is_inside)
+        .then(|| format!("no configured subnet or ip-range contain the IP address {address}"))
 }
 
 /// Returns the networks of a new container by name: what was asked for, without addresses until
@@ -155,12 +175,7 @@ pub(crate) fn endpoints_of(
     };
     let mut endpoints = BTreeMap::new();
     for (name, asked) in &request.networks {
-        let name = if name == "default" {
-            super::DEFAULT_NETWORK
-        } else {
-            name
-        };
-        let (name, id) = named(name);
+        let (name, id) = named(named_network(name));
         endpoints.insert(name, endpoint(id, asked.clone()));
     }
     let (name, id) = named(mode);
@@ -178,6 +193,14 @@ pub(crate) fn endpoints_of(
         own.mac_address.clone_from(mac);
     }
     endpoints
+}
+
+/// Returns the name of the network that a request means: clients call the default one so.
+fn named_network(name: &str) -> &str {
+    match name {
+        "default" => super::DEFAULT_NETWORK,
+        name => name,
+    }
 }
 
 fn is_only_user_defined(endpoints: &BTreeMap<String, NetworkEndpoint>) -> bool {
@@ -248,7 +271,7 @@ mod tests {
         assert_eq!(said("mine", &address), "");
         assert_eq!(
             said("bridge", &address),
-            "invalid endpoint settings:\nuser-specified IP address is supported on user-defined networks only"
+            "invalid endpoint settings:\nuser specified IP address is supported on user defined networks only"
         );
         let alias = with(|endpoint| endpoint.aliases = vec!["a".into()]);
         assert!(said("bridge", &alias).contains("network-scoped aliases are only supported"));

@@ -181,8 +181,13 @@ impl Report {
                         "filesystem {source:?} {place}: {target} is a symlink"
                     ));
                 }
+                let hint = if self.errno == libc::ENOTDIR {
+                    ": Are you trying to mount a directory onto a file (or vice-versa)? Check if the specified host path exists and is the expected type"
+                } else {
+                    ""
+                };
                 format!(
-                    "error mounting {source:?} to rootfs at {target:?}: mount {source}:{target}: {reason}"
+                    "error mounting {source:?} to rootfs at {target:?}: mount {source}:{target}: {reason}{hint}"
                 )
             }
             Stage::Device => {

@@ -595,11 +595,9 @@ impl Server {
         if process.exit.is_some() {
             return Err(RuntimeError::NotRunning);
         }
+        // Clients may say how large their terminal is whatever the process runs on.
         let Some(terminal) = process.terminal() else {
-            return Err(RuntimeError::invalid(
-                "resize",
-                "the process has no terminal",
-            ));
+            return Ok(Response::Done);
         };
         console::resize(terminal, height, width).map_err(|errno| {
             RuntimeError::io(

@@ -1,5 +1,6 @@
 //! The settings in force: flags over `daemon.toml` over `daemon.json`.
 
+use super::defaults;
 use super::file::{self, Addresses, Layer, Limit, Listen, PolicyTable, Size};
 use super::logging::{self, Format};
 use std::collections::BTreeMap;
@@ -137,6 +138,7 @@ impl Configuration {
                 self.metrics_address != other.metrics_address,
             ),
             ("log-format", self.log_format != other.log_format),
+            ("proxies", self.engine.proxies != other.engine.proxies),
             (
                 "networks",
                 self.engine.network.of_the_start() != other.engine.network.of_the_start(),
@@ -263,10 +265,6 @@ fn engine_settings(layer: &Layer, log_level: LevelFilter) -> Result<Settings, St
     if !publish_address.is_empty() && publish_address.parse::<std::net::IpAddr>().is_err() {
         return Err(format!("ip: {publish_address:?} is not an address"));
     }
-    let variable = |name: &str| {
-        let value = std::env::var(name).or_else(|_| std::env::var(name.to_lowercase()));
-        value.unwrap_or_default()
-    };
     let runtimes = layer.runtimes.iter().flatten();
     let runtimes = runtimes.map(|(name, table)| {
         let runtime = ExternalRuntime {
@@ -298,11 +296,11 @@ fn engine_settings(layer: &Layer, log_level: LevelFilter) -> Result<Settings, St
         cgroup_parent: layer.cgroup_parent.clone().unwrap_or_default(),
         no_new_privileges: layer.no_new_privileges.unwrap_or(false),
         publish_address,
-        proxies: [
-            variable("HTTP_PROXY"),
-            variable("HTTPS_PROXY"),
-            variable("NO_PROXY"),
-        ],
+        proxies: defaults::proxies(layer),
+        seccomp: defaults::seccomp(layer)?,
+        layers_down: defaults::count("max-concurrent-downloads", layer.max_concurrent_downloads)?,
+        layers_up: defaults::count("max-concurrent-uploads", layer.max_concurrent_uploads)?,
+        download_attempts: defaults::attempts(layer)?,
     })
 }
 

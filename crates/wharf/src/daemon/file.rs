@@ -64,8 +64,22 @@ pub struct Layer {
     pub icc: Option<bool>,
     pub ip_masq: Option<bool>,
     pub default_network_opts: Option<BTreeMap<String, BTreeMap<String, String>>>,
+    pub max_concurrent_downloads: Option<i64>,
+    pub max_concurrent_uploads: Option<i64>,
+    pub max_download_attempts: Option<i64>,
+    pub seccomp_profile: Option<String>,
+    pub proxies: Option<Proxies>,
     #[serde(alias = "host-gateway-ip")]
     pub host_gateway_ips: Option<Addresses>,
+}
+
+/// Proxies of the engine itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case", default, deny_unknown_fields)]
+pub struct Proxies {
+    pub http_proxy: Option<String>,
+    pub https_proxy: Option<String>,
+    pub no_proxy: Option<String>,
 }
 
 /// An OCI runtime program.
@@ -145,7 +159,7 @@ const PLACES: [&str; 6] = [
 ];
 
 /// Keys of docker's file whose value must be this one to change nothing, as JSON.
-const HARMLESS: [(&str, &str); 12] = [
+const HARMLESS: [(&str, &str); 11] = [
     ("live-restore", "true"),
     ("storage-driver", "\"overlay2\""),
     ("exec-opts", "[\"native.cgroupdriver=cgroupfs\"]"),
@@ -156,21 +170,72 @@ const HARMLESS: [(&str, &str); 12] = [
     ("selinux-enabled", "false"),
     ("experimental", "false"),
     ("raw-logs", "true"),
-    ("seccomp-profile", "\"builtin\""),
     ("firewall-backend", "\"nftables\""),
 ];
 
-/// Keys that docker has and wharf has not.
-const UNSUPPORTED: &str = "allow-direct-routing allow-nondistributable-artifacts api-cors-header \
-    authorization-plugins bridge bridge-accept-fwmark builder cdi-spec-dirs cluster-advertise \
-    cluster-store cluster-store-opts containerd containerd-namespace containerd-plugin-namespace \
-    cpu-rt-period cpu-rt-runtime cri-containerd data-path-addr data-path-port default-gateway \
-    default-gateway-v6 deprecated-key-path features http-proxy https-proxy init-path \
-    ip-forward-no-drop max-concurrent-downloads max-concurrent-uploads max-download-attempts \
-    metrics-address min-api-version network-control-plane-mtu network-diagnostic-port no-proxy \
-    node-generic-resources oom-score-adjust proxies resolv-conf rootless shutdown-timeout storage-opts \
-    swarm-default-advertise-addr swarm-raft-election-tick swarm-raft-heartbeat-tick \
-    userland-proxy-path userns-remap validate";
+/// Keys that docker has and wharf has not, and why.
+const UNSUPPORTED: [(&str, &str); 16] = [
+    (
+        "cluster-advertise cluster-store cluster-store-opts data-path-addr data-path-port \
+         network-control-plane-mtu network-diagnostic-port node-generic-resources \
+         swarm-default-advertise-addr swarm-raft-election-tick swarm-raft-heartbeat-tick",
+        "there are no swarms",
+    ),
+    (
+        "containerd containerd-namespace containerd-plugin-namespace cri-containerd",
+        "there is no containerd",
+    ),
+    (
+        "authorization-plugins",
+        "there are no plugins, sockets have policies instead",
+    ),
+    ("shutdown-timeout", "stopping the daemon stops no container"),
+    (
+        "bridge default-gateway default-gateway-v6",
+        "the default bridge is the engine's own and its containers' gateway; make a network with the option \
+         com.docker.network.bridge.name for another device",
+    ),
+    (
+        "http-proxy https-proxy no-proxy",
+        "they belong into the table proxies",
+    ),
+    ("userns-remap rootless", "user namespaces are not supported"),
+    (
+        "storage-opts",
+        "layers are kept in plain directories, without options",
+    ),
+    (
+        "features",
+        "images are kept in one way, and the builder is the engine's own",
+    ),
+    (
+        "builder",
+        "the flag --cache-limit says what builds may keep",
+    ),
+    (
+        "init-path userland-proxy-path",
+        "no program beside the engine is used",
+    ),
+    (
+        "cpu-rt-period cpu-rt-runtime oom-score-adjust",
+        "the engine leaves its own limits to what started it",
+    ),
+    (
+        "allow-direct-routing bridge-accept-fwmark ip-forward-no-drop",
+        "the firewall's own table has no such exception",
+    ),
+    ("cdi-spec-dirs", "CDI devices are not supported"),
+    (
+        "allow-nondistributable-artifacts api-cors-header deprecated-key-path metrics-address \
+         min-api-version resolv-conf validate",
+        "it is not supported",
+    ),
+    (
+        "exec-opts experimental firewall-backend ip-forward ip6tables iptables live-restore raw-logs \
+         selinux-enabled storage-driver userland-proxy",
+        "the engine has only one way",
+    ),
+];
 
 /// A file's settings and what the user should know about them.
 #[derive(Debug, Default, PartialEq)]
@@ -228,13 +293,14 @@ fn from_json(text: &str, is_asked_for: bool) -> Result<Read, String> {
                 && serde_json::from_str(wanted)
                     .is_ok_and(|wanted: serde_json::Value| wanted == value)
         });
-        let is_unsupported = UNSUPPORTED.split_whitespace().any(|name| name == key)
-            || HARMLESS.iter().any(|(name, _)| *name == key);
+        let unsupported = UNSUPPORTED
+            .iter()
+            .find(|(keys, _)| keys.split_whitespace().any(|name| name == key));
         if harmless {
             continue;
         }
-        if is_unsupported {
-            warnings.push(format!("{key} is not supported and has no effect"));
+        if let Some((_, reason)) = unsupported {
+            warnings.push(format!("{key} has no effect: {reason}"));
         } else if !is_asked_for && PLACES.contains(&key.as_str()) {
             warnings.push(format!(
                 "{key} is docker's own and left to it: name the file with --config-file to use it"
@@ -269,7 +335,8 @@ impl Layer {
             registry_mirrors dns dns_opts dns_search default_ulimits default_shm_size
             default_cgroupns_mode cgroup_parent init no_new_privileges ip default_ipc_mode
             default_runtime runtimes default_address_pools bip bip6 fixed_cidr fixed_cidr_v6 ipv6
-            mtu icc ip_masq default_network_opts host_gateway_ips
+            mtu icc ip_masq default_network_opts host_gateway_ips max_concurrent_downloads
+            max_concurrent_uploads max_download_attempts seccomp_profile proxies
         };
         merged.hosts = hosts;
         merged.listen = listen;
@@ -344,6 +411,11 @@ mod tests {
         honoured log-format "json"
         honoured log-level "warn"
         honoured log-opts {"max-size": "5m"}
+        honoured max-concurrent-downloads 3
+        honoured max-concurrent-uploads 5
+        honoured max-download-attempts 5
+        honoured proxies {"http-proxy": "http://x"}
+        honoured seccomp-profile "unconfined"
         honoured metrics-addr "127.0.0.1:9323"
         honoured mtu 1400
         honoured no-new-privileges true
@@ -363,7 +435,6 @@ mod tests {
         so-anyway iptables true
         so-anyway live-restore true
         so-anyway raw-logs true
-        so-anyway seccomp-profile "builtin"
         so-anyway selinux-enabled false
         so-anyway storage-driver "overlay2"
         so-anyway userland-proxy false
@@ -393,18 +464,13 @@ mod tests {
         warned ip6tables false
         warned iptables false
         warned live-restore false
-        warned max-concurrent-downloads 3
-        warned max-concurrent-uploads 5
-        warned max-download-attempts 5
         warned network-control-plane-mtu 1400
         warned network-diagnostic-port 1
         warned node-generic-resources ["a=b"]
         warned oom-score-adjust -500
-        warned proxies {"http-proxy": "http://x"}
         warned raw-logs false
         warned resolv-conf "/x"
         warned rootless true
-        warned seccomp-profile "/x"
         warned selinux-enabled true
         warned shutdown-timeout 15
         warned storage-driver "btrfs"

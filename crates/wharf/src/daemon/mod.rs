@@ -2,6 +2,7 @@
 //! configuration again at SIGHUP, stops at SIGTERM. Containers go on without it.
 
 mod configuration;
+mod defaults;
 mod file;
 mod logging;
 mod notify;
@@ -75,6 +76,7 @@ fn serve(args: &DaemonArgs) -> Result<(), DaemonError> {
         print("configuration OK");
         return Ok(());
     }
+    defaults::export_proxies(&configuration.engine.proxies);
     let level = logging::start(configuration.log_level, configuration.log_format);
     for warning in &configuration.warnings {
         tracing::warn!("{warning}");

@@ -215,3 +215,93 @@ fn layers_side_by_side_and_disk_use() {
         );
     }
 }
+
+/// Returns what `du` says of a directory's files, in bytes on disk.
+fn on_disk(path: &std::path::Path) -> u64 {
+    let du = std::process::Command::new("du")
+        .args(["-s", "--block-size=1"])
+        .arg(path)
+        .output()
+        .unwrap();
+    let text = String::from_utf8(du.stdout).unwrap();
+    text.split_whitespace().next().unwrap().parse().unwrap()
+}
+
+/// Each row of `system df` is what `du` says of its directory, within a hundredth, and the rows together are the root.
+#[test]
+fn sizes_add_up_to_what_du_says() {
+    let d = Daemon::with_busybox();
+    let call = |arguments: &[&str]| d.ok(Client::Wharf, arguments);
+    for (name, mib) in [("one", 40), ("two", 30)] {
+        let dockerfile = format!(
+            "FROM busybox\nRUN head -c {mib}m /dev/urandom > /{name}\n\
+             RUN --mount=type=cache,target=/kept head -c 20m /dev/urandom > /kept/{name}\n"
+        );
+        d.write("context/Dockerfile", dockerfile);
+        call(&["build", "-t", name, "context"]);
+    }
+    // Of this one only the cache is left.
+    call(&["rmi", "two"]);
+    let script = "head -c 30m /dev/urandom > /own; head -c 50m /dev/urandom > /data/file";
+    call(&[
+        "run",
+        "--name",
+        "made",
+        "-v",
+        "data:/data",
+        "one",
+        "sh",
+        "-c",
+        script,
+    ]);
+    let sums = || {
+        let usage = crate::raw::call(&d, "GET", "/v1.51/system/df", "").unwrap();
+        let usage = usage.json();
+        let sum = |list: &str, size: &dyn Fn(&serde_json::Value) -> u64| -> u64 {
+            usage[list].as_array().into_iter().flatten().map(size).sum()
+        };
+        [
+            usage["LayersSize"].as_u64().unwrap(),
+            sum("Containers", &|it| it["SizeRw"].as_u64().unwrap()),
+            sum("Volumes", &|it| it["UsageData"]["Size"].as_u64().unwrap()),
+            sum("BuildCache", &|it| match it["Shared"].as_bool() {
+                Some(true) => 0,
+                _ => it["Size"].as_u64().unwrap(),
+            }),
+        ]
+    };
+    let [layers, containers, volumes, cache] = sums();
+    let close = |what: &str, reported: u64, found: u64| {
+        assert!(
+            reported.abs_diff(found) * 100 <= found,
+            "{what}: {reported} bytes are reported, du says {found}"
+        );
+    };
+    close(
+        "containers",
+        containers,
+        on_disk(&d.path("root/containers")),
+    );
+    close("volumes", volumes, on_disk(&d.path("root/volumes")));
+    let shared = on_disk(&d.path("root/layers")) + on_disk(&d.path("root/build"));
+    close("layers and build cache", layers + cache, shared);
+    let all = layers + containers + volumes + cache;
+    let found = on_disk(&d.path("root"));
+    close("everything", all, found);
+
+    // What pruning says comes free does; cache mounts stay.
+    let pruned = crate::raw::call(&d, "POST", "/v1.51/build/prune?all=true", "").unwrap();
+    let said = pruned.json()["SpaceReclaimed"].as_u64().unwrap();
+    crate::harness::eventually("what was pruned is gone", || {
+        on_disk(&d.path("root/layers")) < 60 << 20
+    });
+    assert!(said > 30 << 20, "{said}");
+    close("pruned", said, found - on_disk(&d.path("root")));
+    call(&["builder", "cache", "rm", "/kept"]);
+    call(&["rm", "made"]);
+    call(&["volume", "prune", "-af"]);
+    call(&["image", "prune", "-af"]);
+    call(&["builder", "prune", "-af"]);
+    assert_eq!(sums(), [0; 4]);
+    crate::harness::eventually("the disk is empty", || on_disk(&d.path("root")) < 4 << 20);
+}

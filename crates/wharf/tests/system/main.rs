@@ -12,6 +12,7 @@
 
 mod archives;
 mod build;
+mod calls;
 mod clients;
 mod commands;
 mod compare;
@@ -19,6 +20,7 @@ mod compose;
 mod conformance;
 mod connections;
 mod containers;
+mod contexts;
 mod create_fields;
 mod cut_starts;
 mod daemon;
@@ -35,6 +37,7 @@ mod names;
 mod networks;
 mod options;
 mod peer;
+mod platforms;
 mod random;
 mod raw;
 mod registry;
@@ -46,3 +49,4 @@ mod survival;
 mod traces;
 mod vectors;
 mod volumes;
+mod web;

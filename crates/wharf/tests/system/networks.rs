@@ -263,7 +263,7 @@ fn addresses_are_as_asked() {
                 "true",
             ],
             125,
-            "no configured subnet contains IP address 192.0.2.1",
+            "no configured subnet or ip-range contain the IP address 192.0.2.1",
         );
         d.fails(
             client,

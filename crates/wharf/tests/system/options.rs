@@ -92,14 +92,13 @@ fn limits_reach_the_control_group() {
             &["--cpuset-cpus", "4096"],
             "Requested CPUs are not available",
         );
-        for hierarchy in [
-            "cpu", "memory", "pids", "cpuset", "devices", "freezer", "blkio", "",
-        ] {
-            let left = std::path::Path::new("/sys/fs/cgroup")
-                .join(hierarchy)
-                .join(&parent[1..]);
-            let _not_there = std::fs::remove_dir(left);
+        // Whose parent it is keeps it, as with docker.
+        let groups = std::path::Path::new("/sys/fs/cgroup");
+        let hierarchies = std::fs::read_dir(groups).unwrap();
+        for hierarchy in hierarchies.map(|entry| entry.unwrap().path()) {
+            let _not_there = std::fs::remove_dir(hierarchy.join(&parent[1..]));
         }
+        let _not_there = std::fs::remove_dir(groups.join(&parent[1..]));
     }
 }
 
@@ -489,4 +488,24 @@ fn what_inspect_shows_can_be_created() {
         old["Mounts"].as_array().unwrap().len()
     );
     assert_eq!(d.ok(Client::Wharf, &["start", "-a", "new"]), "ran");
+}
+
+#[test]
+fn images_have_nothing_of_what_containers_get_from_outside() {
+    let d = Daemon::with_busybox();
+    let names = ["--hostname", "web.local", "--domainname", "test"];
+    let seen = run(&d, Client::Wharf, &names, "cat /etc/hosts");
+    assert!(seen.ends_with("\tweb.local.test web"), "{seen}");
+
+    d.ok(
+        Client::Wharf,
+        &["run", "--name", "first", "busybox", "true"],
+    );
+    assert_eq!(d.ok(Client::Wharf, &["diff", "first"]), "");
+    d.ok(Client::Wharf, &["commit", "first", "second"]);
+    let layers = ["image", "inspect", "-f", "{{len .RootFS.Layers}} {{.Size}}"];
+    let described = |image| d.ok(Client::Wharf, &[&layers[..], &[image]].concat());
+    let (base, made) = (described("busybox"), described("second"));
+    let size = |text: &str| text.split(' ').nth(1).map(str::to_owned);
+    assert_eq!(size(&base), size(&made));
 }

@@ -6,6 +6,9 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 
+/// `ann` with the password `pw`; bcrypt with the lowest cost.
+const HTPASSWD: &str = "ann:$2a$05$abcdefghijklmnopqrstuuHIrMEWpUCQe2YqFR3sXwQ75u4od..9q\n";
+
 /// A running registry; ends with the value.
 pub struct Registry {
     child: Child,
@@ -16,6 +19,15 @@ pub struct Registry {
 impl Registry {
     /// Starts one; None, and said so, where it is not installed.
     pub fn start() -> Option<Self> {
+        Self::start_with("")
+    }
+
+    /// Starts one that asks for a name and a password: `ann`, `pw`.
+    pub fn with_password() -> Option<Self> {
+        Self::start_with("auth: {htpasswd: {realm: test, path: DIRECTORY/htpasswd}}\n")
+    }
+
+    fn start_with(more: &str) -> Option<Self> {
         let directory = tempfile::tempdir().unwrap();
         let address = TcpListener::bind("127.0.0.1:0")
             .and_then(|socket| socket.local_addr())
@@ -25,7 +37,9 @@ impl Registry {
             "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}/data}}}}\nhttp: {{addr: {address}}}\n",
             directory.path().display()
         );
-        std::fs::write(&config, text).unwrap();
+        let root = directory.path().display().to_string();
+        std::fs::write(&config, text + &more.replace("DIRECTORY", &root)).unwrap();
+        std::fs::write(directory.path().join("htpasswd"), HTPASSWD).unwrap();
         let Ok(child) = Command::new("docker-registry")
             .arg("serve")
             .arg(&config)
@@ -139,6 +153,84 @@ fn what_was_pushed_is_pulled_into_an_empty_root() {
         );
         read_with_skopeo(&d, client, &name);
         read_with_podman(&d, client, &name);
+    }
+}
+
+/// A base is looked for only when it is missing or `--pull` asks; where it moved to is told.
+#[test]
+fn a_base_that_moved_is_found_by_pulling_and_explained() {
+    let Some(registry) = Registry::start() else {
+        return;
+    };
+    let name = registry.at("team/base:v1");
+    let other = Daemon::with_busybox();
+    let publish = |text: &str| {
+        let dockerfile = format!("FROM busybox\nRUN echo {text} > /which\n");
+        other.write("context/Dockerfile", dockerfile);
+        other.ok(Client::Wharf, &["build", "-t", &name, "context"]);
+        other.ok(Client::Wharf, &["push", &name]);
+    };
+    for client in clients() {
+        publish("old");
+        let d = Daemon::start();
+        d.write(
+            "context/Dockerfile",
+            format!("FROM {name}\nRUN cat /which > /seen\nCMD cat /seen\n"),
+        );
+        let build = |more: &[&str]| {
+            let arguments = [&["build", "-t", "built"], more, &["context"]].concat();
+            let built = d.call(client, &arguments);
+            assert_eq!(built.code, 0, "{client:?}: {built:?}");
+            (d.ok(client, &["run", "--rm", "built"]), built)
+        };
+        assert_eq!(build(&[]).0, "old");
+        publish("new");
+        assert_eq!(build(&[]).0, "old");
+        assert_eq!(build(&["--pull"]).0, "new");
+        let told = d.ok(Client::Wharf, &["builder", "explain"]);
+        assert!(
+            told.contains("moved sha256:") && told.contains(" → sha256:"),
+            "{told}"
+        );
+    }
+}
+
+/// What `login` wrote, or anybody else in docker's form, is what push and pull send.
+#[test]
+fn passwords_come_from_the_client_s_configuration() {
+    for client in clients() {
+        let Some(registry) = Registry::with_password() else {
+            return;
+        };
+        let d = Daemon::with_busybox();
+        let name = registry.at("private/made:v1");
+        let server = registry.at("");
+        let server = server.trim_end_matches('/');
+        d.ok(client, &["tag", "busybox", &name]);
+        let refused = d.call(client, &["push", &name]);
+        assert!(
+            refused.code == 1 && refused.stderr.contains("log in to"),
+            "{client:?}: {refused:?}"
+        );
+        let login = ["login", "-u", "ann", "--password-stdin", server];
+        let wrong = d.call_with_input(client, &login, b"no");
+        assert_ne!(wrong.code, 0, "{client:?}: {wrong:?}");
+        let right = d.call_with_input(client, &login, b"pw");
+        assert_eq!(right.code, 0, "{client:?}: {right:?}");
+        d.ok(client, &["push", &name]);
+        let id = id_of(&d, client, &name);
+
+        // By hand in another client's file: "ann:pw".
+        let fresh = Daemon::start();
+        fresh.write(
+            "client-config/config.json",
+            format!(r#"{{"auths": {{"{server}": {{"auth": "YW5uOnB3"}}}}}}"#),
+        );
+        fresh.ok(client, &["pull", &name]);
+        assert_eq!(id_of(&fresh, client, &name), id);
+        fresh.ok(client, &["logout", server]);
+        let refused = fresh.call(client, &["pull", &name]);
+        assert_ne!(refused.code, 0, "{client:?}: {refused:?}");
     }
 }
 

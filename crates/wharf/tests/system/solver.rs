@@ -147,6 +147,30 @@ fn failed_steps_can_be_entered_and_limits_are_told() {
         "{}",
         shell.stderr
     );
+    // The same at once; what the shell ends with changes nothing.
+    let arguments = ["build", "--on-error", "shell", "context"];
+    let entered = d.call_with_input(Client::Wharf, &arguments, b"cat made; exit 9\n");
+    assert!(
+        entered.code == 3 && entered.stdout.ends_with("kept\n"),
+        "{entered:?}"
+    );
+    assert!(!entered.stderr.contains("cannot open"), "{entered:?}");
+    // Secrets are asked for again.
+    d.write("secret", "s3cret");
+    write(
+        &d,
+        "FROM busybox\nRUN --mount=type=secret,id=one,target=/s --mount=type=cache,target=/kept touch /kept/x && exit 4\n",
+    );
+    let arguments = ["build", "--secret", "id=one,src=secret", "context"];
+    assert_eq!(d.call(Client::Wharf, &arguments).code, 4);
+    let arguments = ["builder", "shell", "--secret", "id=one,src=secret"];
+    let shell = d.call_with_input(Client::Wharf, &arguments, b"cat /s; ls /kept\n");
+    assert_eq!(
+        (shell.code, shell.stdout.as_str()),
+        (0, "s3cretx\n"),
+        "{}",
+        shell.stderr
+    );
     write(
         &d,
         "FROM busybox\nRUN dd if=/dev/zero of=/dev/null bs=200M count=1\n",
@@ -250,6 +274,47 @@ fn steps_see_their_mounts_and_copies_keep_to_their_flags() {
     assert!(!gone.contains("s3cret"), "{gone}");
     let mounts = wharf(&d, &["builder", "cache", "ls"]);
     assert!(mounts.contains("kept"), "{mounts}");
+}
+
+/// What a cache mount holds goes out, comes back under another name, and survives the step cache.
+#[test]
+fn cache_mounts_are_exported_imported_and_removed() {
+    let d = Daemon::with_busybox();
+    let keep = |id: &str, script: &str| {
+        let mount = format!("--mount=type=cache,id={id},target=/kept");
+        write(&d, &format!("FROM busybox\nRUN {mount} {script}\n"));
+        wharf(&d, &["build", "--progress", "plain", "context"])
+    };
+    keep(
+        "one",
+        "mkdir /kept/d && echo text > /kept/d/f && chmod 600 /kept/d/f",
+    );
+    wharf(&d, &["builder", "prune", "-f"]);
+    let listed = wharf(&d, &["builder", "cache", "ls"]);
+    assert!(listed.contains("/one"), "{listed}");
+    let inspected = wharf(&d, &["builder", "cache", "inspect", "one"]);
+    let inspected: serde_json::Value = serde_json::from_str(&inspected).unwrap();
+    assert_eq!(inspected[0]["Id"], "/one");
+    let exported = d
+        .command(Client::Wharf)
+        .args(["builder", "cache", "export", "one"])
+        .output()
+        .unwrap()
+        .stdout;
+    assert!(exported.len() > 1024);
+    wharf(&d, &["builder", "cache", "rm", "one"]);
+    let import = |id: &str, bytes: &[u8]| {
+        d.call_with_input(Client::Wharf, &["builder", "cache", "import", id], bytes)
+    };
+    for cut in [0, 300, 700] {
+        let refused = import("cut", &exported[..cut]);
+        assert_ne!(refused.code, 0, "{cut}: {refused:?}");
+    }
+    assert_eq!(wharf(&d, &["builder", "cache", "ls", "-q"]), "");
+    let imported = import("two", &exported);
+    assert_eq!(imported.code, 0, "{imported:?}");
+    let told = keep("two", "cat /kept/d/f && stat -c %a /kept/d/f");
+    assert!(told.contains("text") && told.contains("600"), "{told}");
 }
 
 #[test]

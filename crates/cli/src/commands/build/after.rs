@@ -50,7 +50,9 @@ pub async fn failed(
             session.output.talk(&report);
         }
         // The build has failed whatever is done in the shell.
-        if let Err(problem) = open_shell(session, build, &args.secret).await {
+        // What the shell itself ends with has no report.
+        let opened = open_shell(session, build, &args.secret).await;
+        if let Some(problem) = opened.err().and_then(|problem| problem.report()) {
             session.output.talk(&format!(
                 "cannot open a shell in the failed step: {problem}"
             ));

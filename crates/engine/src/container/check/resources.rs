@@ -20,7 +20,7 @@ fn fail(text: impl Into<String>) -> Checked {
 }
 
 /// Refuses limits of other systems, and what docker refuses before it looks at the rest.
-pub(super) fn check_foreign(resources: &Resources) -> Checked {
+pub(crate) fn check_foreign(resources: &Resources) -> Checked {
     if resources.io_maximum_bandwidth != 0 {
         return fail(
             "invalid option: QoS maximum bandwidth configuration is not supported on linux",

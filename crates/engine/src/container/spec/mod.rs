@@ -37,6 +37,7 @@ pub(crate) fn build(engine: &Engine, container: &Container, root: &Root) -> Resu
     let user = resolve_user(root, &container.config.user, &host.group_add)?;
     let (devices, device_rules) = devices::devices(container)?;
     let capabilities = capabilities(container)?;
+    ensure_marks(root)?;
     ensure_working_dir(container, root)?;
     let mut linux = json!({
         "namespaces": namespaces::namespaces(engine, container)?,
@@ -95,6 +96,18 @@ pub(crate) fn build(engine: &Engine, container: &Container, root: &Root) -> Resu
         "annotations": host.annotations,
     });
     serde_json::from_value(spec).map_err(json_error)
+}
+
+/// Checks that a container that runs knows a user.
+///
+/// # Errors
+/// Docker's text for one it does not know.
+pub(crate) fn check_exec_user(container: &Container, user: &str) -> Result<()> {
+    let fd = wharf_runtime::open_root(container.state.pid)
+        .map_err(super::runtime_error("cannot open the container's files"))?;
+    resolve_user(&Root::from_fd(fd), user, &[])
+        .map(drop)
+        .map_err(|error| EngineError::invalid(error.message()))
 }
 
 /// Builds the process of an exec: the container's, with what the request changes.
@@ -195,6 +208,29 @@ fn working_dir(path: &str) -> String {
     } else {
         super::mounts::clean(path)
     }
+}
+
+/// Makes what tells programs that they run in a container, and the list of mounts that old programs read
+/// (spec runtime §4, init layer).
+fn ensure_marks(root: &Root) -> Result<()> {
+    let failed = super::create::fs_error("cannot make the container's own files");
+    if root.lstat(".dockerenv").is_err() {
+        drop(root.create_new(".dockerenv", 0o755).map_err(&failed)?);
+    }
+    let etc = root.lstat("etc");
+    if etc.as_ref().is_ok_and(|etc| !etc.is_dir()) {
+        return Ok(());
+    }
+    match root.lstat("etc/mtab") {
+        Ok(mtab) if mtab.is_symlink() || mtab.is_dir() => return Ok(()),
+        Ok(_) => root.remove_file("etc/mtab").map_err(&failed)?,
+        Err(_) => {}
+    }
+    if etc.is_err() {
+        root.mkdir_all("etc", 0o755, Some((0, 0)))
+            .map_err(&failed)?;
+    }
+    root.symlink("/proc/mounts", "etc/mtab").map_err(&failed)
 }
 
 /// Makes a missing working directory in the container's own layer (spec runtime §2.8).

@@ -37,19 +37,25 @@ pub(crate) fn joined_network(
     container: &Container,
     name: &str,
 ) -> Result<Arc<Container>> {
-    let wrap = |error: &EngineError| {
+    let other = engine.container(name).map_err(|error| {
         EngineError::internal(format!(
             "joining network namespace of container: {}",
             error.message()
         ))
-    };
-    let other = engine.container(name).map_err(|error| wrap(&error))?;
+    })?;
     if other.id == container.id {
         return Err(EngineError::internal(
             "joining network namespace of container: cannot join own network namespace",
         ));
     }
-    running(&other, "network").map_err(|error| wrap(&error))?;
+    refuse_restarting(&other)?;
+    if !other.is_running() {
+        return Err(EngineError::conflict(format!(
+            "cannot join network namespace of a non running container: container {} is {}",
+            other.name,
+            other.state.status.as_str()
+        )));
+    }
     Ok(other)
 }
 
@@ -82,8 +88,8 @@ pub(super) fn namespaces(engine: &Engine, container: &Container) -> Result<Value
             if !matches!(other.host_config.ipc_mode.as_str(), "shareable" | "host")
                 && values::joined_container(&other.host_config.ipc_mode).is_none()
             {
-                return Err(EngineError::internal(format!(
-                    "failed to join IPC namespace: cannot join IPC of a container {id}: non-shareable IPC (hint: use IpcMode:shareable for the donor container)"
+                return Err(EngineError::invalid(format!(
+                    "failed to join IPC namespace: container {id}: non-shareable IPC (hint: use IpcMode:shareable for the donor container)"
                 )));
             }
             list.push(joined("ipc", "ipc", &other));
@@ -112,11 +118,22 @@ fn process_owner(engine: &Engine, id: &str, what: &str) -> Result<Arc<Container>
         )
     };
     let other = engine.container(id).map_err(|error| wrap(&error))?;
-    running(&other, what).map_err(|error| wrap(&error))?;
+    running(&other).map_err(|error| wrap(&error))?;
     Ok(other)
 }
 
-fn running(other: &Container, what: &str) -> Result<()> {
+fn running(other: &Container) -> Result<()> {
+    refuse_restarting(other)?;
+    if other.is_running() {
+        return Ok(());
+    }
+    Err(EngineError::internal(format!(
+        "container {} is not running",
+        other.id
+    )))
+}
+
+fn refuse_restarting(other: &Container) -> Result<()> {
     if other.state.status == Status::Restarting {
         return Err(EngineError::new(
             ErrorKind::Conflict,
@@ -126,13 +143,7 @@ fn running(other: &Container, what: &str) -> Result<()> {
             ),
         ));
     }
-    if other.is_running() {
-        return Ok(());
-    }
-    Err(EngineError::conflict(format!(
-        "cannot join {what} namespace of a non running container: {}",
-        other.id
-    )))
+    Ok(())
 }
 
 /// Returns the kernel parameters: docker's own where the network is the container's, the user's over them.

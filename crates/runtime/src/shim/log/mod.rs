@@ -244,16 +244,16 @@ impl LogWriter {
         }
     }
 
-    /// Records what is left of unfinished lines and sends what waits.
+    /// Records what is left of unfinished lines, which stay without a line feed, and sends what waits.
     pub fn finish(&mut self) {
         let pending = std::mem::take(&mut self.pending);
         for (stream, mut pending) in [LogStream::Stdout, LogStream::Stderr]
             .into_iter()
             .zip(pending)
         {
-            if !pending.bytes.is_empty() || pending.first_part_ns.is_some() {
+            if !pending.bytes.is_empty() {
                 let now_ns = crate::state::now_ns();
-                self.complete(stream, &mut pending, &[], now_ns, true);
+                self.complete(stream, &mut pending, &[], now_ns, false);
             }
         }
         self.write_entries();
@@ -342,7 +342,7 @@ mod tests {
             r#"{"log":"a\u003cb\u003e\u0026\"\\\u0009\r\n","stream":"stdout","time":"2024-05-01T10:00:00.123456Z"}"#
         );
         assert!(lines[1].starts_with("{\"log\":\"\\ufffd\\u2028é\\n\",\"stream\":\"stdout\""));
-        assert!(lines[2].starts_with(r#"{"log":"half\n","stream":"stderr""#));
+        assert!(lines[2].starts_with(r#"{"log":"half","stream":"stderr""#));
         assert_eq!(lines.len(), 3);
     }
 
