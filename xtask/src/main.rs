@@ -1,7 +1,7 @@
 //! Checks of the tree that the compiler does not make.
 //!
 //! `cargo xtask tidy` fails on a dependency that points up the house, on files that are too long, on
-//! stubs and on files that are too large. `cargo xtask vectors DIR` runs every recorded vector file below DIR
+//! stubs, on files that are too large and on evidence that is not there. `cargo xtask vectors DIR` runs every recorded vector file below DIR
 //! (`--verbose` shows each failure in full). `cargo xtask compatibility` writes docs/compatibility.md.
 
 #![allow(clippy::disallowed_methods, reason = "reads the project's own files")]

@@ -1,6 +1,7 @@
 //! The checks of `cargo xtask tidy`.
 
 mod dependencies;
+mod evidence;
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -37,6 +38,7 @@ pub fn run() -> Result<(), String> {
     check_floors(&root, &mut findings)?;
     check_files(&root, &mut findings)?;
     dependencies::check(&root, &mut findings)?;
+    evidence::check(&root, &mut findings)?;
     if findings.is_empty() {
         Ok(())
     } else {

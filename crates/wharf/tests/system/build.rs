@@ -94,6 +94,40 @@ CMD ["/made", "/listing", "/inner.txt"]
 }
 
 #[test]
+fn images_get_the_names_and_labels_that_are_asked_for() {
+    for client in clients() {
+        let d = Daemon::with_busybox();
+        let text =
+            "FROM busybox AS first\nRUN echo first > /stage\nFROM first\nRUN echo last > /stage\n";
+        let more = ["-t", "other/name:v2", "--label", "a=b", "--iidfile", "iid"];
+        let built = build(&d, client, text, &more);
+        assert_eq!(built.code, 0, "{built:?}");
+        let id = std::fs::read_to_string(d.path("iid")).unwrap();
+        for name in ["built:latest", "other/name:v2"] {
+            let format = "{{.Id}} {{.Config.Labels.a}}";
+            let shown = d.ok(client, &["inspect", "--format", format, name]);
+            assert_eq!(shown, format!("{} b", id.trim()), "{client:?}");
+        }
+        let built = build(&d, client, text, &["--target", "first"]);
+        assert_eq!(built.code, 0, "{built:?}");
+        let shown = d.ok(client, &["run", "--rm", "built", "cat", "/stage"]);
+        assert_eq!(shown, "first");
+        let again = build(&d, client, text, &["--no-cache"]);
+        assert_eq!(again.stdout.matches("Running in").count(), 2, "{again:?}");
+        assert!(!again.stdout.contains("Using cache"), "{again:?}");
+        // Without a name there is only an ID.
+        d.write(
+            "context/Dockerfile",
+            "FROM busybox\nRUN echo nameless > /n\n",
+        );
+        let id = d.ok(client, &["build", "-q", "context"]);
+        let dangling = ["images", "-q", "--no-trunc", "-f", "dangling=true"];
+        let listed = d.ok(client, &dangling);
+        assert!(listed.lines().any(|it| it == id), "{id}: {listed}");
+    }
+}
+
+#[test]
 fn failing_steps_say_why_and_leave_nothing() {
     for client in clients() {
         let d = Daemon::with_busybox();

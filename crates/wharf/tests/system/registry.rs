@@ -2,6 +2,7 @@
 
 use crate::archives::hex;
 use crate::harness::{Client, Daemon, clients, eventually, skip};
+use crate::helpers::id_of;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
@@ -156,6 +157,45 @@ fn what_was_pushed_is_pulled_into_an_empty_root() {
     }
 }
 
+/// A base is looked for only when it is missing or `--pull` asks; where it moved to is told.
+#[test]
+fn a_base_that_moved_is_found_by_pulling_and_explained() {
+    let Some(registry) = Registry::start() else {
+        return;
+    };
+    let name = registry.at("team/base:v1");
+    let other = Daemon::with_busybox();
+    let publish = |text: &str| {
+        let dockerfile = format!("FROM busybox\nRUN echo {text} > /which\n");
+        other.write("context/Dockerfile", dockerfile);
+        other.ok(Client::Wharf, &["build", "-t", &name, "context"]);
+        other.ok(Client::Wharf, &["push", &name]);
+    };
+    for client in clients() {
+        publish("old");
+        let d = Daemon::start();
+        d.write(
+            "context/Dockerfile",
+            format!("FROM {name}\nRUN cat /which > /seen\nCMD cat /seen\n"),
+        );
+        let build = |more: &[&str]| {
+            let arguments = [&["build", "-t", "built"], more, &["context"]].concat();
+            let built = d.call(client, &arguments);
+            assert_eq!(built.code, 0, "{client:?}: {built:?}");
+            (d.ok(client, &["run", "--rm", "built"]), built)
+        };
+        assert_eq!(build(&[]).0, "old");
+        publish("new");
+        assert_eq!(build(&[]).0, "old");
+        assert_eq!(build(&["--pull"]).0, "new");
+        let told = d.ok(Client::Wharf, &["builder", "explain"]);
+        assert!(
+            told.contains("moved sha256:") && told.contains(" → sha256:"),
+            "{told}"
+        );
+    }
+}
+
 /// What `login` wrote, or anybody else in docker's form, is what push and pull send.
 #[test]
 fn passwords_come_from_the_client_s_configuration() {
@@ -193,10 +233,6 @@ fn passwords_come_from_the_client_s_configuration() {
         let refused = fresh.call(client, &["pull", &name]);
         assert_ne!(refused.code, 0, "{client:?}: {refused:?}");
     }
-}
-
-fn id_of(d: &Daemon, client: Client, name: &str) -> String {
-    d.ok(client, &["inspect", "--format", "{{.Id}}", name])
 }
 
 /// Runs a program that must succeed; `None` if it is not installed.
