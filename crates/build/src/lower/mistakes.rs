@@ -76,7 +76,8 @@ pub(super) fn within(input: &LowerInput<'_>, at: &Location, text: &str) -> Locat
         let (before, rest) = whole.split_at(*start);
         let is_inside = is_part(before.chars().next_back()) && is_part(text.chars().next());
         let behind = rest.get(text.len()..).unwrap_or_default();
-        !is_inside && !(is_part(text.chars().next_back()) && is_part(behind.chars().next()))
+        let goes_on = is_part(text.chars().next_back()) && is_part(behind.chars().next());
+        !(is_inside || goes_on)
     };
     let mut places = whole.match_indices(text).map(|(start, _)| start);
     let found = places.find(is_word).or_else(|| whole.find(text));
