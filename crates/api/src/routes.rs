@@ -145,7 +145,7 @@ pub(crate) static ROUTES: &[Route] = &[
     route!(POST "/images/{name}/tag" "1.24" Works "" image::tag),
     route!(DELETE "/images/{name}" "1.24" Differs "no choice of platforms" image::remove),
     // Builds
-    route!(POST "/build" "1.24" Differs "version 1 only; contextdir, dockerfileinline and dockerignoreinline are wharf's own" build::build),
+    route!(POST "/build" "1.24" Differs "version 1 only; contextdir, dockerfileinline, dockerfileshown and dockerignoreinline are wharf's own" build::build),
     route!(POST "/build/prune" "1.31" Differs "no limits of size" build::prune),
     route!(POST "/build/cancel" "1.39" Works "" build::cancel),
     // Builds, as wharf's own client asks for them

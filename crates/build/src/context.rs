@@ -45,7 +45,7 @@ pub(crate) struct Context {
 /// A Dockerfile.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct DockerfileText {
-    /// Its path in the context.
+    /// What messages call it.
     pub name: String,
     /// Its text.
     pub text: String,
@@ -202,6 +202,12 @@ impl Context {
             Some(bytes) => self.apply_ignore_file(BESIDE_DOCKERFILE.to_owned(), bytes, &name)?,
             None => self.load_ignore_file(&name)?,
         }
+        let shown = &request.dockerfile_shown;
+        let name = if shown.is_empty() {
+            name
+        } else {
+            shown.clone()
+        };
         Ok(DockerfileText { name, text })
     }
 

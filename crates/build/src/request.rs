@@ -43,6 +43,8 @@ pub struct BuildRequest {
     pub dockerfile_name: String,
     /// A Dockerfile that does not lie in the context.
     pub dockerfile: Option<Vec<u8>>,
+    /// What messages call the Dockerfile; its path in the context where this is empty.
+    pub dockerfile_shown: String,
     /// The ignore file beside such a Dockerfile, which counts before the context's own.
     pub ignore_file: Option<Vec<u8>>,
     /// `--build-arg`; `None` for one named without a value.

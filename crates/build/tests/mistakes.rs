@@ -386,3 +386,23 @@ fn checks_tell_all_mistakes() {
         ]
     );
 }
+
+#[test]
+fn a_dockerfile_beside_the_context_is_called_as_it_was_given() {
+    if !can_mount() {
+        return;
+    }
+    let bench = Bench::new();
+    let request = BuildRequest {
+        dockerfile_name: ".inline".to_owned(),
+        dockerfile: Some(b"FROM base\nSTOPSIGNAL nope\n".to_vec()),
+        dockerfile_shown: "../docker/app.Dockerfile".to_owned(),
+        context: ContextSource::Directory(bench.context()),
+        ..BuildRequest::default()
+    };
+    let error = bench.try_build(&request).0.unwrap_err().to_string();
+    assert!(
+        error.contains(" --> ../docker/app.Dockerfile:2:12"),
+        "{error}"
+    );
+}

@@ -138,6 +138,7 @@ pub(super) fn build_request(call: &Call) -> Result<Build, Failure> {
         context: BuildContext::Dockerfile(Vec::new()),
         dockerfile: query.text("dockerfile").to_owned(),
         dockerfile_inline: inline_file(query, "dockerfileinline")?,
+        dockerfile_shown: query.text("dockerfileshown").to_owned(),
         ignore_file_inline: inline_file(query, "dockerignoreinline")?,
         tags: query
             .all("t")

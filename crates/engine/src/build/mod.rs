@@ -273,6 +273,7 @@ fn build_request(request: Build, context: OpenedContext, id: String) -> Prepared
         context: context.source,
         dockerfile_name: request.dockerfile,
         dockerfile: request.dockerfile_inline.or(context.dockerfile),
+        dockerfile_shown: request.dockerfile_shown,
         ignore_file: request.ignore_file_inline,
         build_args: request.build_args,
         labels: request.labels,

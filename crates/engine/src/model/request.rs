@@ -227,6 +227,8 @@ pub struct Build {
     pub dockerfile: String,
     /// A Dockerfile that lies outside the context.
     pub dockerfile_inline: Option<Vec<u8>>,
+    /// What messages call the Dockerfile; its path in the context where this is empty.
+    pub dockerfile_shown: String,
     /// The ignore file beside such a Dockerfile.
     pub ignore_file_inline: Option<Vec<u8>>,
     /// Names for the image.

@@ -45,6 +45,8 @@ const BUILD_HEADER: &str = "wharf-build";
 
 /// The period that a number of CPUs is counted by, in microseconds.
 const CPU_PERIOD_US: i64 = 100_000;
+/// What a Dockerfile from standard input is called.
+const DEFAULT_DOCKERFILE: &str = "Dockerfile";
 const NANO: i64 = 1_000_000_000;
 
 /// Runs `wharf build`.
@@ -175,6 +177,10 @@ async fn build_request(
             .is_some_and(|value| value == "dir");
     let request = parameters(session, args, outputs)?;
     let project = project(&context);
+    let request = match outside(&context, args) {
+        Some(file) => request.query("dockerfileshown", file),
+        None => request,
+    };
     let request = match context {
         Context::Remote(url) => {
             let request = request.query("remote", url);
@@ -428,6 +434,20 @@ async fn quiet(
             Err(error)
         }
     }
+}
+
+/// Returns how a Dockerfile that goes beside the context is called in messages: by the path that was given.
+fn outside<'a>(context: &Context, args: &'a BuildArgs) -> Option<&'a str> {
+    let is_content = matches!(
+        context,
+        Context::LoneDockerfile(_)
+            | Context::Directory {
+                dockerfile: Dockerfile::Content { .. },
+                ..
+            }
+    );
+    let given = args.file.as_deref().filter(|file| *file != "-");
+    is_content.then(|| given.unwrap_or(DEFAULT_DOCKERFILE))
 }
 
 /// Lets the daemon read the directory where it is: nothing is sent but its name.
