@@ -146,10 +146,11 @@ impl ExportedCache {
                 created_at: None,
             }),
         });
-        to_bytes(&CacheConfig {
+        let document = CacheConfig {
             layers: layers.collect(),
             records: self.records.iter().map(record).collect(),
-        })
+        };
+        document.to_bytes()
     }
 
     /// Returns the document for an image's own config: of records whose layers the image has.
@@ -168,7 +169,7 @@ impl ExportedCache {
             layers: layers.collect(),
             records: records.collect(),
         };
-        base64::engine::general_purpose::STANDARD.encode(to_bytes(&document))
+        base64::engine::general_purpose::STANDARD.encode(document.to_bytes())
     }
 }
 
@@ -194,11 +195,12 @@ fn record((told, top): &(Told, Option<usize>)) -> ConfigRecord {
     }
 }
 
-fn to_bytes(document: &CacheConfig) -> Vec<u8> {
-    serde_json::to_vec(document).unwrap_or_default()
-}
-
 impl CacheConfig {
+    /// Returns the document as it is written.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        serde_json::to_vec(self).unwrap_or_default()
+    }
+
     /// Reads a document from outside.
     ///
     /// # Errors
@@ -269,7 +271,38 @@ pub fn export_cache(store: &Store, build: &str, all: bool) -> Result<ExportedCac
 
 #[cfg(test)]
 mod tests {
-    use super::{CacheConfig, MAX_LAYERS, MAX_RECORDS};
+    use proptest::prelude::*;
+
+    use super::{
+        CacheConfig, ConfigLayer, ConfigRecord, MAX_LAYERS, MAX_RECORDS, NO_PARENT, RecordLayer,
+    };
+
+    proptest! {
+        #[test]
+        fn chains_end_at_a_layer_without_parent(
+            parents in prop::collection::vec(-2_i64..12, 0..12),
+            top in prop::option::of(0_usize..14),
+        ) {
+            let layer = |parent: &i64| ConfigLayer { parent: *parent, ..ConfigLayer::default() };
+            let at = |layer| RecordLayer { layer, created_at: None };
+            let record = ConfigRecord {
+                layers: top.map(at).into_iter().collect(),
+                ..ConfigRecord::default()
+            };
+            let document = CacheConfig {
+                layers: parents.iter().map(layer).collect(),
+                records: vec![record.clone()],
+            };
+            prop_assert_eq!(CacheConfig::parse(&document.to_bytes()), Ok(document.clone()));
+            if let Some(chain) = document.chain(&record) {
+                prop_assert_eq!(chain.last().copied(), top);
+                let below = std::iter::once(NO_PARENT).chain(chain.iter().map(|at| *at as i64));
+                for (at, parent) in chain.iter().zip(below) {
+                    prop_assert_eq!(parents[*at], parent);
+                }
+            }
+        }
+    }
 
     fn chain_of(text: &str) -> Option<Vec<usize>> {
         let document = CacheConfig::parse(text.as_bytes()).unwrap();

@@ -1,8 +1,9 @@
 //! Checks of a Dockerfile, and what it can be given, without building anything.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use wharf_dockerfile::lint::{self, LintConfig, LintInput};
 use wharf_dockerfile::{
@@ -16,6 +17,8 @@ use crate::context::{Context, DockerfileText};
 use crate::lower::{OCI_LAYOUT, TimeSource};
 use crate::{BaseImage, BuildError, BuildRequest, Finding, Host, read};
 
+/// How long registries are asked in vain before all others are left alone.
+const REGISTRY_PATIENCE: Duration = Duration::from_secs(5);
 /// The build argument that stands for the `check` directive.
 const CHECK_ARG: &str = "BUILDKIT_DOCKERFILE_CHECK";
 
@@ -48,8 +51,12 @@ pub enum About {
     Check {
         /// The findings.
         warnings: Vec<Diagnostic>,
-        /// Why it cannot be built.
+        /// Why it cannot be built: the first mistake.
         error: Option<Mistake>,
+        /// All mistakes in the Dockerfile, where there are several.
+        mistakes: Vec<Mistake>,
+        /// Base images that nothing is known of, a line each.
+        notes: Vec<String>,
     },
     /// What the target can be given.
     Outline(Outline),
@@ -68,7 +75,8 @@ pub struct Mistake {
 
 /// Answers a question about the request's Dockerfile. Nothing is built.
 ///
-/// Of base images that are not here nothing is taken to be known, unless the request asks to pull them.
+/// Of base images that are not here the configs alone are asked for at their registries; where none answers, nothing is
+/// taken to be known of them. They are pulled where the request asks for it.
 ///
 /// # Errors
 /// A context or Dockerfile that cannot be read; for all questions but [`Question::Check`] mistakes in the Dockerfile.
@@ -116,6 +124,8 @@ fn check_file(
     About::Check {
         warnings,
         error: error.as_ref().map(mistake),
+        mistakes: error.as_ref().map(mistakes).unwrap_or_default(),
+        notes: bases.notes.into_inner(),
     }
 }
 
@@ -140,17 +150,30 @@ fn no_time(_: &TimeSource) -> Result<Option<i64>, BuildError> {
 }
 
 fn mistake(error: &BuildError) -> Mistake {
-    let (message, lines) = match error {
-        BuildError::Dockerfile { diagnostics, .. } => {
-            let first = diagnostics.first();
-            let lines = first.map(|first| (*first.lines.start(), *first.lines.end()));
-            (first.map(Diagnostic::headline), lines)
-        }
-        _ => (None, None),
+    let first = match error {
+        BuildError::Dockerfile { diagnostics, .. } => diagnostics.first().map(mistake_of),
+        _ => None,
     };
+    first.unwrap_or_else(|| Mistake {
+        message: error.to_string(),
+        lines: None,
+    })
+}
+
+/// Returns the mistakes in the Dockerfile, where there are several.
+fn mistakes(error: &BuildError) -> Vec<Mistake> {
+    match error {
+        BuildError::Dockerfile { diagnostics, .. } if diagnostics.len() > 1 => {
+            diagnostics.iter().map(mistake_of).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+fn mistake_of(diagnostic: &Diagnostic) -> Mistake {
     Mistake {
-        message: message.unwrap_or_else(|| error.to_string()),
-        lines,
+        message: diagnostic.headline(),
+        lines: Some((*diagnostic.lines.start(), *diagnostic.lines.end())),
     }
 }
 
@@ -283,6 +306,10 @@ pub(crate) struct Bases<'a> {
     host: &'a dyn Host,
     pull: bool,
     known: RefCell<HashMap<(String, String), Option<BaseImage>>>,
+    /// What is said about images that nothing is known of.
+    notes: RefCell<Vec<String>>,
+    /// How long registries were asked in vain.
+    waited: Cell<Duration>,
 }
 
 impl<'a> Bases<'a> {
@@ -292,6 +319,8 @@ impl<'a> Bases<'a> {
             host,
             pull: request.pull,
             known: RefCell::default(),
+            notes: RefCell::default(),
+            waited: Cell::default(),
         }
     }
 
@@ -313,17 +342,42 @@ impl<'a> Bases<'a> {
         Ok(image)
     }
 
-    /// Returns an image that is here, else one that holds nothing in its place; with `--pull` as [`Bases::find`].
+    /// Returns an image that is here, else what its registry tells of it, else one that holds nothing in its place; with
+    /// `--pull` as [`Bases::find`].
     fn find_or_stand_in(&self, name: &str, platform: &Platform) -> Result<BaseImage, BuildError> {
         if self.pull {
             return self.find(name, platform);
         }
         let key = (name.to_owned(), platform.to_string());
         let mut known = self.known.borrow_mut();
-        let found = known
-            .entry(key)
-            .or_insert_with(|| self.host.local_image(name, platform));
+        let found = known.entry(key).or_insert_with(|| {
+            let local = self.host.local_image(name, platform);
+            local.or_else(|| self.ask_registry(name, platform))
+        });
         Ok(found.clone().unwrap_or_else(|| stand_in(name, platform)))
+    }
+
+    /// Asks a registry for a config; notes why there is none.
+    fn ask_registry(&self, name: &str, platform: &Platform) -> Option<BaseImage> {
+        if name.starts_with(OCI_LAYOUT) {
+            return None;
+        }
+        let began = Instant::now();
+        let reason = if self.waited.get() > REGISTRY_PATIENCE {
+            "registries do not answer".to_owned()
+        } else {
+            match self.host.image_config(name, platform) {
+                Ok(image) => return Some(image),
+                Err(error) => {
+                    let text = error.to_string();
+                    text.lines().next().unwrap_or_default().to_owned()
+                }
+            }
+        };
+        self.waited.set(self.waited.get() + began.elapsed());
+        let note = format!("the checks know nothing of {name}, which is not here: {reason}");
+        self.notes.borrow_mut().push(note);
+        None
     }
 
     /// Returns what the checks know of an image.

@@ -205,6 +205,12 @@ pub trait Host: Send + Sync {
     /// Returns an image that is here; none where it would have to be pulled.
     fn local_image(&self, reference: &str, platform: &Platform) -> Option<BaseImage>;
 
+    /// Returns what a registry tells of an image: its config alone. Nothing is kept.
+    ///
+    /// # Errors
+    /// The engine's text for an image that is not to be had, and for a registry that does not answer soon.
+    fn image_config(&self, reference: &str, platform: &Platform) -> Result<BaseImage, HostError>;
+
     /// Returns a read-only merged view of layers, lowest first, that nothing else sees.
     ///
     /// # Errors

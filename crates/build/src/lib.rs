@@ -27,6 +27,8 @@ mod glob;
 mod history;
 mod host;
 mod imported;
+#[doc(hidden)]
+pub mod internals;
 mod listing;
 mod logs;
 mod lower;

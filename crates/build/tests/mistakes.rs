@@ -269,7 +269,10 @@ fn questions_are_answered_without_building() {
         wharf_build::ask(&bench.store, &bench.host, &request, question).map(|answer| answer.about)
     };
     let text = "ARG V=1\nFROM nowhere:$V AS a\nENV A=$UNKNOWN\nCOPY --chmod=99999 a /\nFROM base\nENV B=$UNKNOWN\n";
-    let About::Check { warnings, error } = ask(text, Question::Check).unwrap() else {
+    let About::Check {
+        warnings, error, ..
+    } = ask(text, Question::Check).unwrap()
+    else {
         panic!("no check");
     };
     // Of an image that is not here it is not known which variables it has.
@@ -306,16 +309,80 @@ fn bad_mount_options_name_the_nearest_word() {
     let bench = Bench::new();
     insta::assert_snapshot!(bench.fail("FROM base\nRUN --mount=type=cahce,target=/x true\n"), @r#"
     unsupported mount type "cahce" (did you mean cache?)
-     --> Dockerfile:2:5
+     --> Dockerfile:2:13
       |
     2 | RUN --mount=type=cahce,target=/x true
-      |     ^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+      |             ^^^^^^^^^^ did you mean `cache`?
     "#);
     insta::assert_snapshot!(bench.fail("FROM base\nRUN true && \\\n  true\nRUN --mount=type=cache,taget=/x true\n"), @r"
     unexpected key 'taget' in 'taget=/x' (did you mean target?)
-     --> Dockerfile:4:5
+     --> Dockerfile:4:24
       |
     4 | RUN --mount=type=cache,taget=/x true
-      |     ^^^^^^^^^^^^^^^^^^^^^^^^^^^
+      |                        ^^^^^^^^ did you mean `target`?
     ");
+}
+
+#[test]
+fn checks_ask_a_registry_for_configs_alone() {
+    if !can_mount() {
+        return;
+    }
+    let mut bench = Bench::new();
+    let config = wharf_image::ContainerConfig {
+        env: vec!["FROM_BASE=1".to_owned()],
+        ..Default::default()
+    };
+    bench.add_image("registry:elsewhere", config, &[]);
+    let request = bench.request("FROM elsewhere\nENV A=$FROM_BASE B=$UNKNOWN\n");
+    let answer = wharf_build::ask(&bench.store, &bench.host, &request, Question::Check).unwrap();
+    let About::Check {
+        warnings, notes, ..
+    } = answer.about
+    else {
+        panic!("no check");
+    };
+    let told: Vec<String> = warnings.iter().map(|it| it.headline()).collect();
+    assert_eq!(told, ["Usage of undefined variable '$UNKNOWN'"]);
+    assert!(notes.is_empty(), "{notes:?}");
+    let unseen = bench.request("FROM nowhere\nENV A=$UNKNOWN\n");
+    let answer = wharf_build::ask(&bench.store, &bench.host, &unseen, Question::Check).unwrap();
+    let About::Check { notes, .. } = answer.about else {
+        panic!("no check");
+    };
+    assert_eq!(
+        notes,
+        ["the checks know nothing of nowhere, which is not here: no registry answers for nowhere"]
+    );
+    let (built, _) = bench.try_build(&request);
+    assert!(
+        built
+            .unwrap_err()
+            .to_string()
+            .starts_with("pull access denied for elsewhere")
+    );
+}
+
+#[test]
+fn checks_tell_all_mistakes() {
+    if !can_mount() {
+        return;
+    }
+    let bench = Bench::new();
+    let request = bench.request("FROM base\nSTOPSIGNAL nope\nEXPOSE x\n");
+    let answer = wharf_build::ask(&bench.store, &bench.host, &request, Question::Check).unwrap();
+    let About::Check { mistakes, .. } = answer.about else {
+        panic!("no check");
+    };
+    let told: Vec<_> = mistakes
+        .iter()
+        .map(|it| (it.message.as_str(), it.lines))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            ("invalid signal: nope", Some((2, 2))),
+            ("invalid containerPort: x", Some((3, 3)))
+        ]
+    );
 }

@@ -14,6 +14,7 @@ use crate::commands::container::{
 };
 use crate::commands::context::ContextCommand;
 use crate::commands::image::{archive, history, layers, list as images, names, transfer};
+use crate::commands::manifest::ManifestCommand;
 use crate::commands::system::{disk_usage, events, info, version};
 use crate::commands::{inspect, login, network, network_explain, prune, search, volume};
 use crate::daemon_arguments::DaemonArgs;
@@ -106,6 +107,9 @@ pub enum Command {
     /// Work with volumes
     #[command(subcommand)]
     Volume(VolumeCommand),
+    /// Work with manifests and lists of them
+    #[command(subcommand)]
+    Manifest(ManifestCommand),
     Attach(attach::AttachArgs),
     Commit(snapshot::CommitArgs),
     Cp(copy::CopyArgs),

@@ -11,8 +11,8 @@ use crate::commands::image::{archive, history, layers, list as images, names, tr
 use crate::commands::prune::Pruned;
 use crate::commands::system::{disk_usage, events, info, version};
 use crate::commands::{
-    absent, build, builder, context, dial, inspect, login, network, network_explain, plugin, prune,
-    search, volume,
+    absent, build, builder, context, dial, inspect, login, manifest, network, network_explain,
+    plugin, prune, search, volume,
 };
 use crate::error::{CliError, Result};
 use crate::session::Session;
@@ -36,6 +36,7 @@ pub async fn run_command(session: &mut Session, command: Command) -> Result<()> 
         C::Image(command) => image(session, command).await,
         C::Network(command) => network_command(session, command).await,
         C::System(command) => system(session, command).await,
+        C::Manifest(command) => manifest::manifest_command(session, command).await,
         C::Volume(command) => volume_command(session, command).await,
         C::Pull(args) => transfer::pull_command(session, args).await,
         C::Push(args) => transfer::push_command(session, args).await,

@@ -170,6 +170,49 @@ impl Client {
         Ok((top.0, platforms))
     }
 
+    /// Fetches what a reference names: a manifest or an index, with its bytes as they came.
+    ///
+    /// # Errors
+    /// Those of [`Client::resolve`] but for a missing platform.
+    pub async fn document(
+        &self,
+        reference: &Reference,
+        credentials: &Credentials,
+    ) -> Result<(Descriptor, Bytes), RegistryError> {
+        let endpoint = self.inner().endpoints.of(reference).await?;
+        let platform = Platform::host();
+        let search = Search {
+            client: self,
+            endpoint: &endpoint,
+            reference,
+            platform: &platform,
+            credentials,
+        };
+        search.top().await
+    }
+
+    /// Fetches the config that a manifest names, from the repository of a reference.
+    ///
+    /// # Errors
+    /// Those of [`Client::resolve`] but for a missing platform.
+    pub async fn config(
+        &self,
+        reference: &Reference,
+        manifest: &Manifest,
+        credentials: &Credentials,
+    ) -> Result<Bytes, RegistryError> {
+        let endpoint = self.inner().endpoints.of(reference).await?;
+        let platform = Platform::host();
+        let search = Search {
+            client: self,
+            endpoint: &endpoint,
+            reference,
+            platform: &platform,
+            credentials,
+        };
+        search.config(manifest).await
+    }
+
     /// Asks which manifest or index a reference names now, without fetching it.
     ///
     /// # Errors

@@ -106,3 +106,58 @@ async fn a_start_that_is_given_up_leaves_nothing() {
         common::assert_nothing_left(&fixture);
     }
 }
+
+/// What a shim may have mapped while it rests, in KiB: well below what setting a container up needs.
+const RESTING_KIB: u64 = 2048;
+
+#[tokio::test]
+async fn a_shim_at_rest_gives_memory_back_and_works_on() {
+    if !can_run() {
+        return;
+    }
+    let fixture = Fixture::shell("sleep 1000");
+    let shim = fixture.launch().await.unwrap();
+    shim.start().await.unwrap();
+    let state = std::fs::read(fixture.request.state_dir.join("shim.json")).unwrap();
+    let state: serde_json::Value = serde_json::from_slice(&state).unwrap();
+    let pid = state["shim_pid"].as_u64().unwrap();
+    let most_kib = size_kib(&format!("/proc/{pid}/status"), "VmHWM:");
+    assert!(most_kib > 2 * RESTING_KIB, "{most_kib}");
+    for round in 0..3 {
+        let patience = std::time::Instant::now() + Duration::from_secs(20);
+        while resident_kib(pid) > RESTING_KIB {
+            assert!(
+                std::time::Instant::now() < patience,
+                "{} KiB are mapped",
+                resident_kib(pid)
+            );
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let request = common::exec_request(&format!("e{round}"), &["echo", "awake"]);
+        let (_, stream) = shim.exec(request).await.unwrap();
+        let mut bytes = Vec::new();
+        tokio::io::AsyncReadExt::read_to_end(&mut stream.unwrap(), &mut bytes)
+            .await
+            .unwrap();
+        assert_eq!(common::unframe(&bytes).0, "awake\n");
+    }
+    shim.release().await.unwrap();
+    common::assert_nothing_left(&fixture);
+}
+
+/// Returns the resident set size of a process.
+fn resident_kib(pid: u64) -> u64 {
+    size_kib(&format!("/proc/{pid}/smaps_rollup"), "Rss:")
+}
+
+fn size_kib(path: &str, name: &str) -> u64 {
+    let text = std::fs::read_to_string(path).unwrap();
+    let line = text.lines().find_map(|line| line.strip_prefix(name));
+    line.unwrap()
+        .trim()
+        .split(' ')
+        .next()
+        .unwrap()
+        .parse()
+        .unwrap()
+}

@@ -25,6 +25,12 @@ pub(crate) enum Document {
         /// Why it cannot be built.
         #[serde(rename = "buildError", skip_serializing_if = "Option::is_none")]
         error: Option<BuildError>,
+        /// All mistakes, where there are several.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        mistakes: Vec<BuildError>,
+        /// Base images that nothing is known of.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        notes: Vec<String>,
     },
     /// What the target can be given.
     Outline {
@@ -137,7 +143,12 @@ impl Document {
     pub(crate) fn of(answer: &Answer) -> Self {
         let data = STANDARD.encode(&answer.text);
         match &answer.about {
-            About::Check { warnings, error } => Self::Check {
+            About::Check {
+                warnings,
+                error,
+                mistakes,
+                notes,
+            } => Self::Check {
                 warnings: (!warnings.is_empty()).then(|| warnings.iter().map(warning).collect()),
                 sources: vec![SourceFile {
                     filename: answer.file_name.clone(),
@@ -145,6 +156,8 @@ impl Document {
                     language: LANGUAGE,
                 }],
                 error: error.as_ref().map(build_error),
+                mistakes: mistakes.iter().map(build_error).collect(),
+                notes: notes.clone(),
             },
             About::Outline(outline) => Self::outline(outline, data),
             About::Targets(targets) => Self::Targets {

@@ -9,6 +9,7 @@ use wharf_image::Platform;
 use wharf_llb::ProxyEnv;
 
 use super::epoch::EPOCH_ARG;
+use super::mistakes::{Mistakes, within};
 use super::{LowerInput, mistake};
 use crate::BuildError;
 
@@ -36,7 +37,12 @@ pub(super) struct Globals {
 }
 
 impl Globals {
-    pub fn new(input: &LowerInput<'_>, expander: &Expander) -> Result<Self, BuildError> {
+    /// Reads the arguments; one that cannot be read has no value.
+    pub fn new(
+        input: &LowerInput<'_>,
+        expander: &Expander,
+        mistakes: &Mistakes,
+    ) -> Result<Self, BuildError> {
         let mut globals = Self {
             values: platform_values(input),
             consumed: BTreeSet::new(),
@@ -49,9 +55,13 @@ impl Globals {
             for arg in args {
                 globals.consumed.insert(arg.key.clone());
                 let default = match &arg.value {
-                    Some(value) => Some(expander.expand_word(value, &globals.values).map_err(
-                        |error| mistake(input, &instruction.location, error.to_string(), None),
-                    )?),
+                    Some(value) => {
+                        let expanded = expander.expand_word(value, &globals.values);
+                        let at = within(input, &instruction.location, value);
+                        let told =
+                            expanded.map_err(|error| mistake(input, &at, error.to_string(), None));
+                        mistakes.keep(told)?
+                    }
                     None => None,
                 };
                 if let Some(value) = given(input.build_args, &arg.key).or(default) {

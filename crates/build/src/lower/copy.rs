@@ -60,7 +60,8 @@ impl Lowering<'_, '_> {
         state: &mut StageState,
         place: &Place<'_>,
     ) -> Result<Option<HistoryEntry>, BuildError> {
-        let written = self.expand(&copy.destination, state, place.at)?;
+        let written = self.expand(&copy.destination, state, place.at);
+        let written = self.mistakes.keep(written)?.unwrap_or_default();
         let expanded = self.expanded(copy, is_add, &written, state, place.at)?;
         let name = state.names.next(place.text);
         let base = state.output.filter(|_| !copy.link);
@@ -71,13 +72,14 @@ impl Lowering<'_, '_> {
         };
         let template = expanded.template(base.is_some());
         for source in &expanded.sources {
-            self.source(
+            let added = self.source(
                 source,
                 &expanded,
                 &template,
                 &mut actions,
                 (state, place, &name),
-            )?;
+            );
+            self.mistakes.keep(added)?;
         }
         for file in &copy.heredocs {
             let content = if file.expand {
@@ -113,34 +115,36 @@ impl Lowering<'_, '_> {
         at: &Location,
     ) -> Result<Expanded<'c>, BuildError> {
         let keyword = if is_add { "ADD" } else { "COPY" };
-        let expand = |text: &String| self.expand(text, state, at);
-        let sources = copy
-            .sources
-            .iter()
-            .map(expand)
-            .collect::<Result<Vec<_>, _>>()?;
-        let exclude = copy
-            .exclude
-            .iter()
-            .map(expand)
-            .collect::<Result<Vec<_>, _>>()?;
+        let expand = |words: &[String]| {
+            let mut expanded = Vec::new();
+            for word in words {
+                expanded.extend(self.mistakes.keep(self.expand(word, state, at))?);
+            }
+            Ok::<_, BuildError>(expanded)
+        };
+        let sources = expand(&copy.sources)?;
+        let exclude = expand(&copy.exclude)?;
         let destination = destination(state.cwd(), written);
         let checksum = self.expand_option(&copy.checksum, state, at)?;
-        if checksum.is_some() && sources.len() + copy.heredocs.len() != 1 {
+        // What a mistake left out is not counted.
+        let is_whole = sources.len() == copy.sources.len();
+        if checksum.is_some() && is_whole && sources.len() + copy.heredocs.len() != 1 {
             return Err(self.mistake(at, "checksum can't be specified for multiple sources"));
         }
         let is_fetched = |source: &String| is_address(source) || is_git(source);
         if checksum.is_some() && !sources.iter().all(is_fetched) {
             return Err(self.mistake(at, "checksum requires HTTP(S) or Git sources"));
         }
+        let chown = self.expand_option(&copy.chown, state, at);
+        let chmod = self.mode(copy, state, at);
         Ok(Expanded {
             copy,
             keyword,
             is_add,
             sources,
             destination,
-            chown: self.expand_option(&copy.chown, state, at)?,
-            chmod: self.mode(copy, state, at)?,
+            chown: self.mistakes.keep(chown)?.flatten(),
+            chmod: self.mistakes.keep(chmod)?.flatten(),
             checksum,
             exclude,
         })
@@ -167,7 +171,9 @@ impl Lowering<'_, '_> {
     ) -> Result<Option<String>, BuildError> {
         let mode = self.expand_option(&copy.chmod, state, at)?;
         if let Some(mode) = &mode {
-            ModeChange::parse(mode).map_err(|error| self.mistake(at, error))?;
+            let written = copy.chmod.as_deref().unwrap_or_default();
+            let place = self.within(at, &format!("--chmod={written}"));
+            ModeChange::parse(mode).map_err(|error| self.mistake(&place, error))?;
         }
         Ok(mode)
     }

@@ -112,9 +112,10 @@ impl Lowering<'_, '_> {
                 format!("USER {}", state.config.user)
             }
             InstructionKind::Stopsignal(signal) => {
+                let place = self.within(at, signal);
                 let signal = self.expand(signal, state, at)?;
                 config::set_stop_signal(&mut state.config, &signal)
-                    .map_err(|error| self.mistake(at, error))?;
+                    .map_err(|error| self.mistake(&place, error))?;
                 format!("STOPSIGNAL {signal}")
             }
             InstructionKind::Expose(words) => self.expose(words, state, at)?,
@@ -137,13 +138,13 @@ impl Lowering<'_, '_> {
         state: &StageState,
         at: &Location,
     ) -> Result<Vec<(String, String)>, BuildError> {
-        let expand = |pair: &KeyValue| {
-            Ok((
-                self.expand(&pair.key, state, at)?,
-                self.expand(&pair.value, state, at)?,
-            ))
-        };
-        pairs.iter().map(expand).collect()
+        let mut expanded = Vec::new();
+        for pair in pairs {
+            let key = self.mistakes.keep(self.expand(&pair.key, state, at))?;
+            let value = self.mistakes.keep(self.expand(&pair.value, state, at))?;
+            expanded.extend(key.zip(value));
+        }
+        Ok(expanded)
     }
 
     fn expose(

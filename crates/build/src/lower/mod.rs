@@ -5,6 +5,7 @@ mod contexts;
 mod copy;
 mod epoch;
 mod instruction;
+mod mistakes;
 mod mounts;
 mod names;
 mod run;
@@ -29,6 +30,7 @@ pub(crate) use epoch::{FindTime, TimeSource};
 pub(crate) use sources::git_source;
 
 use args::Globals;
+use mistakes::Mistakes;
 use stages::From;
 
 /// What lowering depends on.
@@ -66,7 +68,7 @@ pub(crate) type FindBase<'a> = dyn FnMut(&str, &Platform) -> Result<BaseImage, B
 /// Lowers what the target needs.
 ///
 /// # Errors
-/// Mistakes in the Dockerfile, unknown targets, and what `find_base` says.
+/// All mistakes in the Dockerfile, unknown targets, and what `find_base` says.
 pub(crate) fn lower(
     input: &LowerInput<'_>,
     find_base: &mut FindBase<'_>,
@@ -89,12 +91,24 @@ fn lower_round(
     find_base: &mut FindBase<'_>,
     paths: &ContextPaths,
 ) -> Result<(Plan, ContextPaths), BuildError> {
+    let mistakes = Mistakes::default();
+    let lowered = lower_all(input, find_base, paths, &mistakes);
+    mistakes.end(input, lowered)
+}
+
+fn lower_all(
+    input: &LowerInput<'_>,
+    find_base: &mut FindBase<'_>,
+    paths: &ContextPaths,
+    mistakes: &Mistakes,
+) -> Result<(Plan, ContextPaths), BuildError> {
     let expander = Expander::new(input.dockerfile.directives.escape);
-    let mut globals = Globals::new(input, &expander)?;
-    let epoch = epoch::resolve(input, &expander, &mut globals)?;
-    let froms = stages::expand_froms(input, &expander, &globals)?;
+    let mut globals = Globals::new(input, &expander, mistakes)?;
+    let epoch = epoch::resolve(input, &expander, &mut globals);
+    let epoch = mistakes.keep(epoch)?.flatten();
+    let froms = stages::expand_froms(input, &expander, &globals, mistakes)?;
     let target = stages::find_target(input)?;
-    stages::check_cycles(input)?;
+    stages::check_cycles(input, mistakes)?;
     let mut lowering = Lowering {
         input,
         expander,
@@ -111,6 +125,7 @@ fn lower_round(
         first_names: BTreeMap::new(),
         uses: Vec::new(),
         epoch,
+        mistakes,
     };
     lowering.require(target)?;
     lowering.name_bases(target);
@@ -143,6 +158,8 @@ struct Lowering<'a, 'b> {
     uses: Vec<(usize, Use)>,
     /// Time of all that is made.
     epoch: Option<String>,
+    /// What is wrong in the Dockerfile.
+    mistakes: &'b Mistakes,
 }
 
 /// What a stage takes of elsewhere.
@@ -173,6 +190,8 @@ struct StageState {
     args: Vec<(String, Option<String>)>,
     /// Whether CMD appeared in this stage.
     has_cmd: bool,
+    /// Whether a mistake leaves open what the stage's variables are: what follows from it is not looked at.
+    is_broken: bool,
 }
 
 impl StageState {
@@ -225,7 +244,7 @@ impl Lowering<'_, '_> {
     fn expand(&self, word: &str, state: &StageState, at: &Location) -> Result<String, BuildError> {
         self.expander
             .expand_word(word, &state.env)
-            .map_err(|error| self.mistake(at, error.to_string()))
+            .map_err(|error| self.mistake(&self.within(at, word), error.to_string()))
     }
 
     /// Returns an error that shows an instruction.
@@ -235,15 +254,7 @@ impl Lowering<'_, '_> {
 
     /// Returns the place of a text within an instruction; the whole where it is written otherwise.
     fn within(&self, at: &Location, text: &str) -> Location {
-        let whole = self.input.source.get(at.span.clone());
-        let Some(offset) = whole.and_then(|whole| whole.find(text)) else {
-            return at.clone();
-        };
-        let start = at.span.start + offset;
-        Location {
-            span: start..start + text.len(),
-            ..at.clone()
-        }
+        mistakes::within(self.input, at, text)
     }
 
     /// Names the base images: where several stages stand on one, the last counts that is come to on the way from the
@@ -339,7 +350,13 @@ fn mistake(
     message: impl Into<String>,
     help: Option<String>,
 ) -> BuildError {
-    let diagnostic = Diagnostic {
+    let told = vec![diagnostic(at, message, help)];
+    BuildError::dockerfile(input.file_name, input.source, told)
+}
+
+/// Returns a mistake at a place; `help` is the word that was probably meant.
+fn diagnostic(at: &Location, message: impl Into<String>, help: Option<String>) -> Diagnostic {
+    Diagnostic {
         severity: Severity::Error,
         phase: Phase::File,
         message: message.into(),
@@ -347,8 +364,7 @@ fn mistake(
         lines: at.start_line..=at.end_line,
         help,
         rule: None,
-    };
-    BuildError::dockerfile(input.file_name, input.source, vec![diagnostic])
+    }
 }
 
 /// Returns what the host says about an image that is not to be had, with the line that asks for it.

@@ -2,14 +2,16 @@
 
 use wharf_dockerfile::Location;
 use wharf_dockerfile::instruction::Run;
-use wharf_dockerfile::instruction::mount::{Mount as Flag, MountKind as Kind, Sharing};
+use wharf_dockerfile::instruction::mount::{
+    Mount as Flag, MountError, MountFlag, MountKind as Kind, Sharing,
+};
 use wharf_llb::{
     Account, CacheSharing, Chown, ContentCache, Edge, FileAction, FileActionKind, FileInput,
     FileOp, MkdirAction, Mount, MountKind, Op, SecretEnv, SecretMount, SshMount,
 };
 
 use super::names::internal;
-use super::{Lowering, StageState, args};
+use super::{Lowering, StageState, args, diagnostic};
 use crate::BuildError;
 use crate::config;
 
@@ -97,22 +99,42 @@ impl Lowering<'_, '_> {
     ) -> Result<RunMounts, BuildError> {
         let mut mounts = RunMounts::default();
         for flag in &run.mounts {
-            let resolved = flag
-                .resolve(|word| self.expander.expand_word(word, &state.env))
-                .map_err(|error| {
-                    let flag = self.within(at, &format!("--mount={}", flag.text));
-                    self.mistake(&flag, error.to_string())
-                })?;
-            match resolved.kind {
-                Kind::Secret => self.secret(&resolved, &mut mounts, at)?,
-                Kind::Ssh => self.agent(&resolved, &mut mounts, at)?,
-                Kind::Bind | Kind::Cache | Kind::Tmpfs => {
-                    let mount = self.files_mount(stage, &resolved, state, at)?;
-                    mounts.files.push(mount);
-                }
-            }
+            let place = self.within(at, &format!("--mount={}", flag.text));
+            let Some(resolved) = self
+                .mistakes
+                .keep(self.resolve_mount(flag, state, &place))?
+            else {
+                continue;
+            };
+            let lowered = match resolved.kind {
+                Kind::Secret => self.secret(&resolved, &mut mounts, &place),
+                Kind::Ssh => self.agent(&resolved, &mut mounts, &place),
+                Kind::Bind | Kind::Cache | Kind::Tmpfs => self
+                    .files_mount(stage, &resolved, state, &place)
+                    .map(|mount| mounts.files.push(mount)),
+            };
+            self.mistakes.keep(lowered)?;
         }
         Ok(mounts)
+    }
+
+    /// Reads a flag; tells all that is wrong in it.
+    fn resolve_mount(
+        &self,
+        flag: &MountFlag,
+        state: &StageState,
+        place: &Location,
+    ) -> Result<Flag, BuildError> {
+        flag.resolve(|word| self.expander.expand_word(word, &state.env))
+            .map_err(|errors| {
+                let tell = |error: MountError| {
+                    let field = self.within(place, &error.field);
+                    let help = error.help.map(str::to_owned);
+                    diagnostic(&field, error.error.to_string(), help)
+                };
+                let told = errors.into_iter().map(tell).collect();
+                BuildError::dockerfile(self.input.file_name, self.input.source, told)
+            })
     }
 
     fn files_mount(

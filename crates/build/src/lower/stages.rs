@@ -10,6 +10,7 @@ use wharf_llb::Edge;
 
 use super::args::Globals;
 use super::contexts::Resolved;
+use super::mistakes::{Mistakes, within};
 use super::names::{Numbering, is_counted, named};
 use super::{LowerInput, Lowering, StageState, Use, mistake, no_image};
 use crate::config::{self, DEFAULT_PATH};
@@ -20,10 +21,12 @@ use crate::{BaseImage, BuildError};
 pub(super) const SCRATCH: &str = "scratch";
 
 /// A FROM line after expansion.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub(super) struct From {
     base: String,
     platform: Option<Platform>,
+    /// Whether it could not be read.
+    is_broken: bool,
 }
 
 /// Expands all FROM lines; those of stages that nobody needs have to make sense, too.
@@ -31,20 +34,25 @@ pub(super) fn expand_froms(
     input: &LowerInput<'_>,
     expander: &Expander,
     globals: &Globals,
+    mistakes: &Mistakes,
 ) -> Result<Vec<From>, BuildError> {
+    // Names that hang on an argument which could not be read are not looked at.
+    let is_unsure = mistakes.count() > 0;
     let expand_one = |stage: &Stage| {
-        let wrong = |message: String| mistake(input, &stage.location, message, None);
+        let wrong = |word: &str, message: String| {
+            mistake(input, &within(input, &stage.location, word), message, None)
+        };
         let expand = |word: &str| {
             expander
                 .expand_word(word, &globals.values)
-                .map_err(|error| wrong(error.to_string()))
+                .map_err(|error| wrong(word, error.to_string()))
         };
         let base = expand(&stage.from.image)?;
         if base.is_empty() {
-            return Err(wrong(format!(
-                "base name ({}) should not be blank",
-                stage.from.image
-            )));
+            return Err(wrong(
+                &stage.from.image,
+                format!("base name ({}) should not be blank", stage.from.image),
+            ));
         }
         let platform = match &stage.from.platform {
             Some(text) => {
@@ -54,14 +62,36 @@ pub(super) fn expand_froms(
                     None => Platform::parse(&expanded).map_err(|error| error.to_string()),
                 };
                 Some(parsed.map_err(|reason| {
-                    wrong(format!("failed to parse platform {text}: {reason}"))
+                    let message = format!("failed to parse platform {text}: {reason}");
+                    wrong(text, message)
                 })?)
             }
             None => None,
         };
-        Ok(From { base, platform })
+        Ok(From {
+            base,
+            platform,
+            is_broken: false,
+        })
     };
-    input.dockerfile.stages.iter().map(expand_one).collect()
+    let broken = From {
+        is_broken: true,
+        ..From::default()
+    };
+    let hangs_on_argument = |stage: &Stage| {
+        let platform = stage.from.platform.as_deref().unwrap_or_default();
+        stage.from.image.contains('$') || platform.contains('$')
+    };
+    let mut froms = Vec::new();
+    for stage in &input.dockerfile.stages {
+        let from = if is_unsure && hangs_on_argument(stage) {
+            None
+        } else {
+            mistakes.keep(expand_one(stage))?
+        };
+        froms.push(from.unwrap_or_else(|| broken.clone()));
+    }
+    Ok(froms)
 }
 
 /// Returns why a text cannot be a platform: a part that is empty or has a character that none has, in containerd's words.
@@ -81,7 +111,7 @@ fn unwritable(text: &str) -> Option<String> {
 }
 
 /// Refuses stages that copy from themselves, also where nobody needs them.
-pub(super) fn check_cycles(input: &LowerInput<'_>) -> Result<(), BuildError> {
+pub(super) fn check_cycles(input: &LowerInput<'_>, mistakes: &Mistakes) -> Result<(), BuildError> {
     for stage in &input.dockerfile.stages {
         let Some(name) = stage.from.stage_name.as_deref() else {
             continue;
@@ -93,7 +123,8 @@ pub(super) fn check_cycles(input: &LowerInput<'_>) -> Result<(), BuildError> {
             .find(|instruction| copied_from(instruction).is_some_and(is_own));
         if let Some(instruction) = own {
             let message = format!("circular dependency detected on stage: {name}");
-            return Err(mistake(input, &instruction.location, message, None));
+            let wrong = mistake(input, &instruction.location, message, None);
+            mistakes.keep(Err::<(), _>(wrong))?;
         }
     }
     Ok(())
@@ -233,7 +264,8 @@ impl Lowering<'_, '_> {
         match Reference::parse(name) {
             Ok(_) => Ok(()),
             Err(error) => {
-                Err(self.mistake(at, format!("failed to parse stage name {name:?}: {error}")))
+                let message = format!("failed to parse stage name {name:?}: {error}");
+                Err(self.mistake(&self.within(at, name), message))
             }
         }
     }
@@ -253,11 +285,18 @@ impl Lowering<'_, '_> {
             last: 0,
             total: counted,
         };
-        let (base, mut state, is_replaced) = self.base(index, stage, names)?;
+        let platform = self.input.platform.clone();
+        let base = self.base(index, stage, names.clone());
+        let (base, mut state, is_replaced) = self.mistakes.keep(base)?.unwrap_or_else(|| {
+            let mut state = start(empty_config(), None, None, platform, names);
+            state.is_broken = true;
+            (StageBase::Scratch, state, false)
+        });
         let triggers = if is_replaced {
             Vec::new()
         } else {
-            self.take_triggers(stage, &mut state)?
+            let triggers = self.take_triggers(stage, &mut state);
+            self.mistakes.keep(triggers)?.unwrap_or_default()
         };
         state.names.total += triggers.len();
         let mut planned = PlannedStage {
@@ -274,8 +313,17 @@ impl Lowering<'_, '_> {
         };
         for (number, instruction) in triggers.iter().chain(own).enumerate() {
             let is_trigger = number < triggers.len();
-            let step = self.instruction(index, instruction, is_trigger, &mut state)?;
-            planned.steps.push(step);
+            if state.is_broken {
+                break;
+            }
+            let count = self.mistakes.count();
+            let step = self.instruction(index, instruction, is_trigger, &mut state);
+            planned.steps.extend(self.mistakes.keep(step)?);
+            let sets_variables = matches!(
+                instruction.kind,
+                InstructionKind::Arg(_) | InstructionKind::Env(_)
+            );
+            state.is_broken = sets_variables && self.mistakes.count() > count;
         }
         Ok((planned, state))
     }
@@ -312,7 +360,22 @@ impl Lowering<'_, '_> {
         mut names: Numbering,
     ) -> Result<(StageBase, StageState, bool), BuildError> {
         // Only numbers of stages that exist are asked for.
-        let From { base, platform } = self.froms[index].clone();
+        let From {
+            base,
+            platform,
+            is_broken,
+        } = self.froms[index].clone();
+        if is_broken {
+            let state = start(
+                empty_config(),
+                None,
+                None,
+                self.input.platform.clone(),
+                names,
+            );
+            let state = StageState { is_broken, ..state };
+            return Ok((StageBase::Scratch, state, false));
+        }
         let platform = platform.unwrap_or_else(|| self.input.platform.clone());
         let at = &stage.location;
         if let Some(name) = &stage.from.stage_name
@@ -456,6 +519,7 @@ fn start(
         names,
         args: Vec::new(),
         has_cmd: false,
+        is_broken: false,
     }
 }
 

@@ -313,6 +313,11 @@ impl Host for FakeHost {
         found.ok_or_else(|| format!("pull access denied for {reference}").into())
     }
 
+    fn image_config(&self, reference: &str, _: &Platform) -> Result<BaseImage, HostError> {
+        let found = self.images.get(&format!("registry:{reference}")).cloned();
+        found.ok_or_else(|| format!("no registry answers for {reference}").into())
+    }
+
     fn layout_image(&self, name: &str, _: Option<&Platform>) -> Result<BaseImage, HostError> {
         let found = self.images.get(&format!("oci-layout://{name}")).cloned();
         found.ok_or_else(|| format!("oci-layout {name}: no such directory").into())

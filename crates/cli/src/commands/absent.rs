@@ -44,9 +44,6 @@ pub enum AbsentCommand {
     /// Manage trust on images (not supported)
     #[command(hide = true)]
     Trust(AnyArgs),
-    /// Manage image manifests (not supported)
-    #[command(hide = true)]
-    Manifest(AnyArgs),
     /// Manage checkpoints (not supported)
     #[command(hide = true)]
     Checkpoint(AnyArgs),
@@ -83,11 +80,6 @@ pub async fn absent_command(session: &mut Session, command: AbsentCommand) -> Re
         C::Trust(_) => {
             return Err(CliError::usage(
                 "content trust is not supported: signatures of images are made and checked with tools such as cosign",
-            ));
-        }
-        C::Manifest(_) => {
-            return Err(CliError::usage(
-                "editing manifest lists is not supported: `image inspect` shows what an image's name points at",
             ));
         }
         C::Checkpoint(args) => {

@@ -9,6 +9,7 @@ pub(crate) mod dial;
 pub mod image;
 pub(crate) mod inspect;
 pub(crate) mod login;
+pub(crate) mod manifest;
 pub(crate) mod network;
 pub(crate) mod network_explain;
 pub(crate) mod plugin;

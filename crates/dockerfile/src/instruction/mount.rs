@@ -160,33 +160,27 @@ impl MountFlag {
     /// Reads all fields; `expand` gives each value with its variables replaced.
     ///
     /// # Errors
-    /// Unknown keys and types, values that are none, and fields that the type does not have.
+    /// All unknown keys and types, values that are none, and fields that the type does not have.
     pub fn resolve(
         &self,
         mut expand: impl FnMut(&str) -> Result<String, Error>,
-    ) -> Result<Mount, MountError> {
-        self.resolve_fields(&mut expand)
-            .map_err(|problem| MountError {
-                error: problem.error,
-                help: problem.help,
-            })
-    }
-
-    fn resolve_fields(
-        &self,
-        expand: &mut dyn FnMut(&str) -> Result<String, Error>,
-    ) -> Result<Mount, Problem> {
+    ) -> Result<Mount, Vec<MountError>> {
+        let whole = |problem| vec![MountError::of(problem, &self.text)];
         let mut reader = Reader::new();
-        for field in split_fields(&self.text)? {
-            match field.split_once('=') {
-                None => reader.bare(&field)?,
-                Some((key, value)) => {
-                    let value = expand(value).map_err(Problem::from)?;
-                    reader.pair(&key.to_lowercase(), &value, &field)?;
-                }
-            }
+        let mut errors = Vec::new();
+        for field in split_fields(&self.text).map_err(whole)? {
+            let read = match field.split_once('=') {
+                None => reader.bare(&field),
+                Some((key, value)) => expand(value)
+                    .map_err(Problem::from)
+                    .and_then(|value| reader.pair(&key.to_lowercase(), &value, &field)),
+            };
+            errors.extend(read.err().map(|problem| MountError::of(problem, &field)));
         }
-        reader.finish()
+        if !errors.is_empty() {
+            return Err(errors);
+        }
+        reader.finish().map_err(whole)
     }
 }
 
@@ -198,6 +192,18 @@ pub struct MountError {
     pub error: Error,
     /// The valid word the author probably meant.
     pub help: Option<&'static str>,
+    /// What is wrong of the flag's value, as it is written.
+    pub field: String,
+}
+
+impl MountError {
+    fn of(problem: Problem, field: &str) -> Self {
+        Self {
+            error: problem.error,
+            help: problem.help,
+            field: field.to_owned(),
+        }
+    }
 }
 
 struct Reader {
@@ -470,7 +476,7 @@ mod tests {
     fn resolve(text: &str) -> Result<super::Mount, String> {
         let flag = MountFlag::parse(text).map_err(|problem| problem.error.to_string())?;
         flag.resolve(|value| Ok(value.replace("$T", "/t")))
-            .map_err(|error| error.to_string())
+            .map_err(|errors| errors[0].to_string())
     }
 
     #[test]
@@ -523,6 +529,16 @@ mod tests {
         ] {
             assert_eq!(resolve(text).err().as_deref(), Some(expected), "{text}");
         }
+    }
+
+    #[test]
+    fn all_errors_of_a_flag() {
+        let flag = MountFlag::parse("typ=cache,target=/x,uid=x,z")
+            .ok()
+            .unwrap();
+        let errors = flag.resolve(|value| Ok(value.to_owned())).unwrap_err();
+        let fields: Vec<&str> = errors.iter().map(|error| error.field.as_str()).collect();
+        assert_eq!(fields, ["typ=cache", "uid=x", "z"]);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use crate::container::registry::Entry;
 use crate::container::{files, runtime_error, spec};
 use crate::engine::Engine;
 use crate::error::{EngineError, ErrorKind, Result};
+use crate::image::pull::registry_error;
 use crate::model::container::Container;
 use crate::model::host_config::{HostConfig, Resources, Ulimit};
 use crate::model::request::Build;
@@ -20,7 +21,7 @@ use tokio::runtime::Handle;
 use wharf_build::{
     BaseImage, FetchRequest, Fetched, Host, HostError, OutputStream, RunOutcome, RunStep,
 };
-use wharf_image::{ContainerConfig, Platform, Reference};
+use wharf_image::{ContainerConfig, Digest, ImageConfig, Platform, Reference};
 use wharf_registry::Credentials;
 use wharf_runtime::{LaunchRequest, RootMount, Shim, Stdio};
 use wharf_safefs::{Caller, Root, trusted};
@@ -28,6 +29,9 @@ use wharf_store::Lease;
 
 /// How often a running step looks whether its build was cancelled.
 const CANCEL_INTERVAL: Duration = Duration::from_millis(100);
+
+/// How long a registry may take to tell of an image that is only checked against.
+const CONFIG_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Name of the machine in a step that names none: BuildKit's, so that what a step keeps of it is the same everywhere.
 const STEP_HOSTNAME: &str = "buildkitsandbox";
@@ -127,6 +131,33 @@ impl BuildHost {
             (Err(error), Err(_)) => return Err(error),
         };
         Ok(base_image(image))
+    }
+
+    /// Returns the config of an image as its registry has it; nothing is kept.
+    fn find_config(&self, name: &str, platform: &Platform) -> Result<BaseImage> {
+        let reference = crate::image::naming::parse(name)?.with_default_tag();
+        let credentials = self.credentials_for(&reference);
+        let asked = self
+            .engine
+            .registry
+            .resolve(&reference, platform, &credentials);
+        let answer = async { tokio::time::timeout(CONFIG_PATIENCE, asked).await };
+        let resolved = self.runtime.block_on(answer).map_err(|_| {
+            let seconds = CONFIG_PATIENCE.as_secs();
+            EngineError::invalid(format!(
+                "{} did not answer within {seconds} s",
+                reference.domain()
+            ))
+        })?;
+        let resolved = resolved.map_err(registry_error)?;
+        let config = ImageConfig::parse(&resolved.config).map_err(|error| {
+            EngineError::invalid(format!("the config of {name} cannot be read: {error}"))
+        })?;
+        Ok(BaseImage {
+            id: Digest::of(&resolved.config),
+            digest: Some(resolved.top.0.digest),
+            config: Arc::new(config),
+        })
     }
 
     fn find_layout(&self, name: &str, platform: Option<&Platform>) -> Result<BaseImage> {
@@ -383,6 +414,14 @@ impl Host for BuildHost {
         let image = self.engine.find_image(reference).ok()?;
         let is_meant = image.config.architecture == platform.architecture;
         is_meant.then(|| base_image(image))
+    }
+
+    fn image_config(
+        &self,
+        reference: &str,
+        platform: &Platform,
+    ) -> std::result::Result<BaseImage, HostError> {
+        self.find_config(reference, platform).map_err(Into::into)
     }
 
     fn view(&self, lower_dirs: &[PathBuf]) -> std::result::Result<Root, HostError> {

@@ -7,6 +7,7 @@ mod connection;
 mod exit;
 mod external;
 pub(crate) mod log;
+mod memory;
 mod new_container;
 mod process;
 mod server;

@@ -15,12 +15,16 @@ use crate::request::{AttachRequest, ExecRequest, ExecStarted, LaunchRequest, Sta
 use crate::shim::connection::{Connection, Role};
 use crate::shim::external::{External, Made};
 use crate::shim::log::{LogStream, LogWriter};
+use crate::shim::memory;
 use crate::shim::new_container::{NewContainer, Waiting};
 use crate::shim::process::{Exit, Output, Process};
 use crate::sys;
 
 /// Bytes read from a stream at a time.
 const READ_BYTES: usize = 16 << 10;
+
+/// How long nothing happens before memory is given back.
+const REST_AFTER: Duration = Duration::from_millis(500);
 
 /// The most clients at a time; one more is turned away.
 const MAX_CONNECTIONS: usize = 1024;
@@ -56,6 +60,8 @@ pub struct Server {
     next_serial: u64,
     /// The container's exit status once it is told.
     pub(super) finished: Option<crate::request::ExitStatus>,
+    /// Whether nothing has happened since memory was given back.
+    is_resting: bool,
     /// When the shim stops waiting for clients that do not read.
     pub(super) linger_until: Option<Instant>,
 }
@@ -110,6 +116,7 @@ impl Server {
             connections: Vec::new(),
             next_serial: 1,
             finished: None,
+            is_resting: false,
             linger_until: None,
         })
     }
@@ -123,14 +130,22 @@ impl Server {
         // A launcher that is gone by now is noticed in the loop.
         let _ = super::send_all(launcher.as_raw_fd(), &protocol::encode(&created));
         self.launcher = Some(launcher);
-        release_memory();
         let mut polled = Vec::new();
         let mut sources = Vec::new();
+        let mut is_idle = false;
         while !self.is_done() {
             self.gather(&mut polled, &mut sources);
+            let goes_to_rest = is_idle && !self.is_resting;
+            self.is_resting = is_idle;
             let timeout = self.timeout_ms();
+            let count = polled.len() as libc::nfds_t;
+            if goes_to_rest {
+                // Right before the wait: what runs in between would be there all along.
+                memory::release();
+            }
             // SAFETY: the entries are valid for their whole number.
-            unsafe { libc::poll(polled.as_mut_ptr(), polled.len() as libc::nfds_t, timeout) };
+            let ready = unsafe { libc::poll(polled.as_mut_ptr(), count, timeout) };
+            is_idle = ready == 0;
             for (entry, source) in polled.iter().zip(&sources) {
                 if entry.revents != 0 {
                     self.handle(*source, entry.revents);
@@ -158,7 +173,8 @@ impl Server {
             let exit = process.exit.filter(|_| process.settled.is_none())?;
             Some(exit.drain_until)
         });
-        let next = drains.chain(self.linger_until).min();
+        let rests_at = (!self.is_resting).then(|| now + REST_AFTER);
+        let next = drains.chain(self.linger_until).chain(rests_at).min();
         next.map_or(-1, |next| {
             let wait = next.saturating_duration_since(now) + Duration::from_millis(1);
             i32::try_from(wait.as_millis()).unwrap_or(i32::MAX)
@@ -445,7 +461,6 @@ impl Server {
         if !self.stop_on_disconnect {
             self.launcher = None;
         }
-        release_memory();
         let started = Started {
             pid: self
                 .processes
@@ -674,13 +689,4 @@ fn is_own_user(fd: RawFd) -> bool {
     };
     // SAFETY: plain system call.
     result == 0 && (peer.uid == 0 || peer.uid == unsafe { libc::geteuid() })
-}
-
-/// Gives memory that only setting up needed back to the kernel.
-fn release_memory() {
-    #[cfg(target_env = "gnu")]
-    // SAFETY: plain call into the allocator.
-    unsafe {
-        libc::malloc_trim(0);
-    }
 }

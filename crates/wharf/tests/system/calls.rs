@@ -1,6 +1,7 @@
 //! Single calls of the API as docker answers them: status, text, and what they leave behind.
 
 use crate::harness::{Client, Daemon, PATIENCE};
+use crate::helpers::sleeper;
 use crate::raw::{Answer, call};
 use serde_json::{Value, json};
 use std::io::{Read, Write};
@@ -38,18 +39,16 @@ fn check(d: &Daemon, calls: &[Expected<'_>]) {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-fn sleeper(d: &Daemon, name: &str, options: &[&str]) {
-    let mut arguments = vec!["run", "-d", "--name", name];
-    arguments.extend(options);
-    arguments.extend(["busybox", "sleep", "1000"]);
-    d.ok(Client::Wharf, &arguments);
-}
-
 #[test]
 fn refusals_have_dockers_status_and_text() {
     let d = Daemon::with_busybox();
-    sleeper(&d, "up", &[]);
-    sleeper(&d, "swapped", &["-m", "64m", "--memory-swap", "64m"]);
+    sleeper(&d, Client::Wharf, "up", &[]);
+    sleeper(
+        &d,
+        Client::Wharf,
+        "swapped",
+        &["-m", "64m", "--memory-swap", "64m"],
+    );
     d.ok(
         Client::Wharf,
         &["create", "--rm", "--name", "brief", "busybox", "true"],
@@ -192,7 +191,7 @@ fn refusals_have_dockers_status_and_text() {
 #[test]
 fn starts_that_fail_tell_why_and_leave_dockers_exit_code() {
     let d = Daemon::with_busybox();
-    sleeper(&d, "up", &[]);
+    sleeper(&d, Client::Wharf, "up", &[]);
     d.ok(Client::Wharf, &["create", "--name", "idle", "busybox"]);
     let device =
         json!([{"PathOnHost": "/nosuch", "PathInContainer": "/x", "CgroupPermissions": "rwm"}]);
@@ -248,7 +247,7 @@ fn starts_that_fail_tell_why_and_leave_dockers_exit_code() {
 #[test]
 fn execs_without_a_client_have_no_input_and_are_forgotten() {
     let d = Daemon::with_busybox();
-    sleeper(&d, "up", &[]);
+    sleeper(&d, Client::Wharf, "up", &[]);
     let make = |body: Value| {
         let made = ask(&d, "POST", "/containers/up/exec", &body).json();
         made["Id"].as_str().unwrap().to_owned()
@@ -278,7 +277,7 @@ fn execs_without_a_client_have_no_input_and_are_forgotten() {
 #[test]
 fn containers_have_what_the_init_layer_gives() {
     let d = Daemon::with_busybox();
-    sleeper(&d, "up", &[]);
+    sleeper(&d, Client::Wharf, "up", &[]);
     let script = "ls -l /.dockerenv; readlink /etc/mtab; cat /etc/hosts";
     let shown = d.ok(Client::Wharf, &["exec", "up", "sh", "-c", script]);
     assert!(shown.starts_with("-rwxr-xr-x"), "{shown}");
@@ -308,7 +307,7 @@ fn containers_have_what_the_init_layer_gives() {
 #[test]
 fn a_directory_s_contents_come_with_the_directory() {
     let d = Daemon::with_busybox();
-    sleeper(&d, "up", &[]);
+    sleeper(&d, Client::Wharf, "up", &[]);
     d.ok(
         Client::Wharf,
         &["exec", "up", "sh", "-c", "mkdir -m 750 /d; echo hi > /d/f"],

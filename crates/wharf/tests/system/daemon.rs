@@ -74,7 +74,8 @@ fn flags_over_toml_over_json_and_reload() {
         r#"["from=toml"] true"#
     );
     assert!(
-        d.log().contains("userns-remap is not supported"),
+        d.log()
+            .contains("userns-remap has no effect: user namespaces are not supported"),
         "{}",
         d.log()
     );

@@ -1,7 +1,7 @@
 //! Names with both clients: the resolver of networks, links, name files.
 
 use crate::harness::{Daemon, clients, eventually, skip};
-use crate::networks::{address, exec, sleeper, web};
+use crate::helpers::{address, exec, sleeper, web};
 
 #[test]
 fn containers_find_each_other_by_name() {

@@ -2,6 +2,7 @@
 //! published ports, and what is left afterwards.
 
 use crate::harness::{Client, Daemon, clients, eventually};
+use crate::helpers::{address, exec, sleeper, web};
 use std::sync::atomic::{AtomicU8, Ordering};
 
 /// Returns the start of a subnet that no other test of this machine should have.
@@ -9,34 +10,6 @@ fn subnet_start() -> String {
     static NEXT: AtomicU8 = AtomicU8::new(1);
     let second = 64 + std::process::id() % 128;
     format!("10.{second}.{}", NEXT.fetch_add(1, Ordering::Relaxed))
-}
-
-pub fn sleeper(d: &Daemon, client: Client, name: &str, options: &[&str]) {
-    let mut arguments = vec!["run", "-d", "--name", name];
-    arguments.extend(options);
-    arguments.extend(["busybox", "sleep", "1000"]);
-    d.ok(client, &arguments);
-}
-
-/// Starts a web server that says its container's name.
-pub fn web(d: &Daemon, client: Client, name: &str, options: &[&str]) {
-    let mut arguments = vec!["run", "-d", "--name", name];
-    arguments.extend(options);
-    let serve = "mkdir -p /www; hostname > /www/index.html; exec httpd -f -h /www -p 80";
-    arguments.extend(["-h", name, "busybox", "sh", "-c", serve]);
-    d.ok(client, &arguments);
-}
-
-pub fn exec(d: &Daemon, container: &str, script: &str) -> String {
-    d.ok(Client::Wharf, &["exec", container, "sh", "-c", script])
-}
-
-pub fn address(d: &Daemon, container: &str, network: &str) -> String {
-    let template = format!("{{{{(index .NetworkSettings.Networks \"{network}\").IPAddress}}}}");
-    d.ok(
-        Client::Wharf,
-        &["inspect", "--format", &template, container],
-    )
 }
 
 fn fetch(url: &str) -> Option<String> {

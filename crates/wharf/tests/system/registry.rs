@@ -2,6 +2,7 @@
 
 use crate::archives::hex;
 use crate::harness::{Client, Daemon, clients, eventually, skip};
+use crate::helpers::id_of;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
@@ -232,10 +233,6 @@ fn passwords_come_from_the_client_s_configuration() {
         let refused = fresh.call(client, &["pull", &name]);
         assert_ne!(refused.code, 0, "{client:?}: {refused:?}");
     }
-}
-
-fn id_of(d: &Daemon, client: Client, name: &str) -> String {
-    d.ok(client, &["inspect", "--format", "{{.Id}}", name])
 }
 
 /// Runs a program that must succeed; `None` if it is not installed.

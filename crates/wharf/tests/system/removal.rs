@@ -1,6 +1,7 @@
 //! Docker's rules for removing images (spec image-store §15), with both clients.
 
 use crate::harness::{Client, Daemon, clients};
+use crate::helpers::id_of;
 
 /// Makes an image on top of another by a commit, and removes the container it was made from.
 fn child(d: &Daemon, client: Client, of: &str, name: &str) -> String {
@@ -11,10 +12,6 @@ fn child(d: &Daemon, client: Client, of: &str, name: &str) -> String {
     let id = d.ok(client, &["commit", "maker", name]);
     d.ok(client, &["rm", "maker"]);
     id
-}
-
-fn id_of(d: &Daemon, client: Client, name: &str) -> String {
-    d.ok(client, &["inspect", "--format", "{{.Id}}", name])
 }
 
 fn short(id: &str) -> &str {

@@ -26,6 +26,12 @@ pub struct CheckAnswer {
         skip_serializing_if = "Option::is_none"
     )]
     error: Option<BuildError>,
+    /// All mistakes, where there are several.
+    #[serde(default, skip_serializing)]
+    mistakes: Vec<BuildError>,
+    /// Base images that nothing is known of; no part of docker's document.
+    #[serde(default, skip_serializing)]
+    notes: Vec<String>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -169,6 +175,11 @@ impl CheckAnswer {
         text
     }
 
+    /// Returns what the user should know besides, a line each.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
     /// Returns why the Dockerfile cannot be built: every mistake of the language, or the one that was found later.
     pub fn mistake(&self, file: &str) -> Option<String> {
         let error = self.error.as_ref()?;
@@ -179,8 +190,14 @@ impl CheckAnswer {
             .filter(wharf_dockerfile::Diagnostic::is_error)
             .collect();
         let text = if mistakes.is_empty() {
-            let lines = excerpt(file, &source, &error.location);
-            format!("{}\n{lines}", error.message)
+            let tell = |error: &BuildError| {
+                let lines = excerpt(file, &source, &error.location);
+                format!("{}\n{lines}", error.message)
+            };
+            match self.mistakes.as_slice() {
+                [] => tell(error),
+                all => all.iter().map(tell).collect::<Vec<_>>().join("\n"),
+            }
         } else {
             wharf_dockerfile::render(file, &source, &mistakes)
         };

@@ -105,6 +105,9 @@ pub async fn call_command(session: &mut Session, args: &BuildArgs, call: &Call) 
     match call.method {
         Method::Check => {
             let answer: CheckAnswer = response.json().await?;
+            for note in answer.notes() {
+                session.output.talk(&format!("note: {note}"));
+            }
             print(
                 session,
                 call,

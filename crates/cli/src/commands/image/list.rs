@@ -6,12 +6,14 @@ use clap::Args;
 use serde::Deserialize;
 use wharf_image::Reference;
 
-use crate::error::Result;
+use super::tree;
+use crate::error::{CliError, Result};
 use crate::http::Request;
 use crate::options::filter;
 use crate::render::list::{Layout, Row};
 use crate::render::text::{local_time, time_ago};
 use crate::session::Session;
+use crate::terminal;
 use crate::units::human_size_short;
 
 const NONE: &str = "<none>";
@@ -37,9 +39,21 @@ pub struct ListArgs {
     /// Print only ids
     #[arg(short = 'q', long)]
     quiet: bool,
+    /// List names, sizes and platforms as a tree (experimental)
+    #[arg(long)]
+    tree: bool,
     /// Show only this repository, or this name and tag
     #[arg(value_name = "REPOSITORY[:TAG]")]
     reference: Option<String>,
+}
+
+impl ListArgs {
+    /// Returns the filters, the name that was given among them.
+    fn filters(&self) -> Vec<String> {
+        let reference = self.reference.iter();
+        let reference = reference.map(|reference| format!("reference={reference}"));
+        self.filter.iter().cloned().chain(reference).collect()
+    }
 }
 
 /// One item of `GET /images/json` (image-store.md §8).
@@ -69,6 +83,9 @@ pub struct Shown {
 
 /// Runs `wharf images`.
 pub async fn list_command(session: &mut Session, args: ListArgs) -> Result<()> {
+    if args.tree {
+        return tree_command(session, &args).await;
+    }
     let format = match &args.format {
         Some(format) => format.clone(),
         None if args.quiet => String::new(),
@@ -78,12 +95,7 @@ pub async fn list_command(session: &mut Session, args: ListArgs) -> Result<()> {
             .unwrap_or_default()
             .to_owned(),
     };
-    let mut filters = args.filter.clone();
-    filters.extend(
-        args.reference
-            .iter()
-            .map(|reference| format!("reference={reference}")),
-    );
+    let filters = args.filters();
     let request = Request::get("/images/json")
         .query_flag("all", args.all)
         .query_flag("digests", args.digests)
@@ -95,6 +107,39 @@ pub async fn list_command(session: &mut Session, args: ListArgs) -> Result<()> {
         no_trunc: args.no_trunc,
     };
     session.output.text(&render(&images, &format, shown)?)
+}
+
+async fn tree_command(session: &mut Session, args: &ListArgs) -> Result<()> {
+    let given = [
+        ("--quiet", args.quiet),
+        ("--no-trunc", args.no_trunc),
+        ("--show-digest", args.digests),
+        ("--format", args.format.is_some()),
+    ];
+    if let Some((flag, _)) = given.iter().find(|(_, is_given)| *is_given) {
+        return Err(CliError::Plain(format!(
+            "{flag} is not yet supported with --tree"
+        )));
+    }
+    let request = Request::get("/images/json")
+        .query_flag("all", args.all)
+        .query_flag("manifests", true)
+        .query_if("filters", filter::query(&args.filters())?);
+    let mut images: Vec<tree::Image> = session.client.send(request).await?.json().await?;
+    if !args.all {
+        images.retain(|image| {
+            image
+                .repo_tags
+                .as_ref()
+                .is_some_and(|tags| !tags.is_empty())
+        });
+    }
+    let is_terminal = session.output.is_terminal();
+    let size = terminal::size().filter(|_| is_terminal);
+    let width = size.map_or(tree::USUAL_WIDTH, |(_, width)| usize::from(width));
+    session
+        .output
+        .text(&tree::render(images, width, is_terminal))
 }
 
 /// Returns the list in the wanted format.

@@ -6,3 +6,4 @@ pub(crate) mod layers;
 pub mod list;
 pub(crate) mod names;
 pub(crate) mod transfer;
+mod tree;
