@@ -43,7 +43,7 @@ async fn output_is_framed_and_logged() {
     assert_eq!(mode & 0o7777, 0o640);
     let mut lines = log_lines(&fixture.request.log.as_ref().unwrap().path);
     lines.sort();
-    assert_eq!(lines, ["err\n", "out\n", "part\n"]);
+    assert_eq!(lines, ["err\n", "out\n", "part"]);
 }
 
 #[tokio::test]

@@ -188,7 +188,7 @@ impl Engine {
                 let image = engine.find_image(&name)?;
                 let diff_ids = &image.config.rootfs.diff_ids;
                 if diff_ids.is_empty() {
-                    return Err(EngineError::invalid("the image holds no files"));
+                    return Ok(None);
                 }
                 let lower_dirs = engine.store.layer_dirs(diff_ids).map_err(
                     crate::container::create::store_error("cannot find the image's layers"),
@@ -202,10 +202,10 @@ impl Engine {
                 let fd = wharf_runtime::mount_detached(&mount, true).map_err(
                     crate::container::runtime_error("cannot mount the image's layers"),
                 )?;
-                Ok(Root::from_fd(fd))
+                Ok(Some(Root::from_fd(fd)))
             })
             .await?;
-        Ok(tar_of(root))
+        Ok(root.map_or_else(tar_of_nothing, tar_of))
     }
 }
 
@@ -226,6 +226,14 @@ fn tar_of(root: Root) -> ByteStream {
             let _client_gone = sender.blocking_send(Err(error));
         }
     });
+    receiver
+}
+
+/// Returns a tar without entries: its end alone.
+fn tar_of_nothing() -> ByteStream {
+    let (sender, receiver) = mpsc::channel(1);
+    // There is room for one, and nobody has closed it.
+    let _sent = sender.try_send(Ok(Bytes::from_static(&[0; 1024])));
     receiver
 }
 

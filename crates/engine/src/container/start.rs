@@ -144,7 +144,9 @@ impl Engine {
     /// Says everything the shim needs.
     pub(crate) fn launch_request(&self, container: &Container) -> Result<LaunchRequest> {
         let directory = Path::new(&container.directory);
-        let spec = spec::build(self, container, &self.detached_root(container, false)?)?;
+        let root = self.detached_root(container, false)?;
+        spec::ensure_marks(&root)?;
+        let spec = spec::build(self, container, &root)?;
         let log = super::log_plan::plan(container).map_err(|error| {
             EngineError::internal(format!(
                 "{TASK_FRAME}: failed to initialize logging driver: {}",

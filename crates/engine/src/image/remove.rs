@@ -166,10 +166,13 @@ impl Engine {
             }
             return Err(conflict.into_error(&image.id));
         }
-        let layers = self
-            .store
-            .delete_image(&image.id)
-            .map_err(store_error("cannot delete the image"))?;
+        let layers = self.store.delete_image(&image.id).map_err(|error| {
+            // Somebody else was quicker.
+            if error.is_not_found() {
+                return super::find::no_such_image(&image.id.to_string());
+            }
+            store_error("cannot delete the image")(error)
+        })?;
         self.events.emit(
             "image",
             "delete",

@@ -24,17 +24,14 @@ fn an_address_is_a_context() {
         Entry::File("file", "from afar\n"),
     ]);
     let cut = archive[..600].to_vec();
-    let web = Web::serve(
-        BTreeMap::from([
-            ("/context.tar".to_owned(), page(archive)),
-            ("/cut.tar".to_owned(), page(cut)),
-            (
-                "/Dockerfile".to_owned(),
-                page("FROM busybox\nRUN echo alone > /alone\n"),
-            ),
-        ]),
-        0,
-    );
+    let web = Web::serve(BTreeMap::from([
+        ("/context.tar".to_owned(), page(archive)),
+        ("/cut.tar".to_owned(), page(cut)),
+        (
+            "/Dockerfile".to_owned(),
+            page("FROM busybox\nRUN echo alone > /alone\n"),
+        ),
+    ]));
     for client in clients() {
         let d = Daemon::with_busybox();
         let build = |path: &str| d.call(client, &["build", "-t", "built", &web.at(path)]);

@@ -25,6 +25,7 @@ mod create_fields;
 mod cut_starts;
 mod daemon;
 mod errors;
+mod git;
 mod harness;
 mod helpers;
 mod hostile;

@@ -39,6 +39,11 @@ impl Peer {
         peer
     }
 
+    /// Returns the path of its network namespace, in which only loopback is.
+    pub fn network(&self) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/ns/net", self.child.id()))
+    }
+
     /// Returns a path in the daemon's directory.
     pub fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)

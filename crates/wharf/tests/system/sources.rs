@@ -2,10 +2,10 @@
 
 #![allow(clippy::disallowed_methods)]
 
-use crate::harness::{Client, Daemon, eventually};
-use std::net::{TcpListener, TcpStream};
+use crate::git::{Server, git};
+use crate::harness::{Client, Daemon};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 
 fn wharf(d: &Daemon, arguments: &[&str]) -> String {
     d.ok(Client::Wharf, arguments)
@@ -17,56 +17,6 @@ fn refused(d: &Daemon, arguments: &[&str]) -> String {
     let said = format!("{}{}", called.stdout, called.stderr);
     assert_eq!(called.code, 1, "{arguments:?}: {said}");
     said
-}
-
-fn git(directory: &Path, arguments: &[&str]) -> String {
-    let output = Command::new("git")
-        .args(["-c", "init.defaultBranch=main", "-c", "user.name=n"])
-        .args(["-c", "user.email=n@e"])
-        .args(arguments)
-        .current_dir(directory)
-        .env("GIT_COMMITTER_DATE", "1600000000 +0000")
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "git {arguments:?}: {output:?}");
-    String::from_utf8(output.stdout).unwrap().trim().to_owned()
-}
-
-/// `git daemon` over a directory.
-struct Server {
-    program: Child,
-    port: u16,
-}
-
-impl Server {
-    fn start(directory: &Path) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
-        drop(listener);
-        // The program itself: a wrapper would leave it running.
-        let place = git(directory, &["--exec-path"]);
-        let program = Command::new(Path::new(&place).join("git-daemon"))
-            .args(["--export-all", "--reuseaddr", "--listen=127.0.0.1"])
-            .arg(format!("--port={port}"))
-            .arg(format!("--base-path={}", directory.display()))
-            .arg(directory)
-            .stdin(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let server = Self { program, port };
-        eventually("git daemon listens", || {
-            TcpStream::connect(("127.0.0.1", port)).is_ok()
-        });
-        server
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ended_already = self.program.kill();
-        let _reaped = self.program.wait();
-    }
 }
 
 #[test]

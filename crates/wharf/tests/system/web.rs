@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsFd as _;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -22,9 +24,14 @@ pub struct Page {
 }
 
 impl Web {
-    /// Serves pages by their path (`/name`), at `port` of loopback (0: a free one).
-    pub fn serve(pages: BTreeMap<String, Page>, port: u16) -> Self {
-        let listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
+    /// Serves pages by their path (`/name`).
+    pub fn serve(pages: BTreeMap<String, Page>) -> Self {
+        Self::serve_in(pages, None)
+    }
+
+    /// The same in the network namespace that a path names.
+    pub fn serve_in(pages: BTreeMap<String, Page>, namespace: Option<&Path>) -> Self {
+        let listener = in_network(namespace, || TcpListener::bind("127.0.0.1:0").unwrap());
         let address = listener.local_addr().unwrap();
         let is_over = Arc::new(AtomicBool::new(false));
         let over = Arc::clone(&is_over);
@@ -46,6 +53,11 @@ impl Web {
         }
     }
 
+    /// Returns where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// Returns the address of a path.
     pub fn at(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
@@ -55,10 +67,26 @@ impl Web {
 impl Drop for Web {
     fn drop(&mut self) {
         self.is_over.store(true, Ordering::SeqCst);
-        // It waits for a connection.
-        drop(TcpStream::connect(self.address));
-        let _ended = self.thread.take().map(std::thread::JoinHandle::join);
+        // It waits for a connection; in another network it is left to wait for one.
+        if TcpStream::connect(self.address).is_ok() {
+            let _ended = self.thread.take().map(std::thread::JoinHandle::join);
+        }
     }
+}
+
+/// Calls a function on a thread in the network namespace that a path names, or in this one.
+pub fn in_network<T: Send>(namespace: Option<&Path>, call: impl FnOnce() -> T + Send) -> T {
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            if let Some(path) = namespace {
+                let file = std::fs::File::open(path).unwrap();
+                let kind = rustix::thread::LinkNameSpaceType::Network;
+                rustix::thread::move_into_link_name_space(file.as_fd(), Some(kind)).unwrap();
+            }
+            call()
+        });
+        thread.join().unwrap()
+    })
 }
 
 fn answer(mut stream: TcpStream, pages: &BTreeMap<String, Page>) -> std::io::Result<()> {

@@ -37,7 +37,6 @@ pub(crate) fn build(engine: &Engine, container: &Container, root: &Root) -> Resu
     let user = resolve_user(root, &container.config.user, &host.group_add)?;
     let (devices, device_rules) = devices::devices(container)?;
     let capabilities = capabilities(container)?;
-    ensure_marks(root)?;
     ensure_working_dir(container, root)?;
     let mut linux = json!({
         "namespaces": namespaces::namespaces(engine, container)?,
@@ -211,8 +210,8 @@ fn working_dir(path: &str) -> String {
 }
 
 /// Makes what tells programs that they run in a container, and the list of mounts that old programs read
-/// (spec runtime §4, init layer).
-fn ensure_marks(root: &Root) -> Result<()> {
+/// (spec runtime §4, init layer). A build's steps have neither: they would be part of what the step made.
+pub(crate) fn ensure_marks(root: &Root) -> Result<()> {
     let failed = super::create::fs_error("cannot make the container's own files");
     if root.lstat(".dockerenv").is_err() {
         drop(root.create_new(".dockerenv", 0o755).map_err(&failed)?);

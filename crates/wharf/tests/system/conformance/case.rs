@@ -1,5 +1,7 @@
 //! Cases of the corpus as they are written (`tests/conformance/README.md`), and their files laid out on disk.
 
+use crate::git::{Server, git};
+use crate::web::{Page, Web};
 use std::io::Write as _;
 use std::os::unix::fs::{PermissionsExt as _, lchown, symlink};
 use std::path::{Path, PathBuf};
@@ -31,6 +33,8 @@ pub struct Case {
     pub needs_containerd: bool,
     /// Why the record was not made by a real BuildKit.
     pub derived: Option<String>,
+    /// What is made in place of an image: `tar` or `local`.
+    pub output: Option<String>,
     files: Vec<File>,
 }
 
@@ -42,6 +46,10 @@ struct File {
     owner: (u32, u32),
     seconds: u64,
     nanoseconds: i64,
+    /// Extended attributes by name.
+    attributes: Vec<(String, Vec<u8>)>,
+    /// Whether a web server tells its time.
+    is_dated: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -58,6 +66,51 @@ enum Kind {
         program: Option<&'static str>,
         members: Vec<File>,
     },
+}
+
+/// What `../web/` is served at, in files and records.
+pub const WEB: &str = "@WEB@";
+/// What the repositories `../git/NAME/` are served at.
+pub const GIT: &str = "@GIT@";
+const WEB_DIRECTORY: &str = "../web/";
+const GIT_DIRECTORY: &str = "../git/";
+
+/// What a program needs for `ping`: `cap_net_raw=ep`, as the kernel stores it (capabilities(7), version 2).
+const CAPABILITY: [u8; 20] = [
+    1, 0, 0, 2, 0, 0x20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+];
+
+/// What is served for one case while it is built.
+#[derive(Default)]
+pub struct Served {
+    web: Option<Web>,
+    git: Option<Server>,
+}
+
+impl Served {
+    /// Puts the addresses that there are in the place of their names.
+    fn written_out(&self, text: &str) -> String {
+        let mut text = text.to_owned();
+        if let Some(web) = &self.web {
+            text = text.replace(WEB, &format!("http://{}", web.address()));
+        }
+        if let Some(git) = &self.git {
+            text = text.replace(GIT, &format!("git://127.0.0.1:{}", git.port));
+        }
+        text
+    }
+
+    /// Puts names in the place of addresses that differ from run to run.
+    pub fn named(&self, text: &str) -> String {
+        let mut text = text.to_owned();
+        if let Some(web) = &self.web {
+            text = text.replace(&format!("http://{}", web.address()), WEB);
+        }
+        if let Some(git) = &self.git {
+            text = text.replace(&format!("git://127.0.0.1:{}", git.port), GIT);
+        }
+        text
+    }
 }
 
 /// Flags of `docker build` that the classic API can express.
@@ -173,18 +226,61 @@ impl Case {
             "machine" => value.clone_into(&mut self.machine),
             "store" => self.needs_containerd = value == "containerd",
             "derived" => self.derived = Some(value.to_owned()),
+            "output" => {
+                self.output = Some(value.to_owned());
+                self.not_classic = Some("it makes images only".to_owned());
+            }
             _ => panic!("{}: {key:?} is no header", self.id),
         }
     }
 
-    /// Lays the files out: the context at `DIRECTORY/context`, what begins with `../` beside it.
-    pub fn lay_out(&self, directory: &Path) {
+    /// Lays the files out: the context at `DIRECTORY/context`, what begins with `../` beside it. Serves those that are to
+    /// be fetched, in the network namespace that a path names.
+    pub fn lay_out(&self, directory: &Path, network: Option<&Path>) -> Served {
         let context = directory.join("context");
-        lay_out(&self.files, &context);
+        let is_served = |file: &&File| {
+            file.path.starts_with(WEB_DIRECTORY) || file.path.starts_with(GIT_DIRECTORY)
+        };
+        let (first, mut rest): (Vec<&File>, Vec<&File>) = self.files.iter().partition(is_served);
+        lay_out(&first, &context);
+        let served = serve(&first, directory, network);
+        let written: Vec<File> = rest.iter().map(|file| file.with(&served)).collect();
+        rest = written.iter().collect();
+        lay_out(&rest, &context);
+        served
     }
 }
 
-fn lay_out(files: &[File], root: &Path) {
+/// Makes repositories of one commit with the tag `v1`, and serves them and the files of the web.
+fn serve(files: &[&File], directory: &Path, network: Option<&Path>) -> Served {
+    let below = |prefix: &str| files.iter().any(|file| file.path.starts_with(prefix));
+    let mut served = Served::default();
+    if below(GIT_DIRECTORY) {
+        let all = directory.join("git");
+        for repository in directories(&all) {
+            git(&repository, &["init", "-q"]);
+            git(&repository, &["add", "-A"]);
+            git(&repository, &["commit", "-q", "-m", "first"]);
+            git(&repository, &["tag", "v1"]);
+        }
+        served.git = Some(Server::start_in(&all, network));
+    }
+    if below(WEB_DIRECTORY) {
+        let pages = files.iter().filter_map(|file| {
+            let path = file.path.strip_prefix(WEB_DIRECTORY)?;
+            let content = std::fs::read(directory.join("web").join(path)).ok()?;
+            let headers = match file.is_dated {
+                true => vec!["Last-Modified: Sat, 03 Feb 2001 04:05:06 GMT".to_owned()],
+                false => Vec::new(),
+            };
+            Some((format!("/{path}"), Page { content, headers }))
+        });
+        served.web = Some(Web::serve_in(pages.collect(), network));
+    }
+    served
+}
+
+fn lay_out(files: &[&File], root: &Path) {
     std::fs::create_dir_all(root).unwrap();
     let place = |path: &str| {
         let path = path.trim_end_matches('/');
@@ -237,6 +333,8 @@ impl File {
             owner: (0, 0),
             seconds: DEFAULT_SECONDS,
             nanoseconds: 0,
+            attributes: Vec::new(),
+            is_dated: false,
         };
         let mut rest = words.iter().skip(1);
         while let Some(word) = rest.next() {
@@ -246,6 +344,15 @@ impl File {
                 "=" => file.kind = Kind::Regular(rest.next().unwrap().clone().into_bytes()),
                 "fifo" => file.kind = Kind::Fifo,
                 "bare" | "crlf" | "bom" => {}
+                "dated" => file.is_dated = true,
+                "capability" => file
+                    .attributes
+                    .push(("security.capability".to_owned(), CAPABILITY.to_vec())),
+                word if word.starts_with("user.") => {
+                    let (name, value) = word.split_once('=').unwrap();
+                    let value = value.as_bytes().to_vec();
+                    file.attributes.push((name.to_owned(), value));
+                }
                 word if word.starts_with("sparse=") => {
                     file.kind = Kind::Sparse(word["sparse=".len()..].parse().unwrap());
                 }
@@ -279,6 +386,17 @@ impl File {
             }
         }
         (file, words)
+    }
+
+    /// Returns the file with the addresses of what is served.
+    fn with(&self, served: &Served) -> Self {
+        let mut file = self.clone();
+        if let Kind::Regular(content) = &mut file.kind
+            && let Ok(text) = std::str::from_utf8(content)
+        {
+            *content = served.written_out(text).into_bytes();
+        }
+        file
     }
 
     fn mode(&self) -> u32 {
@@ -320,6 +438,10 @@ impl File {
         if !matches!(self.kind, Kind::Symlink(_)) {
             std::fs::set_permissions(path, std::fs::Permissions::from_mode(self.mode())).unwrap();
         }
+        let flags = rustix::fs::XattrFlags::empty();
+        for (name, value) in &self.attributes {
+            rustix::fs::lsetxattr(path, name, value, flags).unwrap();
+        }
     }
 }
 
@@ -347,6 +469,12 @@ fn archive(members: &[File]) -> Vec<u8> {
             Kind::Fifo => (tar::EntryType::Fifo, "", b""),
             Kind::Sparse(_) | Kind::Archive { .. } => panic!("{}: not in archives", member.path),
         };
+        let names: Vec<String> = (member.attributes.iter())
+            .map(|(name, _)| format!("SCHILY.xattr.{name}"))
+            .collect();
+        let values = member.attributes.iter().map(|(_, value)| value.as_slice());
+        let extensions = names.iter().map(String::as_str).zip(values);
+        builder.append_pax_extensions(extensions).unwrap();
         let mut header = tar::Header::new_ustar();
         header.set_entry_type(kind);
         header.set_mode(member.mode());

@@ -45,6 +45,27 @@ pub fn render(archive: &Path, base: &str, now_seconds: u64) -> String {
     text + &layers
 }
 
+/// Renders the files that a build wrote instead of an image: a tar, or a directory.
+pub fn render_files(path: &Path, now_seconds: u64) -> String {
+    let content = if path.is_dir() {
+        let mut builder = tar::Builder::new(Vec::new());
+        builder.follow_symlinks(false);
+        builder.append_dir_all("", path).unwrap();
+        builder.into_inner().unwrap()
+    } else {
+        std::fs::read(path).unwrap()
+    };
+    let (mut entries, _) = entries(&content);
+    entries.retain(|entry| !matches!(entry.path.as_str(), "" | "./"));
+    // A directory has no order of its own.
+    entries.sort_by(|left, right| left.path.cmp(&right.path));
+    let mut text = "files\n".to_owned();
+    for entry in &entries {
+        entry.render(now_seconds, &mut text);
+    }
+    text
+}
+
 /// Decompresses a layer that was saved with gzip.
 fn plain(content: &[u8]) -> Vec<u8> {
     if !content.starts_with(&[0x1f, 0x8b]) {
@@ -160,6 +181,29 @@ impl Entry {
         }
     }
 
+    /// Writes the entry's line.
+    fn render(&self, now_seconds: u64, text: &mut String) {
+        let (kind, header) = (self.kind(), &self.header);
+        let (mode, uid, gid) = (
+            header.mode().unwrap() & 0o7777,
+            header.uid().unwrap(),
+            header.gid().unwrap(),
+        );
+        let _ = write!(text, "  {kind} {mode:04o} {uid}:{gid}");
+        match (kind, header.device_major(), header.device_minor()) {
+            ('f', ..) => {
+                let digest = hex(&self.content);
+                let _ = write!(text, " {} {}", self.content.len(), &digest[..DIGEST_DIGITS]);
+            }
+            ('c' | 'b', Ok(Some(major)), Ok(Some(minor))) => {
+                let _ = write!(text, " {major},{minor}");
+            }
+            _ => {}
+        }
+        let time = self.time(now_seconds);
+        let _ = writeln!(text, " {time} {}{}{}", self.path, self.link, self.xattrs);
+    }
+
     /// Returns the time as it is shown. Times of directories depend on when what is in them came to be (BuildKit
     /// receives a context's files after it has set its directories' times), so only those that a build sets are shown.
     fn time(&self, now_seconds: u64) -> String {
@@ -196,30 +240,7 @@ fn render_layer(content: &[u8], now_seconds: u64) -> String {
             let _ = writeln!(text, "  whiteout {}", entry.path);
             continue;
         }
-        let (kind, header) = (entry.kind(), &entry.header);
-        let (mode, uid, gid) = (
-            header.mode().unwrap(),
-            header.uid().unwrap(),
-            header.gid().unwrap(),
-        );
-        let _ = write!(text, "  {kind} {mode:04o} {uid}:{gid}");
-        match (kind, header.device_major(), header.device_minor()) {
-            ('f', ..) => {
-                let digest = hex(&entry.content);
-                let _ = write!(
-                    text,
-                    " {} {}",
-                    entry.content.len(),
-                    &digest[..DIGEST_DIGITS]
-                );
-            }
-            ('c' | 'b', Ok(Some(major)), Ok(Some(minor))) => {
-                let _ = write!(text, " {major},{minor}");
-            }
-            _ => {}
-        }
-        let time = entry.time(now_seconds);
-        let _ = writeln!(text, " {time} {}{}{}", entry.path, entry.link, entry.xattrs);
+        entry.render(now_seconds, &mut text);
     }
     text
 }

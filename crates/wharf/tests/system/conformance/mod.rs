@@ -8,7 +8,7 @@ mod image;
 mod record;
 mod report;
 
-use self::case::Case;
+use self::case::{Case, Served};
 use self::report::Report;
 use crate::harness::{Called, Client, Daemon, docker_program, skip};
 use std::path::{Path, PathBuf};
@@ -128,18 +128,28 @@ enum Outcome {
     Error(String),
 }
 
+impl Outcome {
+    /// Leaves out the addresses of what was served.
+    fn named(self, served: &Served) -> Self {
+        match self {
+            Self::Image(text) => Self::Image(served.named(&text)),
+            Self::Error(said) => Self::Error(served.named(&said)),
+        }
+    }
+}
+
 fn build(daemon: &Daemon, client: Client, case: &Case, base: &str) -> Outcome {
     let directory = tempfile::Builder::new()
         .prefix("case-")
         .tempdir_in(daemon.path(""))
         .unwrap();
-    case.lay_out(directory.path());
+    let served = case.lay_out(directory.path(), None);
     let prepare = |arguments: &[String]| {
         let mut command = daemon.command(client);
         command.args(arguments).current_dir(directory.path());
         command
     };
-    build_with(&prepare, case, directory.path(), base)
+    build_with(&prepare, case, directory.path(), base).named(&served)
 }
 
 /// Builds a case with commands that `prepare` makes of arguments and renders the image.
@@ -154,7 +164,14 @@ fn build_with(
         assert_eq!(called.code, 0, "{}: {called:?}", case.id);
     }
     let tag = case.tag();
-    let mut arguments = vec!["-t".to_owned(), tag.clone()];
+    let output = directory.join("output");
+    let mut arguments = match &case.output {
+        None => vec!["-t".to_owned(), tag.clone()],
+        Some(kind) => vec![
+            "-o".to_owned(),
+            format!("type={kind},dest={}", output.display()),
+        ],
+    };
     arguments.extend(case.build.iter().cloned());
     let mut command = prepare(&build_arguments(&arguments, directory));
     command.envs(case.environment.iter().cloned());
@@ -162,12 +179,16 @@ fn build_with(
     if built.code != 0 {
         return Outcome::Error(format!("{}{}", built.stdout, built.stderr));
     }
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    let now_seconds = (now - RECENT).as_secs();
+    if case.output.is_some() {
+        return Outcome::Image(image::render_files(&output, now_seconds));
+    }
     let archive = directory.join("image.tar");
     let save = ["save", "-o", archive.to_str().unwrap(), &tag].map(str::to_owned);
     let saved = called(prepare(&save));
     assert_eq!(saved.code, 0, "{}: {saved:?}", case.id);
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-    Outcome::Image(image::render(&archive, base, (now - RECENT).as_secs()))
+    Outcome::Image(image::render(&archive, base, now_seconds))
 }
 
 /// Returns the arguments of a build whose files lie in a directory. Context and Dockerfile are named by their whole

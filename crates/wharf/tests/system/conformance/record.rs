@@ -133,7 +133,7 @@ impl Recorder {
             .prefix("case-")
             .tempdir_in(self.peer.path(""))
             .unwrap();
-        case.lay_out(directory.path());
+        let served = case.lay_out(directory.path(), Some(&self.peer.network()));
         let prepare = |arguments: &[String]| {
             let mut command = self.command();
             command.current_dir(directory.path()).args(arguments);
@@ -142,7 +142,7 @@ impl Recorder {
             }
             command
         };
-        build_with(&prepare, case, directory.path(), base)
+        build_with(&prepare, case, directory.path(), base).named(&served)
     }
 
     fn command(&self) -> Command {
