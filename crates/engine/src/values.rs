@@ -92,7 +92,8 @@ pub fn check_restart_policy(policy: &RestartPolicy) -> Result<()> {
         )))
     };
     match policy.name.as_str() {
-        "" | "no" | "always" | "unless-stopped" => match policy.maximum_retry_count {
+        "" => Ok(()),
+        "no" | "always" | "unless-stopped" => match policy.maximum_retry_count {
             0 => Ok(()),
             1.. => invalid("maximum retry count can only be used with 'on-failure'"),
             _ => invalid(

@@ -163,7 +163,12 @@ fn check_host_config(host: &HostConfig) -> Result<()> {
         values::parse_extra_host(line)?;
     }
     check_port_bindings(host)?;
-    values::check_restart_policy(&host.restart_policy)?;
+    let mut policy = host.restart_policy.clone();
+    if policy.name.is_empty() {
+        // A new container's policy is `no` then, which has no count either.
+        "no".clone_into(&mut policy.name);
+    }
+    values::check_restart_policy(&policy)?;
     for (what, names) in [("CapAdd", &host.cap_add), ("CapDrop", &host.cap_drop)] {
         wharf_runtime::capabilities::normalize(names)
             .map_err(|error| EngineError::invalid(format!("invalid {what}: {error}")))?;

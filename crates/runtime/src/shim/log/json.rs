@@ -7,9 +7,6 @@ use super::time::format_time;
 pub(super) fn encode(entry: &mut Vec<u8>, line: &Line<'_>, attributes: &str) {
     entry.extend_from_slice(b"{\"log\":\"");
     escape(entry, line.bytes);
-    if line.is_last() && !line.bytes.ends_with(b"\n") {
-        entry.extend_from_slice(b"\\n");
-    }
     entry.extend_from_slice(b"\",\"stream\":\"");
     entry.extend_from_slice(line.stream.name().as_bytes());
     entry.push(b'"');
