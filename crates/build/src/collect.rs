@@ -27,6 +27,16 @@ enum Item {
     Mount(Box<crate::CacheMount>),
 }
 
+/// Returns the bytes that only builds keep: steps that nothing else has, their logs, cache mounts.
+///
+/// # Errors
+/// A store that cannot be read.
+pub fn kept_bytes(store: &Store) -> Result<u64, BuildError> {
+    let usage = store.disk_usage()?;
+    let in_build = usage.build.iter().map(|(_, bytes)| bytes).sum::<u64>();
+    Ok(usage.cache_only_bytes + in_build)
+}
+
 /// Removes what was not used for the longest time until all that only builds keep takes at most `limit_bytes`:
 /// steps, their logs, and in the end cache mounts.
 ///
@@ -38,9 +48,7 @@ pub fn collect(store: &Store, limit_bytes: u64) -> Result<Pruned, BuildError> {
     let mut pruned = Pruned::default();
     // What layers have in common comes free with the last of them only: a round may free less than it seemed to.
     loop {
-        let usage = store.disk_usage()?;
-        let in_build = usage.build.iter().map(|(_, bytes)| bytes).sum::<u64>();
-        let kept = usage.cache_only_bytes + in_build;
+        let kept = kept_bytes(store)?;
         if kept <= limit_bytes {
             return Ok(pruned);
         }

@@ -49,7 +49,7 @@ pub use cache::{PruneOptions, Pruned, prune, remove};
 pub use cache_config::{CacheBlob, ExportedCache, export_cache};
 pub use change::apply_change;
 pub use checks::{About, Answer, Mistake, Question, ask};
-pub use collect::{collect, default_cache_limit};
+pub use collect::{collect, default_cache_limit, kept_bytes};
 pub use definition::{CAPS, solve_definition};
 pub use error::BuildError;
 pub use event::{BuildEvent, Finding, SolveEvent};

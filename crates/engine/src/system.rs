@@ -5,7 +5,7 @@ use crate::engine::Engine;
 use crate::error::{EngineError, ErrorKind, Result};
 use crate::filters;
 use crate::model::container::Status;
-use crate::model::request::{Filters, ListContainers, ListImages};
+use crate::model::request::{CacheLimits, Filters, ListContainers, ListImages};
 use crate::model::view::{
     BuildCacheRecord, DiskUsage, Event, Pruned, SupportedLimits, SystemInfo, UsageKinds,
 };
@@ -194,8 +194,8 @@ impl Engine {
             .collect())
     }
 
-    /// Removes build cache records: those whose layers no image has, or with `all` every one; with a limit only the
-    /// longest unused, until what is left takes at most that many bytes.
+    /// Removes build cache records: those whose layers no image has, or with `all` every one; with limits only the
+    /// longest unused, until they hold.
     ///
     /// # Errors
     /// Unknown filters, or another prune under way.
@@ -203,7 +203,7 @@ impl Engine {
         self: &Arc<Self>,
         all: bool,
         request: &Filters,
-        limit_bytes: Option<u64>,
+        limits: Option<CacheLimits>,
     ) -> Result<Pruned<String>> {
         filters::allow(request, &["until", "id", "label", "label!"])?;
         if filters::values(request, "until").len() > 1 {
@@ -221,9 +221,12 @@ impl Engine {
         let ids = filters::values(request, "id").to_vec();
         let pruned = self
             .with_store(move |engine| {
-                if let Some(limit_bytes) = limit_bytes.filter(|_| matches_labels) {
-                    let pruned =
-                        wharf_build::collect(&engine.store, limit_bytes).map_err(cache_error)?;
+                if let Some(limits) = limits.filter(|_| matches_labels) {
+                    let kept = wharf_build::kept_bytes(&engine.store).map_err(cache_error)?;
+                    let disk = rustix::fs::statvfs(engine.store.root());
+                    let free = disk.map_or(0, |disk| disk.f_bavail * disk.f_frsize);
+                    let most = limits.most_bytes(kept, free);
+                    let pruned = wharf_build::collect(&engine.store, most).map_err(cache_error)?;
                     return Ok(Pruned {
                         removed: pruned.keys.iter().map(Digest::hex).collect(),
                         reclaimed_bytes: pruned.freed_bytes,

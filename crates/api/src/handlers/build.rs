@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use tokio::sync::mpsc::Receiver;
 use wharf_engine::model::host_config::{Resources, Ulimit};
-use wharf_engine::model::request::{Build, BuildContext, BuildOptions};
+use wharf_engine::model::request::{Build, BuildContext, BuildOptions, CacheLimits};
 
 /// `POST /build`
 pub(crate) async fn build(mut call: Call) -> Answer {
@@ -255,12 +255,12 @@ fn ulimits(query: &Query) -> Result<Vec<Ulimit>, Failure> {
 
 /// `POST /build/prune`
 pub(crate) async fn prune(call: Call) -> Answer {
-    let limit_bytes = space_limit(&call.query)?;
+    let limits = cache_limits(&call.query)?;
     let context = "failed to prune build cache";
     let filters = filters::from_query(&call.query).map_err(|failure| failure.context(context))?;
     let pruned = call
         .engine
-        .prune_build_cache(call.query.switch("all", false), &filters, limit_bytes)
+        .prune_build_cache(call.query.switch("all", false), &filters, limits)
         .await
         .map_err(|error| Failure::from(error).context(context))?;
     respond::json(&json!({
@@ -269,21 +269,19 @@ pub(crate) async fn prune(call: Call) -> Answer {
     }))
 }
 
-/// Returns how many bytes the cache may keep; nothing where all that is chosen goes.
-fn space_limit(query: &Query) -> Result<Option<u64>, Failure> {
-    if !matches!(query.text("min-free-space"), "" | "0") {
-        return Err(Failure::not_implemented(
-            "min-free-space is not supported yet: use max-used-space",
-        ));
-    }
-    // Three names of one thing: the older, and the newer ones of what is kept at least and at most.
-    for key in ["max-used-space", "reserved-space", "keep-storage"] {
-        let limit = query.integer(key)?.unwrap_or(0);
-        if limit > 0 {
-            return Ok(u64::try_from(limit).ok());
-        }
-    }
-    Ok(None)
+/// Returns what the cache may keep; nothing where all that is chosen goes.
+fn cache_limits(query: &Query) -> Result<Option<CacheLimits>, Failure> {
+    let bytes = |key: &str| -> Result<u64, Failure> {
+        let number = query.integer(key)?.unwrap_or(0);
+        Ok(u64::try_from(number).unwrap_or(0))
+    };
+    let limits = CacheLimits {
+        // The newer name, and the one before version 1.48.
+        reserved_bytes: bytes("reserved-space")?.max(bytes("keep-storage")?),
+        max_used_bytes: bytes("max-used-space")?,
+        min_free_bytes: bytes("min-free-space")?,
+    };
+    Ok((limits != CacheLimits::default()).then_some(limits))
 }
 
 /// `POST /build/cancel`

@@ -32,14 +32,14 @@ pub(crate) async fn list(call: Call) -> Answer {
 
 /// `GET /images/{name}/json`
 pub(crate) async fn inspect(call: Call) -> Answer {
-    super::refuse_platform_choice(&call.query)?;
+    super::require_platforms(&call, name_of(&call)?, "platform").await?;
     let image = call.engine.image(name_of(&call)?).await?;
     respond::json(&ImageInspect::new(&image, &call.version))
 }
 
 /// `GET /images/{name}/history`
 pub(crate) async fn history(call: Call) -> Answer {
-    super::refuse_platform_choice(&call.query)?;
+    super::require_platforms(&call, name_of(&call)?, "platform").await?;
     let lines = call.engine.image_history(name_of(&call)?).await?;
     let items: Vec<HistoryItem> = lines.into_iter().map(HistoryItem::from).collect();
     respond::json(&items)
@@ -56,7 +56,7 @@ pub(crate) async fn tag(call: Call) -> Answer {
 
 /// `DELETE /images/{name}`
 pub(crate) async fn remove(call: Call) -> Answer {
-    super::refuse_platform_choice(&call.query)?;
+    super::require_platforms(&call, name_of(&call)?, "platforms").await?;
     let (force, no_prune) = (
         call.query.switch("force", false),
         call.query.switch("noprune", false),

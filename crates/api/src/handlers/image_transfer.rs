@@ -61,9 +61,12 @@ async fn import(mut call: Call) -> Answer {
 
 /// `POST /images/{name}/push`
 pub(crate) async fn push(call: Call) -> Answer {
-    super::refuse_platform_choice(&call.query)?;
     let name = name_of(&call)?.to_owned();
     let tag = Some(call.query.text("tag").to_owned()).filter(|tag| !tag.is_empty());
+    let pushed = tag
+        .iter()
+        .fold(name.clone(), |name, tag| format!("{name}:{tag}"));
+    super::require_platforms(&call, &pushed, "platform").await?;
     let credentials = credentials::of_call(&call);
     let engine = call.engine;
     json_lines::run(EarlyErrors::InBandUnlessInvalid, |progress| async move {
@@ -94,20 +97,22 @@ pub(crate) async fn save_many(call: Call) -> Answer {
 }
 
 async fn save(call: Call, names: Vec<String>) -> Answer {
-    super::refuse_platform_choice(&call.query)?;
+    for name in &names {
+        super::require_platforms(&call, name, "platform").await?;
+    }
     let chunks = call.engine.save_images(&names).await?;
     Ok(respond::stream(respond::TAR, chunks))
 }
 
 /// `POST /images/load`
 pub(crate) async fn load(mut call: Call) -> Answer {
-    super::refuse_platform_choice(&call.query)?;
+    let platform = super::chosen_platforms(&call.query, "platform")?.pop();
     let quiet = call.query.switch("quiet", true);
     let chunks = body::into_stream(call.body.take());
     let engine = call.engine;
     json_lines::run(EarlyErrors::InBand, |progress| async move {
         engine
-            .load_images(chunks, quiet, progress)
+            .load_images(chunks, quiet, platform, progress)
             .await
             .map_err(Failed::from)?;
         Ok(())

@@ -17,9 +17,10 @@ pub(crate) mod stats;
 pub(crate) mod system;
 pub(crate) mod volume;
 
+use crate::call::Call;
 use crate::query::Query;
 use crate::respond::Failure;
-use wharf_image::Platform;
+use wharf_image::{DescriptorPlatform, Platform};
 
 /// Reads a platform given as `linux/amd64`; None when absent.
 fn platform_text(query: &Query) -> Result<Option<Platform>, Failure> {
@@ -36,15 +37,27 @@ fn platform_text(query: &Query) -> Result<Option<Platform>, Failure> {
     }
 }
 
-/// Refuses a choice of platforms where the engine keeps one platform of an image.
-fn refuse_platform_choice(query: &Query) -> Result<(), Failure> {
-    let is_asked = ["platform", "platforms"]
-        .iter()
-        .any(|key| !query.text(key).is_empty());
-    if is_asked {
-        return Err(Failure::not_implemented(
-            "choosing a platform is not supported by this call yet",
+/// Reads the platforms that a call about an image chooses: a JSON document for each (spec engine-api §1).
+fn chosen_platforms(query: &Query, key: &str) -> Result<Vec<Platform>, Failure> {
+    let texts = query.all(key).into_iter().filter(|text| !text.is_empty());
+    texts.map(|text| platform_document(&text)).collect()
+}
+
+fn platform_document(text: &str) -> Result<Platform, Failure> {
+    let document: DescriptorPlatform = serde_json::from_str(text)
+        .map_err(|error| Failure::bad_request(format!("failed to parse platform: {error}")))?;
+    if document.os.is_empty() || document.architecture.is_empty() {
+        return Err(Failure::bad_request(
+            "both OS and Architecture must be provided",
         ));
+    }
+    Ok(Platform::from(&document))
+}
+
+/// Makes sure that an image is of the platforms that a call chooses.
+async fn require_platforms(call: &Call, name: &str, key: &str) -> Result<(), Failure> {
+    for platform in chosen_platforms(&call.query, key)? {
+        call.engine.require_image_platform(name, &platform).await?;
     }
     Ok(())
 }

@@ -92,18 +92,7 @@ impl Engine {
         }
         let image = self.find_image(name)?;
         if let Some(platform) = &request.platform {
-            let have = wharf_image::DescriptorPlatform {
-                architecture: image.config.architecture.clone(),
-                os: image.config.os.clone(),
-                variant: image.config.variant.clone(),
-                ..Default::default()
-            };
-            if platform.rank(&have).is_none() {
-                return Err(EngineError::not_found(format!(
-                    "image with reference {name} was found but does not provide the specified platform ({}/{})",
-                    platform.os, platform.architecture
-                )));
-            }
+            crate::image::platform::require(name, &image.config, platform)?;
         }
         Ok(Some(image))
     }

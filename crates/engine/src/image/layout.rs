@@ -55,7 +55,7 @@ impl Engine {
             let read = || layout.blob(&layer.digest);
             self.take_blob(&mut contents, path, read)?;
         }
-        let diff_ids = contents.check(&entry, &config)?;
+        let diff_ids = contents.check(&entry, &config, None)?;
         let lease = self
             .store
             .lease("oci-layout")

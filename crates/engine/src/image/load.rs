@@ -14,7 +14,7 @@ use std::collections::HashMap;
 use std::io::{BufReader, Read};
 use std::path::{Component, Path};
 use std::sync::Arc;
-use wharf_image::{DiffId, Digest, ImageConfig, ImageId, Index, Manifest, Reference};
+use wharf_image::{DiffId, Digest, ImageConfig, ImageId, Index, Manifest, Platform, Reference};
 use wharf_layer::Applied;
 use wharf_store::{Lease, NewLayer, Staging};
 
@@ -50,19 +50,23 @@ pub(super) struct Entry {
 }
 
 impl Engine {
-    /// Loads the images of an archive made by this engine, docker or podman, in any compression.
+    /// Loads the images of an archive made by this engine, docker or podman, in any compression; of an image for
+    /// several platforms the one for `platform`, or for this machine.
     ///
     /// # Errors
-    /// A broken or truncated archive, layers that do not match their config: nothing is kept.
+    /// A broken or truncated archive, layers that do not match their config, an image of another platform than the one
+    /// that is asked for: nothing is kept.
     pub async fn load_images(
         self: &Arc<Self>,
         body: ByteStream,
         quiet: bool,
+        platform: Option<Platform>,
         progress: ProgressSender,
     ) -> Result<()> {
         self.with_store(move |engine| {
             engine.store_whole("load", || {
-                engine.load_blocking(ChunkReader::new(body), quiet, &progress)
+                let body = ChunkReader::new(body);
+                engine.load_blocking(body, quiet, platform.as_ref(), &progress)
             })
         })
         .await
@@ -72,19 +76,20 @@ impl Engine {
         &self,
         body: ChunkReader,
         quiet: bool,
+        platform: Option<&Platform>,
         progress: &ProgressSender,
     ) -> Result<()> {
         let (_, reader) = wharf_layer::decompress(BufReader::with_capacity(256 * 1024, body))
             .map_err(broken_archive)?;
         let mut contents = self.read_archive(reader, quiet, progress)?;
-        let entries = contents.entries()?;
+        let entries = contents.entries(platform)?;
         if entries.is_empty() {
             return Err(EngineError::invalid("the archive names no image"));
         }
         let mut checked = Vec::new();
         for entry in entries {
             let config = contents.document(&entry.config)?.to_vec();
-            let diff_ids = contents.check(&entry, &config)?;
+            let diff_ids = contents.check(&entry, &config, platform)?;
             checked.push((entry, config, diff_ids));
         }
         for (entry, config, diff_ids) in checked {
@@ -352,7 +357,7 @@ impl Entry {
 
 impl Contents {
     /// Reads `manifest.json`, else the OCI index.
-    fn entries(&self) -> Result<Vec<Entry>> {
+    fn entries(&self, platform: Option<&Platform>) -> Result<Vec<Entry>> {
         if let Some(bytes) = self.documents.get("manifest.json") {
             let images: Option<Vec<ArchivedImage>> =
                 serde_json::from_slice(bytes).map_err(|e| {
@@ -368,14 +373,16 @@ impl Contents {
             return images.into_iter().map(entry_of_archived).collect();
         }
         match self.documents.get("index.json") {
-            Some(bytes) => self.oci_entries(bytes),
+            Some(bytes) => {
+                self.oci_entries(bytes, &platform.cloned().unwrap_or_else(Platform::host))
+            }
             None => Err(EngineError::invalid(
                 "invalid archive: does not contain a manifest.json",
             )),
         }
     }
 
-    fn oci_entries(&self, bytes: &[u8]) -> Result<Vec<Entry>> {
+    fn oci_entries(&self, bytes: &[u8], platform: &Platform) -> Result<Vec<Entry>> {
         let invalid = |e| {
             EngineError::wrap(
                 ErrorKind::Invalid,
@@ -384,7 +391,6 @@ impl Contents {
             )
         };
         let index: Index = serde_json::from_slice(bytes).map_err(invalid)?;
-        let platform = wharf_image::Platform::host();
         let mut entries = Vec::new();
         for descriptor in &index.manifests {
             let mut document = self.document(&blob(&descriptor.digest))?;
@@ -452,7 +458,12 @@ impl Contents {
     }
 
     /// Checks one image whole before anything is published: config, number of layers, every DiffID.
-    pub(super) fn check(&self, entry: &Entry, config: &[u8]) -> Result<Vec<DiffId>> {
+    pub(super) fn check(
+        &self,
+        entry: &Entry,
+        config: &[u8],
+        platform: Option<&Platform>,
+    ) -> Result<Vec<DiffId>> {
         if let Some(hex) = entry.config.strip_prefix("blobs/sha256/")
             && Digest::of(config).hex() != hex
         {
@@ -474,6 +485,10 @@ impl Contents {
                 "cannot load {} image on linux",
                 parsed.os
             )));
+        }
+        if let Some(wanted) = platform {
+            let name = entry.names.first().map(Reference::familiar);
+            super::platform::require(name.as_ref().unwrap_or(&entry.config), &parsed, wanted)?;
         }
         let diff_ids = parsed.rootfs.diff_ids;
         if diff_ids.len() != entry.layers.len() {

@@ -10,6 +10,7 @@ pub(crate) mod list;
 pub(crate) mod load;
 pub(crate) mod naming;
 pub(crate) mod ownership;
+pub(crate) mod platform;
 pub(crate) mod pull;
 pub(crate) mod push;
 pub(crate) mod remove;

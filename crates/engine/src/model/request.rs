@@ -81,6 +81,36 @@ pub struct ListImages {
     pub shared_size: bool,
 }
 
+/// What a prune leaves of the build cache; 0 is no limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct CacheLimits {
+    /// Bytes that always stay.
+    pub reserved_bytes: u64,
+    /// Bytes that stay at most.
+    pub max_used_bytes: u64,
+    /// Bytes of the disk that shall be free afterwards.
+    pub min_free_bytes: u64,
+}
+
+impl CacheLimits {
+    /// Returns how many bytes may stay where the cache has `kept_bytes` and the disk has `free_bytes` free, by
+    /// BuildKit's rule: the reserve stays, whatever else is asked for.
+    #[must_use]
+    pub fn most_bytes(&self, kept_bytes: u64, free_bytes: u64) -> u64 {
+        let used = match (self.max_used_bytes, self.min_free_bytes) {
+            (0, 0) => self.reserved_bytes,
+            (0, _) => kept_bytes,
+            (most, _) => most,
+        };
+        let missing = self.min_free_bytes.saturating_sub(free_bytes);
+        let left = match missing {
+            0 => used,
+            missing => used.min(kept_bytes.saturating_sub(missing)),
+        };
+        left.max(self.reserved_bytes)
+    }
+}
+
 /// When a wait ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum WaitCondition {
@@ -296,4 +326,31 @@ pub struct BuildOptions {
     pub inline_cache: bool,
     /// Sends what the solver does, too.
     pub trace: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::CacheLimits;
+
+    #[test]
+    fn the_cache_shrinks_to_what_is_asked_for() {
+        for (reserved, max_used, min_free, most) in [
+            (10, 0, 0, 10),
+            (0, 40, 0, 40),
+            (50, 40, 0, 50),
+            (0, 0, 30, 100),
+            (0, 0, 60, 90),
+            (0, 0, 900, 0),
+            (20, 0, 900, 20),
+            (0, 95, 60, 90),
+            (0, 40, 60, 40),
+        ] {
+            let limits = CacheLimits {
+                reserved_bytes: reserved,
+                max_used_bytes: max_used,
+                min_free_bytes: min_free,
+            };
+            assert_eq!(limits.most_bytes(100, 50), most, "{limits:?}");
+        }
+    }
 }

@@ -305,3 +305,52 @@ fn sizes_add_up_to_what_du_says() {
     assert_eq!(sums(), [0; 4]);
     crate::harness::eventually("the disk is empty", || on_disk(&d.path("root")) < 4 << 20);
 }
+
+/// An image is of one platform: what asks for another is told so, in the words that clients look for.
+#[test]
+fn a_platform_that_an_image_is_not_of_is_refused() {
+    let d = Daemon::with_busybox();
+    let choose = |architecture: &str| {
+        format!("%7B%22os%22%3A%22linux%22%2C%22architecture%22%3A%22{architecture}%22%7D")
+    };
+    let own = match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    };
+    let expected = format!(
+        "image with reference busybox was found but its platform (linux/{own}) does not match the specified platform (linux/s390x)"
+    );
+    for (method, path, key) in [
+        ("GET", "/images/busybox/json", "platform"),
+        ("GET", "/images/busybox/history", "platform"),
+        ("GET", "/images/busybox/get", "platform"),
+        ("DELETE", "/images/busybox", "platforms"),
+    ] {
+        let ask = |platform: &str| {
+            let path = format!("/v1.51{path}?{key}={platform}");
+            crate::raw::call(&d, method, &path, "").unwrap()
+        };
+        let refused = ask(&choose("s390x"));
+        assert_eq!(refused.status, 404, "{path}");
+        assert_eq!(refused.json()["message"], expected, "{path}");
+        assert_eq!(ask("linux").status, 400, "{path}");
+        assert_eq!(ask("%7B%22os%22%3A%22linux%22%7D").status, 400, "{path}");
+        if method == "GET" {
+            assert_eq!(ask(&choose(own)).status, 200, "{path}");
+        }
+    }
+    let platform = ["--platform", "linux/s390x"];
+    let archive = d.path("busybox.tar");
+    let archive = archive.to_str().unwrap();
+    d.ok(Client::Wharf, &["save", "-o", archive, "busybox"]);
+    d.ok(Client::Wharf, &["rmi", "busybox"]);
+    let load = ["load", "-i", archive];
+    let said = "does not match the specified platform";
+    d.fails(Client::Wharf, &[&load[..], &platform].concat(), 1, said);
+    assert_eq!(d.ok(Client::Wharf, &["images", "-q"]), "");
+    d.ok(Client::Wharf, &load);
+    let run = ["run", "--pull", "never", "--platform", "linux/s390x"];
+    let run = [&run[..], &["busybox", "true"]].concat();
+    d.fails(Client::Wharf, &run, 125, said);
+}
