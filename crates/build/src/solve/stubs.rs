@@ -96,16 +96,16 @@ mod tests {
         for path in [
             "lower/var",
             "upper/var/cache/a/b",
-            "upper/root/.ssh",
+            "upper/srv/.ssh",
             "upper/proc",
             "upper/own",
         ] {
             root.mkdir_all(path, 0o755, None).unwrap();
         }
-        root.create_file("upper/root/.ssh/kept", 0o600).unwrap();
+        root.create_file("upper/srv/.ssh/kept", 0o600).unwrap();
         let lowers = [root.open_dir("lower").unwrap()];
         let upper = root.open_dir("upper").unwrap();
-        let points = missing(&lowers, &["/root/.ssh/sock", "/var/cache/a/b"]).unwrap();
+        let points = missing(&lowers, &["/srv/.ssh/sock", "/var/cache/a/b"]).unwrap();
         let gone = left_behind(&upper, &lowers, &points).unwrap();
         let expected = ["var/cache/a/b", "var/cache/a", "var/cache", "proc"];
         assert_eq!(gone, expected.map(PathBuf::from));
