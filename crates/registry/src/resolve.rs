@@ -181,13 +181,7 @@ impl Client {
     ) -> Result<(Descriptor, Bytes), RegistryError> {
         let endpoint = self.inner().endpoints.of(reference).await?;
         let platform = Platform::host();
-        let search = Search {
-            client: self,
-            endpoint: &endpoint,
-            reference,
-            platform: &platform,
-            credentials,
-        };
+        let search = self.looking_for(&endpoint, reference, &platform, credentials);
         search.top().await
     }
 
@@ -203,13 +197,7 @@ impl Client {
     ) -> Result<Bytes, RegistryError> {
         let endpoint = self.inner().endpoints.of(reference).await?;
         let platform = Platform::host();
-        let search = Search {
-            client: self,
-            endpoint: &endpoint,
-            reference,
-            platform: &platform,
-            credentials,
-        };
+        let search = self.looking_for(&endpoint, reference, &platform, credentials);
         search.config(manifest).await
     }
 
@@ -224,13 +212,7 @@ impl Client {
     ) -> Result<Descriptor, RegistryError> {
         let endpoint = self.inner().endpoints.of(reference).await?;
         let platform = Platform::host();
-        let search = Search {
-            client: self,
-            endpoint: &endpoint,
-            reference,
-            platform: &platform,
-            credentials,
-        };
+        let search = self.looking_for(&endpoint, reference, &platform, credentials);
         let response = search.request(Method::HEAD, &search.top_name()).await?;
         let digest = content_digest(&endpoint.registry, response.headers())?;
         let length = response
@@ -243,6 +225,22 @@ impl Client {
             }
             // Both headers are optional: fetch the document and see.
             _ => search.top().await.map(|(descriptor, _)| descriptor),
+        }
+    }
+
+    fn looking_for<'a>(
+        &'a self,
+        endpoint: &'a Endpoint,
+        reference: &'a Reference,
+        platform: &'a Platform,
+        credentials: &'a Credentials,
+    ) -> Search<'a> {
+        Search {
+            client: self,
+            endpoint,
+            reference,
+            platform,
+            credentials,
         }
     }
 }
