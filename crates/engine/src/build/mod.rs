@@ -4,6 +4,7 @@ mod cache_archive;
 mod cancel;
 mod emulation;
 mod fetch;
+pub(crate) mod groups;
 mod host;
 mod lines;
 pub(crate) mod mounts;
