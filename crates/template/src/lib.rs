@@ -73,6 +73,11 @@ const FREE_FORM: [&str; 18] = [
     "Status",
 ];
 
+/// Name of the method that a map has whose JSON is written by Go's own encoder: `<`, `>` and `&` are escaped in it.
+///
+/// docker's function `json` leaves them alone but for values that write themselves, which the rows of its lists do.
+pub const MARSHAL_METHOD: &str = "MarshalJSON";
+
 impl Template {
     /// Parses a template.
     ///
@@ -311,6 +316,22 @@ fn to_json(value: &Value, order: &KeyOrder) -> Json {
     }
 }
 
+/// Returns whether a value writes itself as JSON, as the rows of docker's lists do, or is a list of such values.
+fn has_own_marshal(value: &Value) -> bool {
+    match value {
+        Value::Map(map) => matches!(map.get(MARSHAL_METHOD), Some(Value::Function(_))),
+        Value::List(items) => items.iter().any(has_own_marshal),
+        _ => false,
+    }
+}
+
+/// Returns JSON with the characters escaped that Go's encoder escapes unless told not to.
+fn html_safe(json: &str) -> String {
+    json.replace('<', "\\u003c")
+        .replace('>', "\\u003e")
+        .replace('&', "\\u0026")
+}
+
 /// Turns `.Label "x"`, a method call in Go, into `call .Label "x"`.
 fn call_methods(list: &mut ListNode) {
     for node in &mut list.nodes {
@@ -366,10 +387,14 @@ fn functions(
     template
         .func("json", move |args| {
             let order = order.lock().map_err(|_| wrong("json: broken state"))?;
-            let value = to_json(argument("json", args, 0)?, &order);
-            Ok(text(
-                serde_json::to_string(&value).map_err(|error| wrong(error.to_string()))?,
-            ))
+            let given = argument("json", args, 0)?;
+            let value = to_json(given, &order);
+            let json = serde_json::to_string(&value).map_err(|error| wrong(error.to_string()))?;
+            Ok(text(if has_own_marshal(given) {
+                html_safe(&json)
+            } else {
+                json
+            }))
         })
         .func("upper", |args| {
             Ok(text(string("upper", args, 0)?.to_uppercase()))

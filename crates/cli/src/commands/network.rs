@@ -12,7 +12,7 @@ use crate::http::{Request, path_part};
 use crate::options::network::NetworkAttachment;
 use crate::options::{env, filter};
 use crate::render::list::{Layout, Row};
-use crate::render::text::labels;
+use crate::render::text::{go_timestamp, labels};
 use crate::session::Session;
 
 /// Create a network
@@ -237,13 +237,19 @@ fn address_config(args: &CreateArgs) -> Result<Vec<Json>> {
             configs[position].insert(key.into(), value.as_str().into());
         }
     }
-    if let Some(first) = configs.first_mut()
-        && !args.aux_address.is_empty()
-    {
-        first.insert(
-            "AuxiliaryAddresses".into(),
-            Json::Object(env::to_map(&args.aux_address)),
-        );
+    for pair in &args.aux_address {
+        let (name, address) = pair.split_once('=').unwrap_or((pair, ""));
+        let position = args
+            .subnet
+            .iter()
+            .position(|subnet| contains(subnet, address))
+            .ok_or_else(|| {
+                CliError::usage(format!("no matching subnet for aux-address {pair:?}"))
+            })?;
+        let known = configs[position]
+            .entry("AuxiliaryAddresses")
+            .or_insert_with(|| json!({}));
+        known[name] = address.into();
     }
     Ok(configs.into_iter().map(Json::Object).collect())
 }
@@ -356,6 +362,7 @@ fn layout() -> Layout {
         type_name: "*network.networkContext",
         table: "{{.ID}}\t{{.Name}}\t{{.Driver}}\t{{.Scope}}".into(),
         quiet: "{{.ID}}",
+        raw: "network_id: {{.ID}}\nname: {{.Name}}\ndriver: {{.Driver}}\nscope: {{.Scope}}\n",
         headings: &[
             ("ID", "NETWORK ID"),
             ("Name", "NAME"),
@@ -382,7 +389,7 @@ impl Network {
             .with("IPv6", self.enable_ipv6.to_string())
             .with("Internal", self.internal.to_string())
             .with("Labels", labels(&labels_of))
-            .with("CreatedAt", self.created.as_str())
+            .with("CreatedAt", go_timestamp(&self.created))
             .with_labels(labels_of)
     }
 }
