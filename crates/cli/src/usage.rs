@@ -11,42 +11,42 @@ const SUGGESTION_DISTANCE: usize = 2;
 
 /// Prints clap's answer and returns the exit status: help is no failure, an unknown flag has docker's status 125.
 pub fn answer(error: &clap::Error, program: &str, args: &[OsString]) -> i32 {
-    let (text, status) = match error.kind() {
-        ErrorKind::DisplayHelp
-        | ErrorKind::DisplayVersion
-        | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+    match words(error, program, args) {
+        Some((text, status)) => {
+            talk(&text);
+            status
+        }
+        None => {
             // Nothing can be done about a closed terminal.
             let _ = error.print();
-            return 0;
+            i32::from(error.use_stderr() && error.kind() != HELP_INSTEAD)
         }
-        ErrorKind::InvalidSubcommand => (unknown_subcommand(error, program, args), 1),
-        kind => {
-            let (path, command) = command_path(program, args);
-            let told = match kind {
-                ErrorKind::UnknownArgument => unknown_argument(error, &path, &command),
-                ErrorKind::InvalidValue | ErrorKind::ValueValidation | ErrorKind::TooManyValues => {
-                    Some((invalid_value(error, &command, args), EXIT_ENGINE_FAILURE))
-                }
-                ErrorKind::MissingRequiredArgument
-                | ErrorKind::TooFewValues
-                | ErrorKind::WrongNumberOfValues => {
-                    wrong_count(program, &path, &command).map(|text| (text, 1))
-                }
-                _ => None,
-            };
-            let Some((first_line, status)) = told else {
-                let _ = error.print();
-                return 1;
-            };
-            let usage = usage_line(&command, &path);
-            let text = format!(
-                "{first_line}\n\nUsage:  {usage}\n\nRun '{path} --help' for more information"
-            );
-            (text, status)
+    }
+}
+
+/// What a command without the words it needs answers: its help.
+const HELP_INSTEAD: ErrorKind = ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
+
+/// Returns docker's words about a wrong command line with the exit status, or nothing where clap's own are told.
+fn words(error: &clap::Error, program: &str, args: &[OsString]) -> Option<(String, i32)> {
+    let (path, command) = command_path(program, args);
+    let (first_line, status) = match error.kind() {
+        ErrorKind::InvalidSubcommand => {
+            let name = text_of(error, ContextKind::InvalidSubcommand);
+            (format!("{program}: unknown command: {path} {name}"), 1)
         }
+        ErrorKind::UnknownArgument => unknown_argument(error, program, &path, &command)?,
+        ErrorKind::InvalidValue | ErrorKind::ValueValidation | ErrorKind::TooManyValues => {
+            (invalid_value(error, &command, args), EXIT_ENGINE_FAILURE)
+        }
+        ErrorKind::MissingRequiredArgument
+        | ErrorKind::TooFewValues
+        | ErrorKind::WrongNumberOfValues => (wrong_count(program, &path, &command)?, 1),
+        _ => return None,
     };
-    talk(&text);
-    status
+    let usage = usage_line(&command, &path);
+    let help = format!("Run '{path} --help' for more information");
+    Some((format!("{first_line}\n\nUsage:  {usage}\n\n{help}"), status))
 }
 
 /// Returns the command line definition with docker's way to write a usage: `run [OPTIONS] IMAGE [COMMAND] [ARG...]`.
@@ -157,6 +157,7 @@ pub fn unknown_command(program: &str, name: &str, known: &[String]) -> String {
 /// Returns what to say of an argument that the command does not know, with the exit status.
 fn unknown_argument(
     error: &clap::Error,
+    program: &str,
     path: &str,
     command: &clap::Command,
 ) -> Option<(String, i32)> {
@@ -169,7 +170,6 @@ fn unknown_argument(
         let text = format!("unknown shorthand flag: '{letter}' in {argument}");
         return Some((text, EXIT_ENGINE_FAILURE));
     }
-    let program = path.split(' ').next().unwrap_or(path);
     wrong_count(program, path, command).map(|text| (text, 1))
 }
 
@@ -220,15 +220,6 @@ fn text_of(error: &clap::Error, kind: ContextKind) -> String {
         Some(ContextValue::String(text)) => text.clone(),
         _ => String::new(),
     }
-}
-
-fn unknown_subcommand(error: &clap::Error, program: &str, args: &[OsString]) -> String {
-    let name = text_of(error, ContextKind::InvalidSubcommand);
-    let (path, command) = command_path(program, args);
-    let usage = usage_line(&command, &path);
-    format!(
-        "{program}: unknown command: {path} {name}\n\nUsage:  {usage}\n\nRun '{path} --help' for more information"
-    )
 }
 
 /// Returns the command that is meant, and its words: those up to the first that is no command, but for flags.
@@ -286,5 +277,103 @@ mod tests {
             unknown_command("docker", "zzzzzz", &known),
             "docker: unknown command: docker zzzzzz\n\nRun 'docker --help' for more information"
         );
+    }
+
+    /// Returns the first line about a command line, and the usage, with the exit status.
+    fn told(line: &[&str]) -> (String, String, i32) {
+        let args: Vec<OsString> = line.iter().map(Into::into).collect();
+        let error = crate::arguments::command_for(&args)
+            .try_get_matches_from(&args)
+            .unwrap_err();
+        let (text, status) = words(&error, "wharf", &args).unwrap();
+        let mut lines = text.lines();
+        let first = lines.next().unwrap().to_owned();
+        let usage = lines.nth(1).unwrap().to_owned();
+        assert!(text.ends_with("--help' for more information"), "{text}");
+        (first, usage, status)
+    }
+
+    #[test]
+    fn wrong_numbers_of_arguments_are_told_in_docker_s_words() {
+        for (line, first, usage) in [
+            (
+                &["wharf", "ps", "a", "b"][..],
+                "wharf: 'wharf ps' accepts no arguments",
+                "wharf ps [OPTIONS]",
+            ),
+            (
+                &["wharf", "images", "a", "b"],
+                "wharf: 'wharf images' requires at most 1 argument",
+                "wharf images [OPTIONS] [REPOSITORY[:TAG]]",
+            ),
+            (
+                &["wharf", "run"],
+                "wharf: 'wharf run' requires at least 1 argument",
+                "wharf run [OPTIONS] IMAGE [COMMAND] [ARG...]",
+            ),
+            (
+                &["wharf", "exec", "a"],
+                "wharf: 'wharf exec' requires at least 2 arguments",
+                "wharf exec [OPTIONS] CONTAINER COMMAND [ARG...]",
+            ),
+            (
+                &["wharf", "-H", "unix:///x", "container", "rm", "-f"],
+                "wharf: 'wharf container rm' requires at least 1 argument",
+                "wharf container rm [OPTIONS] CONTAINER [CONTAINER...]",
+            ),
+            (
+                &["wharf", "commit", "a", "b", "c"],
+                "wharf: 'wharf commit' requires at least 1 and at most 2 arguments",
+                "wharf commit [OPTIONS] CONTAINER [REPOSITORY[:TAG]]",
+            ),
+            (
+                &["wharf", "rename", "a"],
+                "wharf: 'wharf rename' requires 2 arguments",
+                "wharf rename CONTAINER NEW_NAME",
+            ),
+            (
+                &["wharf", "container", "nonsense"],
+                "wharf: unknown command: wharf container nonsense",
+                "wharf container COMMAND",
+            ),
+        ] {
+            let (told, told_usage, status) = told(line);
+            assert_eq!(
+                (told.as_str(), told_usage.as_str(), status),
+                (first, format!("Usage:  {usage}").as_str(), 1),
+                "{line:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn wrong_flags_are_told_in_docker_s_words() {
+        for (line, first) in [
+            (&["wharf", "ps", "--nope"][..], "unknown flag: --nope"),
+            (&["wharf", "ps", "-aZ"], "unknown shorthand flag: 'Z' in -Z"),
+            (
+                &["wharf", "run", "--memory"],
+                "flag needs an argument: --memory",
+            ),
+            (
+                &["wharf", "stop", "-t"],
+                "flag needs an argument: 't' in -t",
+            ),
+            (
+                &["wharf", "stop", "-t", "x", "a"],
+                "invalid argument \"x\" for \"-t, --timeout\" flag: invalid digit found in string",
+            ),
+            (
+                &["wharf", "run", "--rm=maybe", "busybox"],
+                "invalid argument \"maybe\" for \"--rm\" flag: \"maybe\" is neither true nor false",
+            ),
+            (
+                &["wharf", "run", "-i=maybe", "busybox"],
+                "invalid argument \"maybe\" for \"-i, --interactive\" flag: \"maybe\" is neither true nor false",
+            ),
+        ] {
+            let (told, _, status) = told(line);
+            assert_eq!((told.as_str(), status), (first, 125), "{line:?}");
+        }
     }
 }
