@@ -480,7 +480,7 @@ mod tests {
     #[test]
     fn an_unknown_flag_is_refused() {
         for line in [
-            &["wharf", "run", "--isolation", "x", "busybox"][..],
+            &["wharf", "run", "--kernel-memory", "4m", "busybox"][..],
             &["wharf", "ps", "--nope"],
         ] {
             assert!(parse(line).is_err(), "{line:?}");

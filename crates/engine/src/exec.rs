@@ -347,10 +347,7 @@ impl ClaimedExec {
             }),
             Err(error) => {
                 self.forget_on_container();
-                let code = match wharf_runtime::start_failure_code(error.message()) {
-                    127 => 127,
-                    _ => 126,
-                };
+                let code = wharf_runtime::start_failure_code(error.message());
                 self.engine.execs.ended(id, code);
             }
         }

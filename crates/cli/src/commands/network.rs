@@ -207,7 +207,7 @@ pub async fn create_command(session: &mut Session, args: CreateArgs) -> Result<(
         .line(created["Id"].as_str().unwrap_or_default())
 }
 
-/// Assigns gateways, ranges and reserved addresses to the subnets: one subnet takes all, several by position.
+/// Assigns gateways, ranges and reserved addresses to the subnets that contain them.
 fn address_config(args: &CreateArgs) -> Result<Vec<Json>> {
     if args.subnet.is_empty() {
         if !args.gateway.is_empty() || !args.ip_range.is_empty() || !args.aux_address.is_empty() {
@@ -396,7 +396,31 @@ impl Network {
 
 #[cfg(test)]
 mod tests {
+    use clap::FromArgMatches;
+
     use super::*;
+
+    #[test]
+    fn auxiliary_addresses_go_to_the_subnet_that_has_them() {
+        let configs = |aux: &[&str]| {
+            let mut line = vec!["create", "--subnet=10.1.0.0/16", "--subnet=fd00::/8", "net"];
+            line.extend(aux.iter().flat_map(|pair| ["--aux-address", pair]));
+            let command = CreateArgs::augment_args(clap::Command::new("create"));
+            let matches = command.get_matches_from(line);
+            address_config(&CreateArgs::from_arg_matches(&matches).unwrap())
+        };
+        let found = configs(&["a=10.1.0.9", "b=fd00::9", "c=10.1.0.8"]).unwrap();
+        assert_eq!(
+            Json::from(found),
+            json!([
+                {"Subnet": "10.1.0.0/16", "AuxiliaryAddresses": {"a": "10.1.0.9", "c": "10.1.0.8"}},
+                {"Subnet": "fd00::/8", "AuxiliaryAddresses": {"b": "fd00::9"}},
+            ])
+        );
+        for wrong in ["a", "a=10.2.0.1"] {
+            assert!(configs(&[wrong]).is_err(), "{wrong}");
+        }
+    }
 
     #[test]
     fn addresses_are_matched_to_their_subnets() {

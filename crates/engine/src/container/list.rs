@@ -298,3 +298,55 @@ fn name_matches(pattern: &str, name: &str) -> bool {
     let with_slash = format!("/{name}");
     crate::name_pattern::search(pattern, name) || crate::name_pattern::search(pattern, &with_slash)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::container::PublishedPort;
+
+    #[test]
+    fn ports_are_matched_at_the_host_and_in_the_container() {
+        let mut container = Container::default();
+        container.published_ports.push(PublishedPort {
+            container_port: 80,
+            protocol: "tcp".into(),
+            host_ip: "0.0.0.0".into(),
+            host_port: 8080,
+        });
+        for port in ["80/tcp", "53/udp"] {
+            let ports = &mut container.config.exposed_ports;
+            ports.insert(port.to_owned(), Default::default());
+        }
+        let mut stopped = container.clone();
+        stopped.state.status = Status::Exited;
+        container.state.status = Status::Running;
+        for (wanted, expected) in [
+            (&[("publish", "8080")][..], true),
+            (&[("publish", "8000-8100/tcp")], true),
+            (&[("publish", "8080/udp")], false),
+            (&[("publish", "80")], false),
+            (&[("expose", "80")], true),
+            (&[("expose", "53/udp")], true),
+            (&[("expose", "8080")], false),
+            (&[("publish", "1"), ("expose", "80")], true),
+            (&[], true),
+        ] {
+            let filters: Filters = wanted
+                .iter()
+                .map(|(key, value)| ((*key).to_owned(), vec![(*value).to_owned()]))
+                .collect();
+            let chosen = Chosen {
+                filters: &filters,
+                ancestors: None,
+                before_ns: None,
+                since_ns: None,
+                around: false,
+                exited: Vec::new(),
+                tasks_only: false,
+                networks: Vec::new(),
+            };
+            assert_eq!(chosen.ports_match(&container), expected, "{wanted:?}");
+            assert_eq!(chosen.ports_match(&stopped), wanted.is_empty());
+        }
+    }
+}

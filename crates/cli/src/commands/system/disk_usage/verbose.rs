@@ -142,3 +142,66 @@ impl CacheRecord {
             .with("Description", self.description.as_str())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn usage() -> Usage {
+        serde_json::from_value(serde_json::json!({
+            "Images": [{
+                "Id": "sha256:0123456789abcdef", "RepoTags": ["a:1", "b:2"], "Created": 0,
+                "Size": 3000, "SharedSize": 1000, "Containers": 1,
+            }],
+            "Containers": [{
+                "Id": "fedcba9876543210", "Names": ["/web"], "Image": "a:1", "Command": "x > y",
+                "State": "exited", "Status": "Exited (0)", "SizeRw": 12, "SizeRootFs": 3012,
+            }],
+            "Volumes": [{
+                "Name": "data", "Driver": "local", "UsageData": {"Size": 5, "RefCount": 2},
+            }],
+            "BuildCache": [{
+                "ID": "cache0123456789", "Type": "regular", "Size": 7, "InUse": true,
+                "UsageCount": 3, "CreatedAt": "2024-05-01T10:00:00Z",
+            }],
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn every_kind_has_docker_s_columns() {
+        let text = render(&usage(), "").unwrap();
+        let headers: Vec<String> = text
+            .lines()
+            .filter(|line| line.starts_with(char::is_uppercase) && !line.contains("usage"))
+            .map(|line| {
+                let words: Vec<&str> = line.split("  ").filter(|word| !word.is_empty()).collect();
+                words.join("|").replace("| ", "|")
+            })
+            .collect();
+        assert_eq!(
+            headers,
+            [
+                "REPOSITORY|TAG|IMAGE ID|CREATED|SIZE|SHARED SIZE|UNIQUE SIZE|CONTAINERS",
+                "CONTAINER ID|IMAGE|COMMAND|LOCAL VOLUMES|SIZE|CREATED|STATUS|NAMES",
+                "VOLUME NAME|LINKS|SIZE",
+                "CACHE ID|CACHE TYPE|SIZE|CREATED|LAST USED|USAGE|SHARED",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_template_sees_all_kinds_whole() {
+        let json: serde_json::Value =
+            serde_json::from_str(&render(&usage(), "json").unwrap()).unwrap();
+        assert_eq!(json["Images"][0]["Tag"], "1");
+        assert_eq!(json["Images"][0]["UniqueSize"], "2kB");
+        assert_eq!(json["Containers"][0]["ID"], "fedcba9876543210");
+        assert_eq!(json["Containers"][0]["Size"], "12B");
+        assert_eq!(json["Volumes"][0]["Links"], "2");
+        assert_eq!(json["BuildCache"][0]["ID"], "cache0123456789*");
+        let names = render(&usage(), "{{range .Containers}}{{.Names}}{{end}}").unwrap();
+        assert_eq!(names, "web\n");
+        assert!(render(&usage(), "{{.Nonsense}}").is_err());
+    }
+}
