@@ -252,23 +252,12 @@ impl Engine {
             .store
             .put_image(&new)
             .map_err(store_error("cannot store the image"))?;
-        self.events.emit(
-            "image",
-            "load",
-            &image.id.to_string(),
-            [(
-                "name",
-                entry
-                    .names
-                    .first()
-                    .map_or_else(|| image.id.to_string(), Reference::familiar),
-            )],
-        );
+        self.image_event("load", &image.id, image.id.to_string());
         let say = |text: String| {
             let _client_gone = progress.send(Progress::Stream(text));
         };
         for name in &entry.names {
-            if let Some(old) = self.tag_blocking(name, &image.id)? {
+            if let Some(old) = self.name_blocking(name, &image.id)? {
                 say(format!(
                     "The image {} already exists, renaming the old one with ID {old} to empty string\n",
                     name.familiar()
