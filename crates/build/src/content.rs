@@ -47,6 +47,17 @@ impl<'a> Reading<'a> {
         }
     }
 
+    /// Says whether files may change while they are read: those of a directory in its place.
+    pub fn may_change(&self) -> bool {
+        self.stat_cache.is_some()
+    }
+
+    /// Says whether something that was looked at before is different now, as far as its attributes tell.
+    pub fn has_changed(&self, known: &Metadata, found: &Metadata) -> bool {
+        let state = |file: &Metadata| (file.size_bytes, file.mtime, file.ctime);
+        self.may_change() && state(known) != state(found)
+    }
+
     /// Does something with the rights that count here.
     pub fn with_rights<T>(
         &self,

@@ -39,6 +39,8 @@ pub(crate) struct Copier<'a> {
     first_names: HashMap<(u64, u64), PathBuf>,
     /// Directories that were made here: nothing is in the way in them.
     fresh: HashSet<PathBuf>,
+    /// Something that was no more what it was when its digest was taken.
+    changed: Option<PathBuf>,
     /// Directories whose attributes are set last: mode and owner are `None` where they stay.
     directories: BTreeMap<PathBuf, (Option<Metadata>, Timestamp, Timestamp)>,
 }
@@ -48,6 +50,8 @@ struct Done {
     index: usize,
     /// Whether it still was what it was when its digest was taken.
     is_as_known: bool,
+    /// Whether it changed meanwhile, where that can be.
+    has_changed: bool,
     linked_bytes: u64,
 }
 
@@ -71,6 +75,7 @@ impl<'a> Copier<'a> {
             links: Vec::new(),
             first_names: HashMap::new(),
             fresh: HashSet::new(),
+            changed: None,
             directories: BTreeMap::new(),
         }
     }
@@ -102,10 +107,14 @@ impl<'a> Copier<'a> {
             copied.linked_bytes += done.linked_bytes;
             let entry = self.selected.entries.get(done.index);
             let digest = self.digests.get(done.index);
+            if let (Some(entry), true) = (entry, done.has_changed) {
+                self.changed = Some(self.origin(entry));
+            }
             if let (Some(entry), Some(digest), true) = (entry, digest, done.is_as_known) {
                 copied.contents.push((self.target(entry), *digest));
             }
         }
+        copied.changed = copied.changed.take().or(self.changed.take());
         for (first, later) in &self.links {
             self.into.tree.hard_link(first, later)?;
         }
@@ -182,19 +191,29 @@ impl<'a> Copier<'a> {
         Ok(())
     }
 
-    fn symlink(&self, entry: &Entry, target: &Path) -> Result<(), BuildError> {
+    fn symlink(&mut self, entry: &Entry, target: &Path) -> Result<(), BuildError> {
         self.make_room(target)?;
+        let link_target = self.link_target(entry)?;
         let (metadata, tree) = (&entry.metadata, self.into.tree);
-        tree.symlink(self.link_target(entry)?, target)?;
+        tree.symlink(link_target, target)?;
         let (uid, gid) = self.attributes.owner_of(metadata);
         tree.chown(target, uid, gid)?;
         let (atime, mtime) = self.attributes.times_of(metadata);
         Ok(tree.set_times(target, atime, mtime)?)
     }
 
-    fn link_target(&self, entry: &Entry) -> Result<PathBuf, BuildError> {
+    fn link_target(&mut self, entry: &Entry) -> Result<PathBuf, BuildError> {
         let origin = self.origin(entry);
-        self.source.with_rights(|root| Ok(root.read_link(&origin)?))
+        let (target, found) = self.source.with_rights(|root| {
+            let target = root.read_link(&origin)?;
+            let may_change = self.source.may_change();
+            let found = may_change.then(|| root.lstat(&origin)).transpose()?;
+            Ok((target, found))
+        })?;
+        if found.is_some_and(|found| self.source.has_changed(&entry.metadata, &found)) {
+            self.changed = Some(origin);
+        }
+        Ok(target)
     }
 
     fn node(&self, entry: &Entry, target: &Path) -> Result<(), BuildError> {
@@ -254,9 +273,15 @@ impl<'a> Copier<'a> {
         for ((index, entry), (mut from, found)) in rest.into_iter().zip(opened) {
             let target = self.target(entry);
             self.copy_file(entry, (&mut from, &found), (&to, &target), buffer)?;
+            let after = if self.source.may_change() {
+                metadata_now(&from, &target)?
+            } else {
+                found
+            };
             done.push(Done {
                 index,
-                is_as_known: found.is_unchanged_since(&entry.metadata),
+                is_as_known: after.is_unchanged_since(&entry.metadata),
+                has_changed: self.source.has_changed(&entry.metadata, &after),
                 linked_bytes: 0,
             });
         }
@@ -294,6 +319,7 @@ impl<'a> Copier<'a> {
                 done.push(Done {
                     index: *index,
                     is_as_known: true,
+                    has_changed: false,
                     linked_bytes,
                 });
             }
@@ -391,6 +417,11 @@ fn below(top: &Path, path: &Path) -> PathBuf {
 
 fn last(path: &Path) -> &OsStr {
     path.file_name().unwrap_or_default()
+}
+
+fn metadata_now(file: &File, path: &Path) -> Result<Metadata, BuildError> {
+    let found = rustix::fs::fstat(file).map_err(|errno| FsError::io("look at", path, errno))?;
+    Ok(found.into())
 }
 
 /// Copies a small file's content through a buffer.

@@ -88,6 +88,8 @@ pub(crate) struct Copied {
     pub linked_bytes: u64,
     /// Whether an archive was unpacked: then `contents` does not tell what lies in the tree.
     pub has_unpacked: bool,
+    /// A file of a directory in its place that was no more what it was when its digest was taken.
+    pub changed: Option<PathBuf>,
 }
 
 /// Makes a directory and all above it that are missing, with the attributes of a copy.
@@ -130,6 +132,7 @@ pub(crate) fn copy(
     for (one, digests) in taken.each() {
         if !one.is_dir() && attributes.unpack && unpack(source, one, tree, &target, attributes)? {
             copied.has_unpacked = true;
+            note_change(source, one, &mut copied)?;
             continue;
         }
         let (parent, place) = place_of(one, tree, &target, destination, attributes)?;
@@ -137,6 +140,20 @@ pub(crate) fn copy(
         Copier::new(source, (one, digests), into, &place, attributes).copy_all(&mut copied)?;
     }
     Ok(copied)
+}
+
+/// Notes whether an archive is another one by now.
+fn note_change(source: Reading<'_>, one: &Selected, copied: &mut Copied) -> Result<(), BuildError> {
+    let known = one.entries.first().map(|entry| entry.metadata);
+    let found = source.with_rights(|root| Ok(root.lstat_optional(&one.path)?))?;
+    let is_other = match (known, found) {
+        (Some(known), Some(found)) => source.has_changed(&known, &found),
+        _ => source.may_change(),
+    };
+    if is_other {
+        copied.changed = Some(one.path.clone());
+    }
+    Ok(())
 }
 
 /// Returns the place of a source, and the directory that it needs.
