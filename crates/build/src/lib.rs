@@ -312,7 +312,7 @@ fn solve_plan(
             let inline = has_inline_cache(request)
                 .then(|| ExportedCache::of(store, &used.result))
                 .transpose()?;
-            assembler.store_image(&finished, inline.as_ref())
+            assembler.store_image(&finished, inline.as_ref(), host)
         }
         None => Err(BuildError::instruction("no build stage in current context")),
     });

@@ -87,6 +87,20 @@ impl Engine {
         Ok(removed)
     }
 
+    /// Removes an image that has no name; nothing where it is gone or still used.
+    pub(crate) fn remove_unnamed(&self, id: &ImageId) -> Result<()> {
+        let image = self
+            .store
+            .image(id)
+            .map_err(store_error("cannot read images"))?;
+        match image {
+            Some(image) if self.names_of(id)?.is_empty() => {
+                self.delete(&image, false, true, true, &mut Vec::new())
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn names_of(&self, id: &ImageId) -> Result<Vec<Reference>> {
         self.store
             .names_of(id)
@@ -298,7 +312,8 @@ impl Engine {
             for name in &names {
                 self.untag(name, &image.id, &mut removed)?;
             }
-            match self.delete(&image, false, true, true, &mut removed) {
+            let delete = || self.delete(&image, false, true, true, &mut removed);
+            match self.unless_claimed(&image.id, delete).unwrap_or(Ok(())) {
                 Ok(()) => pruned.removed.extend(removed),
                 Err(error) if error.kind() == ErrorKind::Conflict => {}
                 Err(error) => return Err(error),

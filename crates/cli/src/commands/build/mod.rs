@@ -59,13 +59,32 @@ pub async fn build_command(session: &mut Session, args: BuildArgs) -> Result<()>
     if args.verify {
         return verify::verify(session, args).await;
     }
-    let built = build(session, &args, &outputs).await;
+    let is_wanted = outputs.is_empty() || outputs.iter().any(BuildOutput::keeps_image);
+    let taking = Taking {
+        takes_out: !outputs.is_empty(),
+        drops_image: !is_wanted,
+    };
+    let built = build(session, &args, &outputs, taking).await;
     let built = match built {
         Ok(built) => built,
         Err(Failed { error, build }) => {
             return after::failed(session, &args, build.as_deref(), error).await;
         }
     };
+    let finished = finish(session, &args, &outputs, &built).await;
+    if taking.takes_out {
+        release(session, built.build.as_deref()).await?;
+    }
+    finished
+}
+
+/// Does what is to be done with a result: tells why steps ran, writes caches, outputs and the image's ID.
+async fn finish(
+    session: &mut Session,
+    args: &BuildArgs,
+    outputs: &[BuildOutput],
+    built: &Built,
+) -> Result<()> {
     if args.explain {
         after::explain(session, built.build.as_deref().unwrap_or_default(), None).await?;
     }
@@ -74,20 +93,33 @@ pub async fn build_command(session: &mut Session, args: BuildArgs) -> Result<()>
             target.write(session, build).await?;
         }
     }
-    let id = built.image;
-    for output in &outputs {
-        let image = id.as_deref().ok_or_else(unnamed)?;
+    for output in outputs {
+        let image = built.image.as_deref().ok_or_else(unnamed)?;
         output.write(session, image).await?;
     }
-    let is_wanted = outputs.is_empty() || outputs.iter().any(BuildOutput::keeps_image);
-    if let Some(id) = id.as_deref().filter(|_| !is_wanted && args.tag.is_empty()) {
-        outputs::remove_unnamed(session, id).await?;
-    }
-    match (&args.iidfile, id) {
+    match (&args.iidfile, &built.image) {
         (Some(path), Some(id)) => host_files::write(Path::new(path), id.as_bytes()),
         (Some(_), None) => Err(unnamed()),
         (None, _) => Ok(()),
     }
+}
+
+/// Says that the result of a build was taken out.
+async fn release(session: &mut Session, build: Option<&str>) -> Result<()> {
+    let Some(build) = build else {
+        return Ok(());
+    };
+    let request = Request::post("/wharf/build/release").query("build", build);
+    session.client.send(request).await.map(drop)
+}
+
+/// What becomes of a build's image.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Taking {
+    /// Whether something is done with it before it is [`release`]d.
+    takes_out: bool,
+    /// Whether it goes then, unless it has a name or was there before.
+    drops_image: bool,
 }
 
 /// What a build led to.
@@ -139,10 +171,11 @@ async fn build(
     session: &mut Session,
     args: &BuildArgs,
     outputs: &[BuildOutput],
+    taking: Taking,
 ) -> std::result::Result<Built, Failed> {
     let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let look = display::look(&args.progress, session.output.is_terminal(), no_color)?;
-    let request = build_request(session, args, outputs, None).await?;
+    let request = build_request(session, args, outputs, Purpose::Build(taking)).await?;
     let response = session.client.send(request).await?;
     let mut followed = Followed::default();
     let shown = follow(session, args, outputs, look, response, &mut followed).await;
@@ -161,12 +194,37 @@ async fn build(
     }
 }
 
-/// Returns the request for a build, or for what `call` names.
+/// What is asked of the daemon.
+#[derive(Debug, Clone, Copy)]
+enum Purpose<'a> {
+    /// An image.
+    Build(Taking),
+    /// An answer about the Dockerfile: the method's name.
+    Call(&'a str),
+}
+
+impl<'a> Purpose<'a> {
+    fn call(self) -> Option<&'a str> {
+        match self {
+            Self::Build(_) => None,
+            Self::Call(name) => Some(name),
+        }
+    }
+
+    fn taking(self) -> Taking {
+        match self {
+            Self::Build(taking) => taking,
+            Self::Call(_) => Taking::default(),
+        }
+    }
+}
+
+/// Returns the request for what is asked of the daemon.
 async fn build_request(
     session: &mut Session,
     args: &BuildArgs,
     outputs: &[BuildOutput],
-    call: Option<&str>,
+    purpose: Purpose<'_>,
 ) -> Result<Request> {
     let context = Context::resolve(args)?;
     let headers = session.client.ping().await?;
@@ -206,9 +264,9 @@ async fn build_request(
         }
     };
     if has(BUILD_HEADER) {
-        own_request(request, args, outputs, project, call)
+        own_request(request, args, outputs, project, purpose)
     } else {
-        refuse_own_flags(args, call)?;
+        refuse_own_flags(args, purpose.call())?;
         Ok(request)
     }
 }
@@ -336,7 +394,7 @@ fn own_request(
     args: &BuildArgs,
     outputs: &[BuildOutput],
     project: String,
-    call: Option<&str>,
+    purpose: Purpose<'_>,
 ) -> Result<Request> {
     let variable = |name: &str| std::env::var(name).ok();
     let secrets = secrets::secrets(&args.secret, &variable)?;
@@ -370,7 +428,9 @@ fn own_request(
             "pids_limit": args.pids_limit,
             "cache_directories": cached.directories,
             "inline_cache": kept.inline,
-            "call": call,
+            "call": purpose.call(),
+            "takes_out": purpose.taking().takes_out,
+            "drops_image": purpose.taking().drops_image,
         })
     }))
 }
