@@ -302,15 +302,13 @@ async fn follow(
     followed: &mut Followed,
 ) -> Result<()> {
     let followed = std::cell::RefCell::new(followed);
-    if args.quiet {
-        return quiet(session, response, &mut |aux| {
-            followed.borrow_mut().note(aux)
-        })
-        .await;
-    }
     // Where the result goes to standard output, nothing else does.
     let is_data = |output: &BuildOutput| matches!(output, BuildOutput::Tar(path) | BuildOutput::Archive(path) if path == "-");
     let to_talk = outputs.iter().any(is_data);
+    if args.quiet {
+        let note = &mut |aux: &Json| followed.borrow_mut().note(aux);
+        return quiet(session, response, to_talk, note).await;
+    }
     let output = &mut session.output;
     let mut write = |text: &str| {
         if to_talk {
@@ -466,6 +464,7 @@ fn refuse_own_flags(args: &BuildArgs, call: Option<&str>) -> Result<()> {
 async fn quiet(
     session: &mut Session,
     response: crate::http::Response,
+    to_talk: bool,
     note: &mut dyn FnMut(&Json),
 ) -> Result<()> {
     let mut told = String::new();
@@ -487,7 +486,12 @@ async fn quiet(
             if let Some(id) = last.strip_prefix("sha256:") {
                 note(&json!({"ID": format!("sha256:{id}")}));
             }
-            session.output.line(last)
+            if to_talk {
+                session.output.talk(last);
+                Ok(())
+            } else {
+                session.output.line(last)
+            }
         }
         Err(error) => {
             session.output.talk_bytes(told.as_bytes())?;
