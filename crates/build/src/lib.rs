@@ -23,7 +23,6 @@ mod error;
 mod event;
 mod finish;
 mod frontend;
-mod glob;
 mod history;
 mod host;
 mod imported;
@@ -41,7 +40,6 @@ mod reuse;
 mod select;
 mod solve;
 mod stat_cache;
-mod suggest;
 mod unpack;
 
 pub use builds::{BuildRecord, StepRecord, StepStatus, builds, find_build, forget, step_log};

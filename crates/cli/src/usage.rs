@@ -40,7 +40,7 @@ pub fn unknown_command(program: &str, name: &str, known: &[String]) -> String {
     let near: Vec<&String> = known
         .iter()
         .filter(|candidate| {
-            let letters = distance(candidate, name);
+            let letters = strsim::levenshtein(candidate, name);
             // Of a short word little may differ, or everything would be near.
             (letters <= SUGGESTION_DISTANCE && letters * 2 < name.len())
                 || (name.len() > 2 && candidate.starts_with(name))
@@ -137,37 +137,9 @@ fn talk(text: &str) {
     crate::output::Output::process().talk(text);
 }
 
-/// Returns the number of letters to insert, remove or replace between two words (Levenshtein).
-fn distance(left: &str, right: &str) -> usize {
-    let right: Vec<char> = right.chars().collect();
-    let mut row: Vec<usize> = (0..=right.len()).collect();
-    for (index, letter) in left.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = index + 1;
-        for (column, other) in right.iter().enumerate() {
-            let replaced = diagonal + usize::from(letter != *other);
-            diagonal = row[column + 1];
-            row[column + 1] = replaced.min(row[column] + 1).min(diagonal + 1);
-        }
-    }
-    row[right.len()]
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn distances() {
-        for (left, right, expected) in [
-            ("ps", "ps", 0),
-            ("ps", "pss", 1),
-            ("", "abc", 3),
-            ("kitten", "sitting", 3),
-        ] {
-            assert_eq!(distance(left, right), expected, "{left} {right}");
-        }
-    }
 
     #[test]
     fn a_mistyped_command_is_suggested() {

@@ -4,8 +4,7 @@ use wharf_dockerfile::Location;
 use wharf_dockerfile::instruction::{NetworkMode, Run, SecurityMode};
 use wharf_image::HistoryEntry;
 use wharf_llb::{
-    Edge, ExecMeta, ExecOp, FileAction, FileActionKind, FileInput, FileOp, MkfileAction, Mount, Op,
-    SecretEnv,
+    Edge, ExecMeta, ExecOp, FileActionKind, FileInput, FileOp, MkfileAction, Mount, Op, SecretEnv,
 };
 
 use super::mounts::{RunMounts, bind};
@@ -185,15 +184,12 @@ impl Lowering<'_, '_> {
             owner: None,
             timestamp_ns: None,
         };
-        let action = FileAction {
-            input: FileInput::Scratch,
-            secondary: FileInput::Scratch,
-            output: Some(0),
-            kind: FileActionKind::Mkfile(file),
-        };
-        let op = Op::File(FileOp {
-            actions: vec![action],
-        });
+        let change = FileActionKind::Mkfile(file);
+        let op = Op::File(FileOp::single(
+            FileInput::Scratch,
+            FileInput::Scratch,
+            change,
+        ));
         let metadata = internal("preparing inline document");
         let vertex = self.graph.add(op, Vec::new(), None, metadata);
         Edge { vertex, output: 0 }
