@@ -111,6 +111,13 @@ impl Engine {
         (!table.claimed.contains_key(id)).then(work)
     }
 
+    /// Says whether builds are busy with an image that is to go: it goes when they are done.
+    pub(crate) fn leave_to_builds(&self, id: &ImageId) -> bool {
+        let mut table = self.image_claims.lock();
+        let claimed = table.claimed.get_mut(id);
+        claimed.map(|claimed| claimed.stays = false).is_some()
+    }
+
     fn give_up(&self, id: &ImageId) {
         let mut table = self.image_claims.lock();
         let Some(claimed) = table.claimed.get_mut(id) else {

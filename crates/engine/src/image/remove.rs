@@ -66,7 +66,9 @@ impl Engine {
             if !self.names_of(&image.id)?.is_empty() {
                 return Ok(removed);
             }
-            self.delete(&image, force, prune_parents, true, &mut removed)?;
+            if !self.leave_to_builds(&image.id) {
+                self.delete(&image, force, prune_parents, true, &mut removed)?;
+            }
             return Ok(removed);
         }
         if names.len() > 1 && !is_single_reference(&names) && !force {
@@ -83,7 +85,9 @@ impl Engine {
         for reference in &names {
             self.untag(reference, &image.id, &mut removed)?;
         }
-        self.delete(&image, force, prune_parents, false, &mut removed)?;
+        if !self.leave_to_builds(&image.id) {
+            self.delete(&image, force, prune_parents, false, &mut removed)?;
+        }
         Ok(removed)
     }
 
