@@ -597,6 +597,7 @@ fn lower_request(
         build_platform,
         contexts: &request.named_contexts(),
         allow_insecure: request.allow_insecure,
+        network_mode: &request.network_mode,
         find_time,
     };
     lower(&input, find_base)

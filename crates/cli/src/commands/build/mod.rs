@@ -97,11 +97,45 @@ async fn finish(
         let image = built.image.as_deref().ok_or_else(unnamed)?;
         output.write(session, image).await?;
     }
-    match (&args.iidfile, &built.image) {
-        (Some(path), Some(id)) => host_files::write(Path::new(path), id.as_bytes()),
-        (Some(_), None) => Err(unnamed()),
-        (None, _) => Ok(()),
+    if let Some(path) = &args.iidfile {
+        let id = built.image.as_ref().ok_or_else(unnamed)?;
+        host_files::write(Path::new(path), id.as_bytes())?;
     }
+    match &args.metadata_file {
+        Some(path) => {
+            let text = format!("{:#}\n", metadata(args, outputs, built)?);
+            host_files::write(Path::new(path), text.as_bytes())
+        }
+        None => Ok(()),
+    }
+}
+
+/// Returns what `--metadata-file` tells, by buildx's names.
+fn metadata(args: &BuildArgs, outputs: &[BuildOutput], built: &Built) -> Result<Json> {
+    let mut names = Vec::new();
+    for name in args.tag.iter().chain(output_names(outputs)) {
+        let name = crate::commands::image::names::parse(name)?;
+        names.push(name.with_default_tag().to_string());
+    }
+    let mut told = Map::new();
+    let mut tell = |key: &str, value: Option<&str>| {
+        if let Some(value) = value.filter(|value| !value.is_empty()) {
+            told.insert(key.to_owned(), value.into());
+        }
+    };
+    tell("buildx.build.ref", built.build.as_deref());
+    tell("containerimage.config.digest", built.image.as_deref());
+    tell("containerimage.digest", built.image.as_deref());
+    tell("image.name", Some(&names.join(",")));
+    Ok(Json::Object(told))
+}
+
+/// Returns the names that outputs give the image.
+fn output_names(outputs: &[BuildOutput]) -> impl Iterator<Item = &String> {
+    outputs.iter().flat_map(|output| match output {
+        BuildOutput::Image { names, .. } => names.as_slice(),
+        _ => &[],
+    })
 }
 
 /// Says that the result of a build was taken out.
@@ -582,11 +616,7 @@ fn parameters(session: &mut Session, args: &BuildArgs, outputs: &[BuildOutput]) 
     if let Some(size) = &args.memory_swap {
         request = request.query("memswap", limits::memory_swap(size)?.to_string());
     }
-    let names = outputs.iter().flat_map(|output| match output {
-        BuildOutput::Image { names, .. } => names.as_slice(),
-        _ => &[],
-    });
-    for tag in args.tag.iter().chain(names) {
+    for tag in args.tag.iter().chain(output_names(outputs)) {
         crate::commands::image::names::parse(tag)?;
         request = request.query("t", tag);
     }
