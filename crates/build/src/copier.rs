@@ -17,6 +17,7 @@ use wharf_safefs::{
 use crate::BuildError;
 use crate::content::{Reading, batches, copied_attributes, in_parallel, is_copied_attribute};
 use crate::copy::{Attributes, Copied, Target, make_directory};
+use crate::kept::KeptFile;
 use crate::reuse::Wanted;
 use crate::select::{Entry, Selected};
 
@@ -29,6 +30,8 @@ pub(crate) struct Copier<'a> {
     selected: &'a Selected,
     /// What each entry holds, where that is known.
     digests: &'a [Digest],
+    /// Contents that are in memory still, by number of the entry.
+    kept: &'a [Option<KeptFile>],
     into: Target<'a>,
     place: &'a Path,
     attributes: &'a Attributes,
@@ -68,6 +71,7 @@ impl<'a> Copier<'a> {
             source,
             selected,
             digests,
+            kept: &[],
             into,
             place,
             attributes,
@@ -78,6 +82,11 @@ impl<'a> Copier<'a> {
             changed: None,
             directories: BTreeMap::new(),
         }
+    }
+
+    /// Takes the contents of these entries from memory.
+    pub fn with_kept(self, kept: &'a [Option<KeptFile>]) -> Self {
+        Self { kept, ..self }
     }
 
     /// Copies all, and tells in `copied` what is known of it.
@@ -264,9 +273,25 @@ impl<'a> Copier<'a> {
         let to = self.into.tree.open_dir(&target_directory)?;
         let mut done = self.link_batch(&entries, &target_directory, &to)?;
         let is_linked = |index: usize| done.iter().any(|done: &Done| done.index == index);
-        let rest: Vec<(usize, &Entry)> = entries
+        let to_write: Vec<(usize, &Entry)> = entries
             .iter()
             .filter(|(index, _)| !is_linked(*index))
+            .copied()
+            .collect();
+        for (index, entry) in &to_write {
+            if let Some(content) = self.kept(*index) {
+                self.write_file(entry, content, &to)?;
+                done.push(Done {
+                    index: *index,
+                    is_as_known: true,
+                    has_changed: false,
+                    linked_bytes: 0,
+                });
+            }
+        }
+        let rest: Vec<(usize, &Entry)> = to_write
+            .iter()
+            .filter(|(index, _)| self.kept(*index).is_none())
             .copied()
             .collect();
         let opened = self.open_batch(&above(self.origin(first)), &rest)?;
@@ -347,6 +372,20 @@ impl<'a> Copier<'a> {
         })
     }
 
+    fn kept(&self, index: usize) -> Option<&[u8]> {
+        Some(self.kept.get(index)?.as_ref()?.bytes())
+    }
+
+    /// Writes a file without attributes of its own, whose content is in memory.
+    fn write_file(&self, entry: &Entry, content: &[u8], to: &Root) -> Result<(), BuildError> {
+        let target = self.target(entry);
+        let mut file = to.create_new_raw(last(&target), 0o600)?;
+        file.write_all(content)
+            .map_err(|error| FsError::io("write", &target, error))?;
+        self.set_owner(entry, &file, &target)?;
+        self.finish_file(entry, &file, &target)
+    }
+
     fn copy_file(
         &self,
         entry: &Entry,
@@ -360,12 +399,8 @@ impl<'a> Copier<'a> {
         } else {
             copy_file_data(from, &mut to, target, true)?;
         }
-        let failed = |errno| FsError::io("set attributes of", target, errno);
-        let (uid, gid) = self.attributes.owner_of(&entry.metadata);
-        if (uid, gid) != (0, 0) {
-            rustix::fs::fchown(&to, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))
-                .map_err(failed)?;
-        }
+        // An owner that changes takes capabilities away.
+        self.set_owner(entry, &to, target)?;
         for name in fd_xattrs(&*from)?
             .iter()
             .filter(|name| is_copied_attribute(name))
@@ -374,8 +409,25 @@ impl<'a> Copier<'a> {
                 set_fd_xattr(&to, name, &value)?;
             }
         }
+        self.finish_file(entry, &to, target)
+    }
+
+    fn set_owner(&self, entry: &Entry, to: &File, target: &Path) -> Result<(), BuildError> {
+        let (uid, gid) = self.attributes.owner_of(&entry.metadata);
+        if (uid, gid) == (0, 0) {
+            return Ok(());
+        }
+        let failed = |errno| FsError::io("set attributes of", target, errno);
+        rustix::fs::fchown(to, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))
+            .map_err(failed)?;
+        Ok(())
+    }
+
+    /// Gives a file its mode and times.
+    fn finish_file(&self, entry: &Entry, to: &File, target: &Path) -> Result<(), BuildError> {
+        let failed = |errno| FsError::io("set attributes of", target, errno);
         let mode = self.attributes.mode_of(&entry.metadata);
-        rustix::fs::fchmod(&to, Mode::from_raw_mode(mode)).map_err(failed)?;
+        rustix::fs::fchmod(to, Mode::from_raw_mode(mode)).map_err(failed)?;
         let (atime, mtime) = self.attributes.times_of(&entry.metadata);
         let times = Timestamps {
             last_access: timespec(atime),

@@ -129,7 +129,9 @@ pub(crate) fn copy(
     let tree = into.tree;
     let target = tree.resolve(destination)?;
     let mut copied = Copied::default();
+    let mut kept = taken.take_kept().into_iter();
     for (one, digests) in taken.each() {
+        let kept = kept.next().unwrap_or_default();
         if !one.is_dir() && attributes.unpack && unpack(source, one, tree, &target, attributes)? {
             copied.has_unpacked = true;
             note_change(source, one, &mut copied)?;
@@ -137,7 +139,8 @@ pub(crate) fn copy(
         }
         let (parent, place) = place_of(one, tree, &target, destination, attributes)?;
         make_directory(tree, &parent, attributes)?;
-        Copier::new(source, (one, digests), into, &place, attributes).copy_all(&mut copied)?;
+        let copier = Copier::new(source, (one, digests), into, &place, attributes);
+        copier.with_kept(&kept).copy_all(&mut copied)?;
     }
     Ok(copied)
 }

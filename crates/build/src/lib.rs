@@ -28,6 +28,7 @@ mod host;
 mod imported;
 #[doc(hidden)]
 pub mod internals;
+mod kept;
 mod listing;
 mod logs;
 mod lower;

@@ -46,6 +46,15 @@ pub(crate) struct Node {
     pub report: Report,
 }
 
+impl Node {
+    /// Lets go of the contents of files that were kept for a copy that will not be made.
+    pub fn forget_kept(&self) {
+        for (_, content) in &self.contents {
+            drop(content.taken.take_kept());
+        }
+    }
+}
+
 /// What is told of a vertex after the build.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Report {

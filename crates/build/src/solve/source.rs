@@ -135,6 +135,10 @@ impl Solver<'_> {
                 node.contents.push(((input, number), found));
             }
         }
+        // Programs are given the files of a layer.
+        if matches!(vertex.op, Op::Exec(_)) {
+            node.forget_kept();
+        }
         Ok(())
     }
 
