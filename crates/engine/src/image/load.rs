@@ -14,7 +14,7 @@ use crate::model::view::{Progress, ProgressSender};
 use std::io::{BufReader, Read};
 use std::path::Path;
 use std::sync::Arc;
-use wharf_image::{DiffId, Digest, ImageConfig, ImageId, Platform, Reference};
+use wharf_image::{DiffId, Digest, ImageConfig, ImageId, Platform};
 use wharf_store::{Lease, NewLayer};
 
 /// Members of one archive.
