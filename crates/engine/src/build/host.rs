@@ -54,6 +54,7 @@ pub(super) struct BuildHost {
     claim: Mutex<Option<Claim>>,
     /// Keep the layers of images that came out of directories.
     layouts: Mutex<Vec<Lease>>,
+    /// The control group of the build; each step's is below it.
     group: BuildGroup,
 }
 
