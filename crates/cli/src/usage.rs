@@ -69,6 +69,9 @@ fn usage_line(command: &clap::Command, path: &str) -> String {
     }
     if command.has_subcommands() {
         line.push_str(" COMMAND");
+        if !path.contains(' ') {
+            line.push_str(" [ARG...]");
+        }
     }
     for positional in command.get_positionals() {
         let names: Vec<&str> = positional

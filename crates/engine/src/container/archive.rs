@@ -48,6 +48,8 @@ impl Engine {
         let stream = byte_stream::produce(move |out| {
             let files = engine.open_files(&container)?;
             let (root, inside, _) = files.locate(&absolute(&path))?;
+            let inside = followed(&root, inside, &path)
+                .map_err(|error| not_found_or(error, &container, &path))?;
             let name = if path.ends_with("/.") || path == "." {
                 OsString::from(".")
             } else {
@@ -107,7 +109,8 @@ impl Engine {
         self.check_writable(container, &wanted, writable)?;
         let (_, reader) = wharf_layer::decompress(std::io::BufReader::new(ChunkReader::new(body)))
             .map_err(|e| EngineError::wrap(ErrorKind::Invalid, "cannot read the archive", e))?;
-        let owner = if options.copy_uid_gid {
+        // Only a user that was asked for takes the files from the owners in the archive.
+        let owner = if options.copy_uid_gid && !container.config.user.is_empty() {
             Some(super::spec::owner_of(self, container)?)
         } else {
             None
@@ -149,6 +152,8 @@ impl Engine {
             Some(name) if !path.ends_with('/') => (root, inside.join(name)),
             _ => {
                 let (root, inside, _) = files.locate(&wanted)?;
+                let inside = followed(&root, inside, path)
+                    .map_err(|error| not_found_or(error, container, path))?;
                 (root, inside)
             }
         };
@@ -258,8 +263,19 @@ fn file_change(change: wharf_layer::Change) -> FileChange {
     }
 }
 
+/// Returns a client's path from the root on, cleaned by its text.
 fn absolute(path: &str) -> PathBuf {
-    Path::new("/").join(path.trim_start_matches('/'))
+    PathBuf::from(super::mounts::clean(&format!("/{path}")))
+}
+
+/// Returns where a path leads: a separator or a dot at its end asks for what a symbolic link names.
+fn followed(root: &Root, inside: PathBuf, path: &str) -> wharf_safefs::Result<PathBuf> {
+    if path.ends_with('/') || path.ends_with("/.") {
+        root.resolve(&inside)
+            .map(|resolved| Path::new("/").join(resolved))
+    } else {
+        Ok(inside)
+    }
 }
 
 fn base_name(path: &str) -> OsString {
