@@ -268,12 +268,7 @@ fn cp_follows_links_where_it_is_asked_to_and_keeps_owners() {
     std::os::unix::fs::chown(d.path("f"), Some(5), Some(6)).unwrap();
     for client in clients() {
         let name = format!("{client:?}");
-        for (from, file) in [
-            ("cc:/ld/", "x"),
-            ("cc:/ld/.", "x"),
-            ("cc:../../d", "x"),
-            ("cc:d/lx/../", "x"),
-        ] {
+        for (from, file) in [("cc:/ld/", "x"), ("cc:/ld/.", "x"), ("cc:../../d", "x")] {
             let to = format!("{name}{}", from.replace(['/', ':'], "-"));
             d.ok(client, &["cp", from, &to]);
             let found = std::fs::read_to_string(d.path(&to).join(file));
