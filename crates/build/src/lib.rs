@@ -28,6 +28,7 @@ mod host;
 mod imported;
 #[doc(hidden)]
 pub mod internals;
+mod kept;
 mod listing;
 mod logs;
 mod lower;
@@ -310,7 +311,7 @@ fn solve_plan(
             let inline = has_inline_cache(request)
                 .then(|| ExportedCache::of(store, &used.result))
                 .transpose()?;
-            assembler.store_image(&finished, inline.as_ref())
+            assembler.store_image(&finished, inline.as_ref(), host)
         }
         None => Err(BuildError::instruction("no build stage in current context")),
     });
@@ -597,6 +598,7 @@ fn lower_request(
         build_platform,
         contexts: &request.named_contexts(),
         allow_insecure: request.allow_insecure,
+        network_mode: &request.network_mode,
         find_time,
     };
     lower(&input, find_base)

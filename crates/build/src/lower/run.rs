@@ -75,10 +75,14 @@ impl Lowering<'_, '_> {
                 remove_mount_stubs_recursive: true,
                 ..ExecMeta::default()
             },
-            network: match run.network {
-                NetworkMode::Default => wharf_llb::NetworkMode::Sandbox,
-                NetworkMode::None => wharf_llb::NetworkMode::None,
-                NetworkMode::Host => wharf_llb::NetworkMode::Host,
+            network: match (run.network, self.input.network_mode) {
+                (NetworkMode::None, _) | (NetworkMode::Default, "none") => {
+                    wharf_llb::NetworkMode::None
+                }
+                (NetworkMode::Host, _) | (NetworkMode::Default, "host") => {
+                    wharf_llb::NetworkMode::Host
+                }
+                (NetworkMode::Default, _) => wharf_llb::NetworkMode::Sandbox,
             },
             security: if is_insecure {
                 wharf_llb::SecurityMode::Insecure

@@ -172,13 +172,14 @@ impl Solver<'_> {
                     let opened = self.open_input(id, (input, number), copy, inputs)?;
                     let attributes = attributes(copy, opened.keeps_owner(), &tree)?;
                     let into = Target::from(&tree);
-                    copy::copy(
+                    let copied = copy::copy(
                         opened.reading(),
                         &opened.taken,
                         into,
                         &copy.destination,
                         &attributes,
                     )?;
+                    self.note_change(id, copied.changed);
                     Ok(())
                 }
             },

@@ -72,6 +72,9 @@ pub struct BuildArgs {
     /// Write the image's id to a file
     #[arg(long, value_name = "FILE")]
     pub iidfile: Option<String>,
+    /// Write what the build led to to a file, as JSON
+    #[arg(long, value_name = "FILE")]
+    pub metadata_file: Option<String>,
     /// Set a label (KEY=VALUE)
     #[arg(long, value_name = "KEY=VALUE")]
     pub label: Vec<String>,
