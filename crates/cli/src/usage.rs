@@ -44,7 +44,10 @@ fn words(error: &clap::Error, program: &str, args: &[OsString]) -> Option<(Strin
         | ErrorKind::WrongNumberOfValues => (wrong_count(program, &path, &command)?, 1),
         _ => return None,
     };
-    let usage = usage_line(&command, &path);
+    let usage = match error.kind() {
+        ErrorKind::InvalidSubcommand => path.clone(),
+        _ => usage_line(&command, &path),
+    };
     let help = format!("Run '{path} --help' for more information");
     Some((format!("{first_line}\n\nUsage:  {usage}\n\n{help}"), status))
 }
@@ -337,7 +340,7 @@ mod tests {
             (
                 &["wharf", "container", "nonsense"],
                 "wharf: unknown command: wharf container nonsense",
-                "wharf container COMMAND",
+                "wharf container",
             ),
         ] {
             let (told, told_usage, status) = told(line);
