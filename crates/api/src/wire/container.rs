@@ -78,7 +78,7 @@ struct StateView {
 struct HealthView {
     status: String,
     failing_streak: i64,
-    log: Option<Vec<HealthResultView>>,
+    log: Vec<HealthResultView>,
 }
 
 #[derive(Debug, Serialize)]
@@ -293,7 +293,7 @@ impl HealthView {
         Self {
             status: health.status.clone(),
             failing_streak: health.failing_streak,
-            log: none_if_empty(results.collect()),
+            log: results.collect(),
         }
     }
 }
