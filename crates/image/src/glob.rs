@@ -169,9 +169,9 @@ mod tests {
     }
     #[test]
     fn many_stars_take_no_time() {
-        let glob = Glob::parse(&"*a".repeat(2_000)).unwrap();
-        assert!(!glob.matches(&"a".repeat(1_999)));
-        assert!(glob.matches(&"a".repeat(2_000)));
+        let matches = |name: &str| Glob::parse(&"*a".repeat(2_000)).map(|glob| glob.matches(name));
+        assert_eq!(matches(&"a".repeat(1_999)), Some(false));
+        assert_eq!(matches(&"a".repeat(2_000)), Some(true));
     }
 
     #[test]

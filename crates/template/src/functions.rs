@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use gotmpl::{TemplateError, Value};
 
+use crate::MARSHAL_METHOD;
 use crate::values::{KeyOrder, to_json};
 
 /// Widest padding `pad` makes, in characters.
@@ -18,10 +19,14 @@ pub(crate) fn functions(
     template
         .func("json", move |args| {
             let order = order.lock().map_err(|_| wrong("json: broken state"))?;
-            let value = to_json(argument("json", args, 0)?, &order);
-            Ok(text(
-                serde_json::to_string(&value).map_err(|error| wrong(error.to_string()))?,
-            ))
+            let given = argument("json", args, 0)?;
+            let value = to_json(given, &order);
+            let json = serde_json::to_string(&value).map_err(|error| wrong(error.to_string()))?;
+            Ok(text(if has_own_marshal(given) {
+                html_safe(&json)
+            } else {
+                json
+            }))
         })
         .func("upper", |args| {
             Ok(text(string("upper", args, 0)?.to_uppercase()))
@@ -60,6 +65,22 @@ pub(crate) fn functions(
             ))
         })
         .func("index", index)
+}
+
+/// Returns whether a value writes itself as JSON, as the rows of docker's lists do, or is a list of such values.
+fn has_own_marshal(value: &Value) -> bool {
+    match value {
+        Value::Map(map) => matches!(map.get(MARSHAL_METHOD), Some(Value::Function(_))),
+        Value::List(items) => items.iter().any(has_own_marshal),
+        _ => false,
+    }
+}
+
+/// Returns JSON with the characters escaped that Go's encoder escapes unless told not to.
+fn html_safe(json: &str) -> String {
+    json.replace('<', "\\u003c")
+        .replace('>', "\\u003e")
+        .replace('&', "\\u0026")
 }
 
 /// Go's `join` takes the list first, so that it can also follow a pipe the other way round.

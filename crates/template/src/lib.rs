@@ -55,6 +55,11 @@ pub struct Template {
     order: Arc<Mutex<KeyOrder>>,
 }
 
+/// Name of the method that a map has whose JSON is written by Go's own encoder: `<`, `>` and `&` are escaped in it.
+///
+/// docker's function `json` leaves them alone but for values that write themselves, which the rows of its lists do.
+pub const MARSHAL_METHOD: &str = "MarshalJSON";
+
 impl Template {
     /// Parses a template.
     ///
@@ -185,6 +190,7 @@ fn go_exec_error(error: &TemplateError) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeMap;
 
     fn run(template: &str, data: &str) -> Result<String> {
         let data: Json = serde_json::from_str(data).unwrap();
@@ -193,6 +199,29 @@ mod tests {
             "map[string]interface {}",
             Missing::IsAnError,
         )
+    }
+
+    #[test]
+    fn json_of_a_row_is_escaped_as_go_does() {
+        let marshal = Value::Function(Arc::new(|_| Ok(Value::Nil)));
+        let row = Value::Map(Arc::new(BTreeMap::from([
+            (MARSHAL_METHOD.into(), marshal),
+            ("A".into(), Value::String("<&>".into())),
+        ])));
+        let lists = BTreeMap::from([("Rows".into(), Value::List([row.clone()].into()))]);
+        for (source, data, expected) in [
+            ("{{json .}}", row.clone(), r#"{"A":"\u003c\u0026\u003e"}"#),
+            ("{{json .A}}", row, r#""<&>""#),
+            (
+                "{{json .Rows}}",
+                Value::Map(Arc::new(lists)),
+                r#"[{"A":"\u003c\u0026\u003e"}]"#,
+            ),
+        ] {
+            let template = Template::parse(source).unwrap();
+            let text = template.execute(&data, "", Missing::IsAnError).unwrap();
+            assert_eq!(text, expected, "{source}");
+        }
     }
 
     #[test]

@@ -154,12 +154,7 @@ impl Engine {
             .map_err(store_error("cannot remove the name"))?
             .is_some()
         {
-            self.events.emit(
-                "image",
-                "untag",
-                &id.to_string(),
-                [("name", id.to_string())],
-            );
+            self.image_event("untag", id, id.to_string());
             removed.push(Removed::Untagged(reference.familiar()));
         }
         Ok(())
@@ -191,12 +186,7 @@ impl Engine {
             }
             store_error("cannot delete the image")(error)
         })?;
-        self.events.emit(
-            "image",
-            "delete",
-            &image.id.to_string(),
-            [("name", image.id.to_string())],
-        );
+        self.image_event("delete", &image.id, image.id.to_string());
         removed.push(Removed::Deleted(image.id));
         removed.extend(layers.into_iter().map(Removed::Deleted));
         let Some(parent) = image.parent.filter(|_| prune_parents) else {

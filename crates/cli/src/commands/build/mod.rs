@@ -51,6 +51,7 @@ const NANO: i64 = 1_000_000_000;
 
 /// Runs `wharf build`.
 pub async fn build_command(session: &mut Session, args: BuildArgs) -> Result<()> {
+    args.trust.check()?;
     let outputs = outputs(&args)?;
     check_flags(&args)?;
     if let Some(call) = call::Call::of(&args)? {
