@@ -152,6 +152,7 @@ pub(crate) static ROUTES: &[Route] = &[
     route!(POST "/wharf/build" "1.51" Works "wharf's own" own_build::build),
     route!(GET "/wharf/builds" "1.51" Works "wharf's own" own_build::list),
     route!(GET "/wharf/build/record" "1.51" Works "wharf's own" own_build::record),
+    route!(POST "/wharf/build/release" "1.51" Works "wharf's own" own_build::release),
     route!(GET "/wharf/build/logs" "1.51" Works "wharf's own" own_build::logs),
     route!(GET "/wharf/build/cache" "1.51" Works "wharf's own" own_build::export_cache),
     route!(GET "/wharf/build/failed" "1.51" Works "wharf's own" own_build::failed),

@@ -6,12 +6,12 @@ use serde_json::Value;
 use wharf_image::{DiffId, Digest, HistoryEntry, ImageConfig, ImageId};
 use wharf_store::{Lease, NewImage, Store};
 
-use crate::BuildError;
 use crate::cache::{self, Entry};
 use crate::cache_config::{ExportedCache, INLINE_KEY};
 use crate::imported::Imported;
 use crate::plan::{Plan, Step, StepState};
 use crate::solve::Snapshot;
+use crate::{BuildError, Host};
 
 /// Comment of the entries that stand for layers without history (spec image-store §12.2).
 const PADDING_COMMENT: &str = "buildkit.exporter.image.v0";
@@ -258,8 +258,11 @@ impl<'a> Assembler<'a> {
         &self,
         finished: &Finished,
         cache: Option<&ExportedCache>,
+        host: &dyn Host,
     ) -> Result<ImageId, BuildError> {
+        let claim = |id: &ImageId| host.claim_image(id).map_err(BuildError::Host);
         let Some(bytes) = &finished.config else {
+            claim(&finished.id)?;
             return Ok(finished.id);
         };
         let mut config = ImageConfig::parse(bytes)
@@ -283,6 +286,7 @@ impl<'a> Assembler<'a> {
             built_here: true,
             ..NewImage::of(&bytes)
         };
+        claim(&Digest::of(&bytes))?;
         Ok(self.store.put_image(&image)?.id)
     }
 }

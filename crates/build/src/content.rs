@@ -5,13 +5,14 @@ use std::fs::File;
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use wharf_image::{Digest, Hasher};
 use wharf_safefs::{Caller, FileType, FsError, Metadata, OpenFlags, Root, fd_xattr, fd_xattrs};
 
 use crate::BuildError;
+use crate::kept::{KeptFile, MAX_KEPT_FILE_BYTES};
 use crate::listing::Listing;
 use crate::select::{Entry, Selected};
 use crate::stat_cache::StatCache;
@@ -66,6 +67,17 @@ impl<'a> Reading<'a> {
         Ok(names)
     }
 
+    /// Says whether files may change while they are read: those of a directory in its place.
+    pub fn may_change(&self) -> bool {
+        self.stat_cache.is_some()
+    }
+
+    /// Says whether something that was looked at before is different now, as far as its attributes tell.
+    pub fn has_changed(&self, known: &Metadata, found: &Metadata) -> bool {
+        let state = |file: &Metadata| (file.size_bytes, file.mtime, file.ctime);
+        self.may_change() && state(known) != state(found)
+    }
+
     /// Does something with the rights that count here.
     pub fn with_rights<T>(
         &self,
@@ -82,15 +94,25 @@ pub(crate) struct Taken {
     selected: Vec<Selected>,
     /// One for each entry of each selected file or tree; none where nothing was hashed.
     digests: Vec<Vec<Digest>>,
+    /// Contents that were kept when they were hashed; gone once they were copied.
+    kept: Mutex<Vec<KeptFiles>>,
 }
+
+/// Contents of entries of one file or tree, by their number; where it is empty, none was kept.
+pub(crate) type KeptFiles = Vec<Option<KeptFile>>;
 
 impl Taken {
     /// Takes files of which nothing is known.
     pub fn unhashed(selected: Vec<Selected>) -> Self {
         Self {
             selected,
-            digests: Vec::new(),
+            ..Self::default()
         }
+    }
+
+    /// Hands out the contents that were kept, for each file or tree; it has none afterwards.
+    pub fn take_kept(&self) -> Vec<KeptFiles> {
+        std::mem::take(&mut *self.kept.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Returns each file or tree with the digests of its entries: one for each, or none.
@@ -128,9 +150,10 @@ pub(crate) fn content_digest(
 ) -> Result<ContentDigest, BuildError> {
     let mut all = Hasher::new();
     let mut listing = Listing::default();
-    let mut digests = Vec::new();
+    let (mut digests, mut kept) = (Vec::new(), Vec::new());
     for one in &selected {
-        let contents = hash_entries(reading, one)?;
+        let (contents, kept_files) = hash_entries(reading, one)?;
+        kept.push(kept_files);
         all.update(one.name.as_bytes());
         all.update(b"\0");
         for (entry, content) in one.entries.iter().zip(&contents) {
@@ -145,7 +168,11 @@ pub(crate) fn content_digest(
     Ok(ContentDigest {
         digest: all.finish(),
         listing,
-        taken: Arc::new(Taken { selected, digests }),
+        taken: Arc::new(Taken {
+            selected,
+            digests,
+            kept: Mutex::new(kept),
+        }),
     })
 }
 
@@ -172,7 +199,10 @@ fn entry_digest(metadata: &Metadata, content: &Digest, keeps_owner: bool) -> Dig
 }
 
 /// Hashes what each entry holds, several at a time; the answer has their order.
-fn hash_entries(reading: Reading<'_>, selected: &Selected) -> Result<Vec<Digest>, BuildError> {
+fn hash_entries(
+    reading: Reading<'_>,
+    selected: &Selected,
+) -> Result<(Vec<Digest>, KeptFiles), BuildError> {
     let mut digests: Vec<Option<Digest>> = selected
         .entries
         .iter()
@@ -186,12 +216,19 @@ fn hash_entries(reading: Reading<'_>, selected: &Selected) -> Result<Vec<Digest>
         let batch = batches.get(number).copied().unwrap_or_default();
         reading.with_rights(|root| hash_batch(reading, root, selected, batch, buffer))
     })?;
-    for (index, digest) in found.into_iter().flatten() {
-        if let Some(slot) = digests.get_mut(index) {
-            *slot = Some(digest);
+    let mut kept = KeptFiles::new();
+    for hashed in found.into_iter().flatten() {
+        if let Some(slot) = digests.get_mut(hashed.index) {
+            *slot = Some(hashed.digest);
+        }
+        if hashed.kept.is_some() {
+            kept.resize_with(selected.entries.len(), || None);
+            if let Some(slot) = kept.get_mut(hashed.index) {
+                *slot = hashed.kept;
+            }
         }
     }
-    Ok(digests.into_iter().flatten().collect())
+    Ok((digests.into_iter().flatten().collect(), kept))
 }
 
 /// Returns what an entry holds where that needs no reading.
@@ -204,6 +241,13 @@ fn known(reading: Reading<'_>, entry: &Entry) -> Option<Digest> {
     }
 }
 
+/// An entry that was read.
+struct Hashed {
+    index: usize,
+    digest: Digest,
+    kept: Option<KeptFile>,
+}
+
 /// Hashes entries of one directory.
 fn hash_batch(
     reading: Reading<'_>,
@@ -211,7 +255,7 @@ fn hash_batch(
     selected: &Selected,
     batch: &[usize],
     buffer: &mut Vec<u8>,
-) -> Result<Vec<(usize, Digest)>, BuildError> {
+) -> Result<Vec<Hashed>, BuildError> {
     let mut directory: Option<Root> = None;
     let mut found = Vec::with_capacity(batch.len());
     for index in batch {
@@ -223,7 +267,7 @@ fn hash_batch(
         } else {
             selected.path.join(&entry.path)
         };
-        let digest = match (&mut directory, path.file_name()) {
+        let (digest, kept) = match (&mut directory, path.file_name()) {
             (Some(directory), Some(name)) => {
                 hash_entry((reading, directory), Path::new(name), &path, entry, buffer)
             }
@@ -238,7 +282,11 @@ fn hash_batch(
         if let Some(cache) = reading.stat_cache {
             cache.put(&entry.metadata, digest);
         }
-        found.push((*index, digest));
+        found.push(Hashed {
+            index: *index,
+            digest,
+            kept,
+        });
     }
     Ok(found)
 }
@@ -250,8 +298,9 @@ fn hash_entry(
     path: &Path,
     entry: &Entry,
     buffer: &mut Vec<u8>,
-) -> Result<Digest, BuildError> {
+) -> Result<(Digest, Option<KeptFile>), BuildError> {
     let mut hasher = Hasher::new();
+    let mut kept = None;
     match entry.metadata.file_type {
         FileType::Symlink => {
             let target = directory.read_link(name).map_err(|error| error.at(path))?;
@@ -260,14 +309,18 @@ fn hash_entry(
         FileType::File => {
             let opened = directory.open_regular_nofollow(name, OpenFlags::RDONLY);
             let (mut file, found) = opened.map_err(|error| error.at(path))?;
-            let bytes = hash_file(&mut file, &found, path, &mut hasher, buffer)?;
+            let (bytes, content) = hash_file(&mut file, &found, path, &mut hasher, buffer)?;
             hasher.update(format!("\0{bytes}").as_bytes());
-            for name in fd_xattrs(&file)?
-                .iter()
-                .filter(|name| reading.takes_attribute(name))
-            {
+            let mut names = fd_xattrs(&file)?;
+            names.retain(|name| reading.takes_attribute(name));
+            for name in &names {
                 let value = fd_xattr(&file, name)?.unwrap_or_default();
                 hash_attribute(&mut hasher, name, &value);
+            }
+            // What else is copied with a file is what it had when it was looked for.
+            let is_plain = names.is_empty() && found.is_unchanged_since(&entry.metadata);
+            if is_plain && found.size_bytes <= MAX_KEPT_FILE_BYTES {
+                kept = content.and_then(KeptFile::new);
             }
         }
         FileType::Directory => {
@@ -278,7 +331,7 @@ fn hash_entry(
         }
         _ => {}
     }
-    Ok(hasher.finish())
+    Ok((hasher.finish(), kept))
 }
 
 fn hash_attribute(hasher: &mut Hasher, name: &OsStr, value: &[u8]) {
@@ -288,24 +341,26 @@ fn hash_attribute(hasher: &mut Hasher, name: &OsStr, value: &[u8]) {
     hasher.update(value);
 }
 
-fn hash_file(
+/// Hashes a file's content; returns its length and, where one read gave all of it, the content.
+fn hash_file<'b>(
     file: &mut File,
     found: &Metadata,
     path: &Path,
     hasher: &mut Hasher,
-    buffer: &mut Vec<u8>,
-) -> Result<u64, BuildError> {
+    buffer: &'b mut Vec<u8>,
+) -> Result<(u64, Option<&'b [u8]>), BuildError> {
     buffer.resize(READ_BUFFER_BYTES, 0);
     let mut total = 0;
     loop {
         match file.read(buffer) {
-            Ok(0) => return Ok(total),
+            Ok(0) => return Ok((total, None)),
             Ok(count) => {
                 total += count as u64;
                 hasher.update(buffer.get(..count).unwrap_or_default());
                 // A regular file gives all it has: this was its end.
                 if count < buffer.len() && total == found.size_bytes {
-                    return Ok(total);
+                    let content = buffer.get(..count);
+                    return Ok((total, content.filter(|_| count as u64 == total)));
                 }
             }
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}

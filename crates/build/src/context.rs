@@ -3,7 +3,7 @@
 use std::io::BufReader;
 use std::path::{Path, PathBuf};
 
-use wharf_dockerfile::{IgnoreFile, MAX_FILE_BYTES, ignore};
+use wharf_dockerfile::{IgnoreFile, MAX_FILE_BYTES, ignore, nearest};
 use wharf_layer::{ExtractOptions, decompress, extract};
 use wharf_safefs::{Caller, Root, trusted};
 use wharf_store::{Staging, Store};
@@ -12,7 +12,6 @@ use crate::content::Reading;
 use crate::lower::git_source;
 use crate::solve::{Means, bring};
 use crate::stat_cache::StatCache;
-use crate::suggest::nearest;
 use crate::{BuildError, BuildRequest, ContextSource};
 
 const DEFAULT_DOCKERFILE: &str = "Dockerfile";
@@ -249,6 +248,7 @@ impl Context {
         let found = nearest(
             path.file_name()?.to_str()?,
             names.iter().map(String::as_str),
+            false,
         )?;
         Some(parent.join(found).display().to_string())
     }

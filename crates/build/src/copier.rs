@@ -17,6 +17,7 @@ use wharf_safefs::{
 use crate::BuildError;
 use crate::content::{Reading, batches, in_parallel};
 use crate::copy::{Attributes, Copied, Target, make_directory};
+use crate::kept::KeptFile;
 use crate::reuse::Wanted;
 use crate::select::{Entry, Selected};
 
@@ -29,6 +30,8 @@ pub(crate) struct Copier<'a> {
     selected: &'a Selected,
     /// What each entry holds, where that is known.
     digests: &'a [Digest],
+    /// Contents that are in memory still, by number of the entry.
+    kept: &'a [Option<KeptFile>],
     into: Target<'a>,
     place: &'a Path,
     attributes: &'a Attributes,
@@ -39,6 +42,8 @@ pub(crate) struct Copier<'a> {
     first_names: HashMap<(u64, u64), PathBuf>,
     /// Directories that were made here: nothing is in the way in them.
     fresh: HashSet<PathBuf>,
+    /// Something that was no more what it was when its digest was taken.
+    changed: Option<PathBuf>,
     /// Directories whose attributes are set last: mode and owner are `None` where they stay.
     directories: BTreeMap<PathBuf, (Option<Metadata>, Timestamp, Timestamp)>,
 }
@@ -48,6 +53,8 @@ struct Done {
     index: usize,
     /// Whether it still was what it was when its digest was taken.
     is_as_known: bool,
+    /// Whether it changed meanwhile, where that can be.
+    has_changed: bool,
     linked_bytes: u64,
 }
 
@@ -64,6 +71,7 @@ impl<'a> Copier<'a> {
             source,
             selected,
             digests,
+            kept: &[],
             into,
             place,
             attributes,
@@ -71,8 +79,14 @@ impl<'a> Copier<'a> {
             links: Vec::new(),
             first_names: HashMap::new(),
             fresh: HashSet::new(),
+            changed: None,
             directories: BTreeMap::new(),
         }
+    }
+
+    /// Takes the contents of these entries from memory.
+    pub fn with_kept(self, kept: &'a [Option<KeptFile>]) -> Self {
+        Self { kept, ..self }
     }
 
     /// Copies all, and tells in `copied` what is known of it.
@@ -102,10 +116,14 @@ impl<'a> Copier<'a> {
             copied.linked_bytes += done.linked_bytes;
             let entry = self.selected.entries.get(done.index);
             let digest = self.digests.get(done.index);
+            if let (Some(entry), true) = (entry, done.has_changed) {
+                self.changed = Some(self.origin(entry));
+            }
             if let (Some(entry), Some(digest), true) = (entry, digest, done.is_as_known) {
                 copied.contents.push((self.target(entry), *digest));
             }
         }
+        copied.changed = copied.changed.take().or(self.changed.take());
         for (first, later) in &self.links {
             self.into.tree.hard_link(first, later)?;
         }
@@ -182,19 +200,29 @@ impl<'a> Copier<'a> {
         Ok(())
     }
 
-    fn symlink(&self, entry: &Entry, target: &Path) -> Result<(), BuildError> {
+    fn symlink(&mut self, entry: &Entry, target: &Path) -> Result<(), BuildError> {
         self.make_room(target)?;
+        let link_target = self.link_target(entry)?;
         let (metadata, tree) = (&entry.metadata, self.into.tree);
-        tree.symlink(self.link_target(entry)?, target)?;
+        tree.symlink(link_target, target)?;
         let (uid, gid) = self.attributes.owner_of(metadata);
         tree.chown(target, uid, gid)?;
         let (atime, mtime) = self.attributes.times_of(metadata);
         Ok(tree.set_times(target, atime, mtime)?)
     }
 
-    fn link_target(&self, entry: &Entry) -> Result<PathBuf, BuildError> {
+    fn link_target(&mut self, entry: &Entry) -> Result<PathBuf, BuildError> {
         let origin = self.origin(entry);
-        self.source.with_rights(|root| Ok(root.read_link(&origin)?))
+        let (target, found) = self.source.with_rights(|root| {
+            let target = root.read_link(&origin)?;
+            let may_change = self.source.may_change();
+            let found = may_change.then(|| root.lstat(&origin)).transpose()?;
+            Ok((target, found))
+        })?;
+        if found.is_some_and(|found| self.source.has_changed(&entry.metadata, &found)) {
+            self.changed = Some(origin);
+        }
+        Ok(target)
     }
 
     fn node(&self, entry: &Entry, target: &Path) -> Result<(), BuildError> {
@@ -245,18 +273,40 @@ impl<'a> Copier<'a> {
         let to = self.into.tree.open_dir(&target_directory)?;
         let mut done = self.link_batch(&entries, &target_directory, &to)?;
         let is_linked = |index: usize| done.iter().any(|done: &Done| done.index == index);
-        let rest: Vec<(usize, &Entry)> = entries
+        let to_write: Vec<(usize, &Entry)> = entries
             .iter()
             .filter(|(index, _)| !is_linked(*index))
+            .copied()
+            .collect();
+        for (index, entry) in &to_write {
+            if let Some(content) = self.kept(*index) {
+                self.write_file(entry, content, &to)?;
+                done.push(Done {
+                    index: *index,
+                    is_as_known: true,
+                    has_changed: false,
+                    linked_bytes: 0,
+                });
+            }
+        }
+        let rest: Vec<(usize, &Entry)> = to_write
+            .iter()
+            .filter(|(index, _)| self.kept(*index).is_none())
             .copied()
             .collect();
         let opened = self.open_batch(&above(self.origin(first)), &rest)?;
         for ((index, entry), (mut from, found)) in rest.into_iter().zip(opened) {
             let target = self.target(entry);
             self.copy_file(entry, (&mut from, &found), (&to, &target), buffer)?;
+            let after = if self.source.may_change() {
+                metadata_now(&from, &target)?
+            } else {
+                found
+            };
             done.push(Done {
                 index,
-                is_as_known: found.is_unchanged_since(&entry.metadata),
+                is_as_known: after.is_unchanged_since(&entry.metadata),
+                has_changed: self.source.has_changed(&entry.metadata, &after),
                 linked_bytes: 0,
             });
         }
@@ -294,6 +344,7 @@ impl<'a> Copier<'a> {
                 done.push(Done {
                     index: *index,
                     is_as_known: true,
+                    has_changed: false,
                     linked_bytes,
                 });
             }
@@ -321,6 +372,20 @@ impl<'a> Copier<'a> {
         })
     }
 
+    fn kept(&self, index: usize) -> Option<&[u8]> {
+        Some(self.kept.get(index)?.as_ref()?.bytes())
+    }
+
+    /// Writes a file without attributes of its own, whose content is in memory.
+    fn write_file(&self, entry: &Entry, content: &[u8], to: &Root) -> Result<(), BuildError> {
+        let target = self.target(entry);
+        let mut file = to.create_new_raw(last(&target), 0o600)?;
+        file.write_all(content)
+            .map_err(|error| FsError::io("write", &target, error))?;
+        self.set_owner(entry, &file, &target)?;
+        self.finish_file(entry, &file, &target)
+    }
+
     fn copy_file(
         &self,
         entry: &Entry,
@@ -334,12 +399,8 @@ impl<'a> Copier<'a> {
         } else {
             copy_file_data(from, &mut to, target, true)?;
         }
-        let failed = |errno| FsError::io("set attributes of", target, errno);
-        let (uid, gid) = self.attributes.owner_of(&entry.metadata);
-        if (uid, gid) != (0, 0) {
-            rustix::fs::fchown(&to, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))
-                .map_err(failed)?;
-        }
+        // An owner that changes takes capabilities away.
+        self.set_owner(entry, &to, target)?;
         for name in fd_xattrs(&*from)?
             .iter()
             .filter(|name| self.source.takes_attribute(name))
@@ -348,8 +409,25 @@ impl<'a> Copier<'a> {
                 set_fd_xattr(&to, name, &value)?;
             }
         }
+        self.finish_file(entry, &to, target)
+    }
+
+    fn set_owner(&self, entry: &Entry, to: &File, target: &Path) -> Result<(), BuildError> {
+        let (uid, gid) = self.attributes.owner_of(&entry.metadata);
+        if (uid, gid) == (0, 0) {
+            return Ok(());
+        }
+        let failed = |errno| FsError::io("set attributes of", target, errno);
+        rustix::fs::fchown(to, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))
+            .map_err(failed)?;
+        Ok(())
+    }
+
+    /// Gives a file its mode and times.
+    fn finish_file(&self, entry: &Entry, to: &File, target: &Path) -> Result<(), BuildError> {
+        let failed = |errno| FsError::io("set attributes of", target, errno);
         let mode = self.attributes.mode_of(&entry.metadata);
-        rustix::fs::fchmod(&to, Mode::from_raw_mode(mode)).map_err(failed)?;
+        rustix::fs::fchmod(to, Mode::from_raw_mode(mode)).map_err(failed)?;
         let (atime, mtime) = self.attributes.times_of(&entry.metadata);
         let times = Timestamps {
             last_access: timespec(atime),
@@ -391,6 +469,11 @@ fn below(top: &Path, path: &Path) -> PathBuf {
 
 fn last(path: &Path) -> &OsStr {
     path.file_name().unwrap_or_default()
+}
+
+fn metadata_now(file: &File, path: &Path) -> Result<Metadata, BuildError> {
+    let found = rustix::fs::fstat(file).map_err(|errno| FsError::io("look at", path, errno))?;
+    Ok(found.into())
 }
 
 /// Copies a small file's content through a buffer.

@@ -88,6 +88,8 @@ pub(crate) struct Copied {
     pub linked_bytes: u64,
     /// Whether an archive was unpacked: then `contents` does not tell what lies in the tree.
     pub has_unpacked: bool,
+    /// A file of a directory in its place that was no more what it was when its digest was taken.
+    pub changed: Option<PathBuf>,
 }
 
 /// Makes a directory and all above it that are missing, with the attributes of a copy.
@@ -127,16 +129,34 @@ pub(crate) fn copy(
     let tree = into.tree;
     let target = tree.resolve(destination)?;
     let mut copied = Copied::default();
+    let mut kept = taken.take_kept().into_iter();
     for (one, digests) in taken.each() {
+        let kept = kept.next().unwrap_or_default();
         if !one.is_dir() && attributes.unpack && unpack(source, one, tree, &target, attributes)? {
             copied.has_unpacked = true;
+            note_change(source, one, &mut copied)?;
             continue;
         }
         let (parent, place) = place_of(one, tree, &target, destination, attributes)?;
         make_directory(tree, &parent, attributes)?;
-        Copier::new(source, (one, digests), into, &place, attributes).copy_all(&mut copied)?;
+        let copier = Copier::new(source, (one, digests), into, &place, attributes);
+        copier.with_kept(&kept).copy_all(&mut copied)?;
     }
     Ok(copied)
+}
+
+/// Notes whether an archive is another one by now.
+fn note_change(source: Reading<'_>, one: &Selected, copied: &mut Copied) -> Result<(), BuildError> {
+    let known = one.entries.first().map(|entry| entry.metadata);
+    let found = source.with_rights(|root| Ok(root.lstat_optional(&one.path)?))?;
+    let is_other = match (known, found) {
+        (Some(known), Some(found)) => source.has_changed(&known, &found),
+        _ => source.may_change(),
+    };
+    if is_other {
+        copied.changed = Some(one.path.clone());
+    }
+    Ok(())
 }
 
 /// Returns the place of a source, and the directory that it needs.

@@ -78,6 +78,7 @@ pub fn lower_dockerfile(
         build_platform: host,
         contexts: &contexts,
         allow_insecure: options.allow_insecure,
+        network_mode: "",
         // Nothing is asked: a name that makes sense has no time here.
         find_time: &|_| Ok(None),
         is_partial: !errors.is_empty(),

@@ -249,6 +249,14 @@ pub trait Host: Send + Sync {
     /// an emulator (binfmt_misc).
     fn can_run(&self, platform: &Platform) -> bool;
 
+    /// Takes hold of an image that is about to be stored, so that nothing removes it until the build is over.
+    ///
+    /// # Errors
+    /// Where it cannot be kept.
+    fn claim_image(&self, _id: &ImageId) -> Result<(), HostError> {
+        Ok(())
+    }
+
     /// Says whether nobody waits for the build any more.
     fn is_cancelled(&self) -> bool;
 }

@@ -23,12 +23,12 @@ mod error;
 mod event;
 mod finish;
 mod frontend;
-mod glob;
 mod history;
 mod host;
 mod imported;
 #[doc(hidden)]
 pub mod internals;
+mod kept;
 mod listing;
 mod logs;
 mod lower;
@@ -41,7 +41,6 @@ mod reuse;
 mod select;
 mod solve;
 mod stat_cache;
-mod suggest;
 mod unpack;
 
 pub use builds::{BuildRecord, StepRecord, StepStatus, builds, find_build, forget, step_log};
@@ -312,7 +311,7 @@ fn solve_plan(
             let inline = has_inline_cache(request)
                 .then(|| ExportedCache::of(store, &used.result))
                 .transpose()?;
-            assembler.store_image(&finished, inline.as_ref())
+            assembler.store_image(&finished, inline.as_ref(), host)
         }
         None => Err(BuildError::instruction("no build stage in current context")),
     });
@@ -640,6 +639,7 @@ fn with_input<T>(
         build_platform,
         contexts: &request.named_contexts(),
         allow_insecure: request.allow_insecure,
+        network_mode: &request.network_mode,
         find_time,
         is_partial: false,
     })

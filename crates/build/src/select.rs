@@ -4,12 +4,12 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use wharf_dockerfile::IgnoreFile;
+use wharf_image::Glob;
 use wharf_safefs::{DirectoryEntry, Metadata, Root};
 
 use crate::BuildError;
 use crate::content::Reading;
 use crate::context::Context;
-use crate::glob::{Pattern, is_pattern};
 
 /// Most files that one source may stand for.
 const MAX_ENTRIES: usize = 16_000_000;
@@ -110,7 +110,7 @@ impl<'a> Tree<'a> {
 
     fn find(&self, source: &str, options: &SelectOptions) -> Result<Vec<Selected>, BuildError> {
         let path = self.inside(source)?;
-        if options.is_pattern && is_pattern(&path) {
+        if options.is_pattern && Glob::is_pattern(&path) {
             let mut found = Vec::new();
             for path in self.glob(&path)? {
                 found.extend(self.take(&path, options.follows_symlink)?);
@@ -151,12 +151,12 @@ impl<'a> Tree<'a> {
     fn glob(&self, pattern: &str) -> Result<Vec<PathBuf>, BuildError> {
         let mut paths = vec![PathBuf::new()];
         for component in pattern.split('/') {
-            let compiled = Pattern::parse(component).ok_or_else(|| BuildError::Source {
+            let compiled = Glob::parse(component).ok_or_else(|| BuildError::Source {
                 message: format!("syntax error in pattern {pattern:?}"),
             })?;
             let mut next = Vec::new();
             for path in paths {
-                if !is_pattern(component) {
+                if !Glob::is_pattern(component) {
                     let path = path.join(component);
                     if self.root().lstat_optional(&path)?.is_some() {
                         next.push(path);

@@ -363,3 +363,68 @@ fn a_budget_takes_the_longest_unused_and_tells_what_comes_free() {
     bench.build(&text(1));
     assert_eq!(bench.runs(), runs + 1);
 }
+
+/// Whoever goes on working while a build runs does not spoil the cache: what was hashed is what is found again.
+#[test]
+fn files_that_change_while_a_build_runs_are_not_found_by_what_they_were() {
+    if !can_mount() {
+        return;
+    }
+    let old = "o".repeat(20_000);
+    for copy in ["COPY f dir /", "COPY f /"] {
+        let bench = Bench::new();
+        bench.file("f", &old);
+        bench.file("dir/other", "other");
+        let f = bench.context().join("f").display().to_string();
+        let changing = format!("FROM base\nRUN outside {f} new\n{copy}\nRUN write /last 1\n");
+        let (image, log) = bench.build(&changing);
+        assert_eq!(bench.text(&image, "f").as_deref(), Some("new"));
+        let told = log.lines.concat();
+        assert!(
+            told.contains("warning: f changed while the build ran"),
+            "{told}"
+        );
+        bench.file("f", &old);
+        // The first step comes from the cache this time.
+        let (image, log) = bench.build(&changing);
+        assert_eq!(bench.text(&image, "f"), Some(old.clone()));
+        let (repeated, told) = bench.build(&changing);
+        assert_eq!(repeated, image);
+        assert_eq!((log.hits(), told.hits()), (1, 3));
+    }
+}
+
+/// Small files are those that were there when the build began.
+#[test]
+fn small_files_are_copied_as_they_were_hashed() {
+    if !can_mount() {
+        return;
+    }
+    let bench = Bench::new();
+    bench.file("f", "old");
+    let f = bench.context().join("f").display().to_string();
+    let text = format!("FROM base\nRUN outside {f} new\nCOPY f /\n");
+    let (image, log) = bench.build(&text);
+    assert_eq!(bench.text(&image, "f").as_deref(), Some("old"));
+    assert!(!log.lines.concat().contains("warning"), "{log:?}");
+    bench.file("f", "old");
+    let (again, log) = bench.build(&text);
+    assert_eq!((again, log.hits()), (image, 2));
+}
+
+/// The same through a mount, whatever comes first: the copy for the mount or the change.
+#[test]
+fn files_that_change_before_they_are_mounted_are_seen_as_they_are_or_as_they_were() {
+    if !can_mount() {
+        return;
+    }
+    let bench = Bench::new();
+    bench.file("f", "old");
+    let f = bench.context().join("f").display().to_string();
+    let text =
+        format!("FROM base\nRUN outside {f} new\nRUN --mount=type=bind,target=/m get m/f /seen\n");
+    bench.build(&text);
+    bench.file("f", "old");
+    let (image, _) = bench.build(&text);
+    assert_eq!(bench.text(&image, "seen").as_deref(), Some("old"));
+}

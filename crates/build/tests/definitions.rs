@@ -10,7 +10,7 @@ use support::{Bench, can_mount};
 use wharf_build::{CAPS, ContextSource, SolveOptions, solve_definition};
 use wharf_image::{ImageConfig, Platform};
 use wharf_llb::{
-    BuildOp, CopyAction, DEFINITION_INPUT, Definition, Device, Edge, ExecMeta, ExecOp, FileAction,
+    BuildOp, CopyAction, DEFINITION_INPUT, Definition, Device, Edge, ExecMeta, ExecOp,
     FileActionKind, FileInput, FileOp, Graph, Metadata, MkfileAction, Mount, MountKind, Op,
     Resources, SecurityMode, SourceOp,
 };
@@ -72,15 +72,7 @@ fn exec(script: &str) -> ExecOp {
 }
 
 fn file(kind: FileActionKind, secondary: FileInput, input: FileInput) -> Op {
-    let action = FileAction {
-        input,
-        secondary,
-        output: Some(0),
-        kind,
-    };
-    Op::File(FileOp {
-        actions: vec![action],
-    })
+    Op::File(FileOp::single(input, secondary, kind))
 }
 
 fn mkfile(path: &str, data: Vec<u8>) -> Op {

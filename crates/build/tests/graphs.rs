@@ -413,18 +413,9 @@ fn copies_select_and_place_as_asked() {
             ..CopyAction::default()
         };
         change(&mut copy);
-        let action = FileAction {
-            input: FileInput::Scratch,
-            secondary: FileInput::Input(0),
-            output: Some(0),
-            kind: FileActionKind::Copy(copy),
-        };
-        let edge = lab.add(
-            Op::File(FileOp {
-                actions: vec![action],
-            }),
-            vec![context],
-        );
+        let copy = FileActionKind::Copy(copy);
+        let copying = FileOp::single(FileInput::Scratch, FileInput::Input(0), copy);
+        let edge = lab.add(Op::File(copying), vec![context]);
         let tree = lab.tree(edge).into_iter();
         tree.filter(|line| !line.ends_with('/'))
             .map(|line| line.split(' ').next().unwrap().to_owned())
@@ -492,18 +483,8 @@ fn graphs_that_make_no_sense_are_refused() {
     };
     let far = lab.add(Op::Exec(far), vec![base]);
     assert!(lab.solve(far).unwrap_err().contains("numbered from 0"));
-    let ahead = FileAction {
-        input: FileInput::Action(3),
-        secondary: FileInput::Scratch,
-        output: Some(0),
-        kind: mkfile("/x", ""),
-    };
-    let ahead = lab.add(
-        Op::File(FileOp {
-            actions: vec![ahead],
-        }),
-        vec![base],
-    );
+    let ahead = FileOp::single(FileInput::Action(3), FileInput::Scratch, mkfile("/x", ""));
+    let ahead = lab.add(Op::File(ahead), vec![base]);
     assert!(
         lab.solve(ahead)
             .unwrap_err()

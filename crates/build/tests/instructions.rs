@@ -331,4 +331,12 @@ fn networks() {
     };
     bench.build_request(&request);
     assert_eq!(*bench.host.networks.lock().unwrap(), ["host", "none"]);
+    // A step that ran without a network is not one that ran with the usual one.
+    for network in ["none", "host", "none"] {
+        let mut request = bench.request("FROM base\nRUN write /f 1\n");
+        request.network_mode = network.to_owned();
+        bench.build_request(&request);
+    }
+    let networks = bench.host.networks.lock().unwrap();
+    assert_eq!(networks[2..], ["none", "host"]);
 }

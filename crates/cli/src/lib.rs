@@ -78,7 +78,8 @@ pub fn main(args: Vec<OsString>, daemon: DaemonLauncher) -> i32 {
     let program = program_name(args.first());
     let is_directory = host_files::metadata(Path::new("context")).is_ok_and(|it| it.is_dir());
     let args = commands::build::rewritten(args, is_directory);
-    let matches = match arguments::command_for(&args)
+    let definition = usage::with_usages(arguments::command_for(&args), &program);
+    let matches = match definition
         .bin_name(program.clone())
         .try_get_matches_from(&args)
     {

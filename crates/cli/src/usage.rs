@@ -11,26 +11,124 @@ const SUGGESTION_DISTANCE: usize = 2;
 
 /// Prints clap's answer and returns the exit status: help is no failure, an unknown flag has docker's status 125.
 pub fn answer(error: &clap::Error, program: &str, args: &[OsString]) -> i32 {
-    match error.kind() {
-        ErrorKind::DisplayHelp
-        | ErrorKind::DisplayVersion
-        | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+    match words(error, program, args) {
+        Some((text, status)) => {
+            talk(&text);
+            status
+        }
+        None => {
             // Nothing can be done about a closed terminal.
             let _ = error.print();
-            0
+            i32::from(error.use_stderr() && error.kind() != HELP_INSTEAD)
         }
-        ErrorKind::UnknownArgument | ErrorKind::InvalidValue | ErrorKind::ValueValidation => {
-            talk(&unknown_flag(error, program, args));
-            EXIT_ENGINE_FAILURE
-        }
+    }
+}
+
+/// What a command without the words it needs answers: its help.
+const HELP_INSTEAD: ErrorKind = ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
+
+/// Returns docker's words about a wrong command line with the exit status, or nothing where clap's own are told.
+fn words(error: &clap::Error, program: &str, args: &[OsString]) -> Option<(String, i32)> {
+    let (path, command) = command_path(program, args);
+    let (first_line, status) = match error.kind() {
         ErrorKind::InvalidSubcommand => {
-            talk(&unknown_subcommand(error, program, args));
-            1
+            let name = text_of(error, ContextKind::InvalidSubcommand);
+            (format!("{program}: unknown command: {path} {name}"), 1)
         }
-        _ => {
-            let _ = error.print();
-            1
+        ErrorKind::UnknownArgument => unknown_argument(error, program, &path, &command)?,
+        ErrorKind::InvalidValue | ErrorKind::ValueValidation | ErrorKind::TooManyValues => {
+            (invalid_value(error, &command, args), EXIT_ENGINE_FAILURE)
         }
+        ErrorKind::MissingRequiredArgument
+        | ErrorKind::TooFewValues
+        | ErrorKind::WrongNumberOfValues => (wrong_count(program, &path, &command)?, 1),
+        _ => return None,
+    };
+    let usage = usage_line(&command, &path);
+    let help = format!("Run '{path} --help' for more information");
+    Some((format!("{first_line}\n\nUsage:  {usage}\n\n{help}"), status))
+}
+
+/// Returns the command line definition with docker's way to write a usage: `run [OPTIONS] IMAGE [COMMAND] [ARG...]`.
+pub fn with_usages(command: clap::Command, path: &str) -> clap::Command {
+    let usage = usage_line(&command, path);
+    command.override_usage(usage).mut_subcommands(|below| {
+        let path = format!("{path} {}", below.get_name());
+        with_usages(below, &path)
+    })
+}
+
+/// Returns what a command is given, behind the command's own words.
+fn usage_line(command: &clap::Command, path: &str) -> String {
+    let mut line = path.to_owned();
+    let has_options = command
+        .get_arguments()
+        .any(|it| !it.is_positional() && it.get_id() != "help" && !it.is_hide_set());
+    if has_options {
+        line.push_str(" [OPTIONS]");
+    }
+    if command.has_subcommands() {
+        line.push_str(" COMMAND");
+    }
+    for positional in command.get_positionals() {
+        let names: Vec<&str> = positional
+            .get_value_names()
+            .unwrap_or_default()
+            .iter()
+            .map(|name| name.as_str())
+            .collect();
+        let name = names.join(" ");
+        let is_required = positional.is_required_set();
+        let repeats = most_values(positional).is_none_or(|most| most > 1);
+        line.push(' ');
+        line.push_str(&match name.strip_suffix(']') {
+            // Several words in one argument: what may follow the first is the last word again.
+            Some(words) if repeats && name.contains(" [") => format!("{words}...]"),
+            _ if is_required && repeats => format!("{name} [{name}...]"),
+            _ if is_required => name,
+            _ if repeats => format!("[{name}...]"),
+            _ => format!("[{name}]"),
+        });
+    }
+    line
+}
+
+/// Returns docker's text about a command that was given too few or too many arguments, if it is about their number.
+fn wrong_count(program: &str, path: &str, command: &clap::Command) -> Option<String> {
+    let mut least = 0;
+    let mut most = Some(0);
+    for positional in command.get_positionals() {
+        let values = positional.get_num_args().unwrap_or_else(|| 1.into());
+        if positional.is_required_set() {
+            least += values.min_values().max(1);
+        }
+        most = most
+            .zip(most_values(positional))
+            .map(|(sum, more)| sum + more);
+    }
+    let arguments = |count: usize| if count == 1 { "argument" } else { "arguments" };
+    let rule = match most {
+        Some(0) => "accepts no arguments".to_owned(),
+        Some(most) if most == least => format!("requires {most} {}", arguments(most)),
+        Some(most) if least == 0 => format!("requires at most {most} {}", arguments(most)),
+        Some(most) => format!(
+            "requires at least {least} and at most {most} {}",
+            arguments(most)
+        ),
+        None if least > 0 => format!("requires at least {least} {}", arguments(least)),
+        None => return None,
+    };
+    Some(format!("{program}: '{path}' {rule}"))
+}
+
+/// Returns how many values an argument takes, nothing when any number.
+fn most_values(argument: &clap::Arg) -> Option<usize> {
+    let repeats = matches!(argument.get_action(), clap::ArgAction::Append);
+    match argument.get_num_args() {
+        Some(range) if range.max_values() == usize::MAX => None,
+        Some(range) if range.max_values() > 1 => Some(range.max_values()),
+        _ if repeats => None,
+        _ => Some(1),
     }
 }
 
@@ -40,7 +138,7 @@ pub fn unknown_command(program: &str, name: &str, known: &[String]) -> String {
     let near: Vec<&String> = known
         .iter()
         .filter(|candidate| {
-            let letters = distance(candidate, name);
+            let letters = strsim::levenshtein(candidate, name);
             // Of a short word little may differ, or everything would be near.
             (letters <= SUGGESTION_DISTANCE && letters * 2 < name.len())
                 || (name.len() > 2 && candidate.starts_with(name))
@@ -56,118 +154,117 @@ pub fn unknown_command(program: &str, name: &str, known: &[String]) -> String {
     text
 }
 
-fn unknown_flag(error: &clap::Error, program: &str, args: &[OsString]) -> String {
-    let command = command_path(program, args);
-    let text = |kind| match error.get(kind) {
+/// Returns what to say of an argument that the command does not know, with the exit status.
+fn unknown_argument(
+    error: &clap::Error,
+    program: &str,
+    path: &str,
+    command: &clap::Command,
+) -> Option<(String, i32)> {
+    let argument = text_of(error, ContextKind::InvalidArg);
+    if argument.starts_with("--") {
+        return Some((format!("unknown flag: {argument}"), EXIT_ENGINE_FAILURE));
+    }
+    if argument.starts_with('-') {
+        let letter = argument.chars().nth(1).unwrap_or('-');
+        let text = format!("unknown shorthand flag: '{letter}' in {argument}");
+        return Some((text, EXIT_ENGINE_FAILURE));
+    }
+    wrong_count(program, path, command).map(|text| (text, 1))
+}
+
+/// Returns what to say of a flag's value that is missing or makes no sense.
+fn invalid_value(error: &clap::Error, command: &clap::Command, args: &[OsString]) -> String {
+    let argument = text_of(error, ContextKind::InvalidArg);
+    let flag = argument
+        .split(|end: char| end.is_whitespace() || end == '[' || end == '=')
+        .next()
+        .unwrap_or_default();
+    let value = text_of(error, ContextKind::InvalidValue);
+    let given = args
+        .last()
+        .and_then(|last| last.to_str())
+        .unwrap_or_default();
+    // A flag takes whatever follows it, so that only the last one can lack a value.
+    if value.is_empty() && given.starts_with('-') && !given.contains('=') {
+        return match given.strip_prefix("--") {
+            Some(_) => format!("flag needs an argument: {given}"),
+            None => {
+                let letter = given.chars().last().unwrap_or('-');
+                format!("flag needs an argument: '{letter}' in {given}")
+            }
+        };
+    }
+    let known = command.get_arguments().find(|it| {
+        it.get_long()
+            .is_some_and(|long| flag == format!("--{long}"))
+    });
+    let short = known.and_then(clap::Arg::get_short);
+    let flag = short.map_or(flag.to_owned(), |short| format!("-{short}, {flag}"));
+    let why = match error.get(ContextKind::ValidValue) {
+        Some(ContextValue::Strings(valid)) if !valid.is_empty() => {
+            format!(": expected one of {}", valid.join(", "))
+        }
+        _ if error.kind() == ErrorKind::TooManyValues => {
+            format!(": {value:?} is neither true nor false")
+        }
+        _ => std::error::Error::source(error)
+            .map(|cause| format!(": {cause}"))
+            .unwrap_or_default(),
+    };
+    format!("invalid argument {value:?} for \"{flag}\" flag{why}")
+}
+
+fn text_of(error: &clap::Error, kind: ContextKind) -> String {
+    match error.get(kind) {
         Some(ContextValue::String(text)) => text.clone(),
         _ => String::new(),
-    };
-    let argument = text(ContextKind::InvalidArg);
-    let first_line = match error.kind() {
-        ErrorKind::UnknownArgument if argument.starts_with("--") => {
-            format!("unknown flag: {argument}")
-        }
-        ErrorKind::UnknownArgument if argument.starts_with('-') => {
-            let letter = argument.chars().nth(1).unwrap_or('-');
-            format!("unknown shorthand flag: '{letter}' in {argument}")
-        }
-        ErrorKind::UnknownArgument => {
-            return format!(
-                "{program}: '{command}' accepts fewer arguments: {argument:?} is one too many\n\n{}\n\nRun '{command} --help' for more information",
-                usage_line(error)
-            );
-        }
-        _ => {
-            let flag = argument.split_whitespace().next().unwrap_or_default();
-            let value = text(ContextKind::InvalidValue);
-            let why = std::error::Error::source(error)
-                .map(|cause| format!(": {cause}"))
-                .unwrap_or_default();
-            format!("invalid argument {value:?} for {flag:?} flag{why}")
-        }
-    };
-    format!(
-        "{first_line}\n\n{}\n\nRun '{command} --help' for more information",
-        usage_line(error)
-    )
+    }
 }
 
-fn unknown_subcommand(error: &clap::Error, program: &str, args: &[OsString]) -> String {
-    let name = match error.get(ContextKind::InvalidSubcommand) {
-        Some(ContextValue::String(name)) => name.clone(),
-        _ => String::new(),
-    };
-    let path = command_path(program, args);
-    let parent = path.strip_suffix(&format!(" {name}")).unwrap_or(&path);
-    format!(
-        "{program}: unknown command: {parent} {name}\n\nUsage:  {parent}\n\nRun '{parent} --help' for more information"
-    )
-}
-
-/// Returns the program with the words up to the first flag or argument that is no command.
-fn command_path(program: &str, args: &[OsString]) -> String {
+/// Returns the command that is meant, and its words: those up to the first that is no command, but for flags.
+fn command_path(program: &str, args: &[OsString]) -> (String, clap::Command) {
     let mut path = program.to_owned();
     let mut command = crate::command();
-    for argument in args.iter().skip(1).filter_map(|argument| argument.to_str()) {
-        if argument.starts_with('-') {
+    let mut words = args
+        .iter()
+        .skip(1)
+        .map(|argument| argument.to_str().unwrap_or_default());
+    while let Some(word) = words.next() {
+        if word.starts_with('-') {
+            let takes_next = !word.contains('=')
+                && command.get_arguments().any(|it| {
+                    it.get_action().takes_values()
+                        && (it
+                            .get_long()
+                            .is_some_and(|long| word == format!("--{long}"))
+                            || it
+                                .get_short()
+                                .is_some_and(|short| word == format!("-{short}")))
+                });
+            if takes_next {
+                words.next();
+            }
             continue;
         }
-        let next = command.find_subcommand(argument).cloned();
-        match next {
+        match command.find_subcommand(word).cloned() {
             Some(next) => {
-                path.push_str(&format!(" {argument}"));
+                path.push_str(&format!(" {word}"));
                 command = next;
             }
             None => break,
         }
     }
-    path
-}
-
-fn usage_line(error: &clap::Error) -> String {
-    match error.get(ContextKind::Usage) {
-        Some(ContextValue::StyledStr(usage)) => {
-            usage.to_string().replacen("Usage: ", "Usage:  ", 1)
-        }
-        _ => String::new(),
-    }
+    (path, command)
 }
 
 fn talk(text: &str) {
     crate::output::Output::process().talk(text);
 }
 
-/// Returns the number of letters to insert, remove or replace between two words (Levenshtein).
-fn distance(left: &str, right: &str) -> usize {
-    let right: Vec<char> = right.chars().collect();
-    let mut row: Vec<usize> = (0..=right.len()).collect();
-    for (index, letter) in left.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = index + 1;
-        for (column, other) in right.iter().enumerate() {
-            let replaced = diagonal + usize::from(letter != *other);
-            diagonal = row[column + 1];
-            row[column + 1] = replaced.min(row[column] + 1).min(diagonal + 1);
-        }
-    }
-    row[right.len()]
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn distances() {
-        for (left, right, expected) in [
-            ("ps", "ps", 0),
-            ("ps", "pss", 1),
-            ("", "abc", 3),
-            ("kitten", "sitting", 3),
-        ] {
-            assert_eq!(distance(left, right), expected, "{left} {right}");
-        }
-    }
 
     #[test]
     fn a_mistyped_command_is_suggested() {
@@ -180,5 +277,103 @@ mod tests {
             unknown_command("docker", "zzzzzz", &known),
             "docker: unknown command: docker zzzzzz\n\nRun 'docker --help' for more information"
         );
+    }
+
+    /// Returns the first line about a command line, and the usage, with the exit status.
+    fn told(line: &[&str]) -> (String, String, i32) {
+        let args: Vec<OsString> = line.iter().map(Into::into).collect();
+        let error = crate::arguments::command_for(&args)
+            .try_get_matches_from(&args)
+            .unwrap_err();
+        let (text, status) = words(&error, "wharf", &args).unwrap();
+        let mut lines = text.lines();
+        let first = lines.next().unwrap().to_owned();
+        let usage = lines.nth(1).unwrap().to_owned();
+        assert!(text.ends_with("--help' for more information"), "{text}");
+        (first, usage, status)
+    }
+
+    #[test]
+    fn wrong_numbers_of_arguments_are_told_in_docker_s_words() {
+        for (line, first, usage) in [
+            (
+                &["wharf", "ps", "a", "b"][..],
+                "wharf: 'wharf ps' accepts no arguments",
+                "wharf ps [OPTIONS]",
+            ),
+            (
+                &["wharf", "images", "a", "b"],
+                "wharf: 'wharf images' requires at most 1 argument",
+                "wharf images [OPTIONS] [REPOSITORY[:TAG]]",
+            ),
+            (
+                &["wharf", "run"],
+                "wharf: 'wharf run' requires at least 1 argument",
+                "wharf run [OPTIONS] IMAGE [COMMAND] [ARG...]",
+            ),
+            (
+                &["wharf", "exec", "a"],
+                "wharf: 'wharf exec' requires at least 2 arguments",
+                "wharf exec [OPTIONS] CONTAINER COMMAND [ARG...]",
+            ),
+            (
+                &["wharf", "-H", "unix:///x", "container", "rm", "-f"],
+                "wharf: 'wharf container rm' requires at least 1 argument",
+                "wharf container rm [OPTIONS] CONTAINER [CONTAINER...]",
+            ),
+            (
+                &["wharf", "commit", "a", "b", "c"],
+                "wharf: 'wharf commit' requires at least 1 and at most 2 arguments",
+                "wharf commit [OPTIONS] CONTAINER [REPOSITORY[:TAG]]",
+            ),
+            (
+                &["wharf", "rename", "a"],
+                "wharf: 'wharf rename' requires 2 arguments",
+                "wharf rename CONTAINER NEW_NAME",
+            ),
+            (
+                &["wharf", "container", "nonsense"],
+                "wharf: unknown command: wharf container nonsense",
+                "wharf container COMMAND",
+            ),
+        ] {
+            let (told, told_usage, status) = told(line);
+            assert_eq!(
+                (told.as_str(), told_usage.as_str(), status),
+                (first, format!("Usage:  {usage}").as_str(), 1),
+                "{line:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn wrong_flags_are_told_in_docker_s_words() {
+        for (line, first) in [
+            (&["wharf", "ps", "--nope"][..], "unknown flag: --nope"),
+            (&["wharf", "ps", "-aZ"], "unknown shorthand flag: 'Z' in -Z"),
+            (
+                &["wharf", "run", "--memory"],
+                "flag needs an argument: --memory",
+            ),
+            (
+                &["wharf", "stop", "-t"],
+                "flag needs an argument: 't' in -t",
+            ),
+            (
+                &["wharf", "stop", "-t", "x", "a"],
+                "invalid argument \"x\" for \"-t, --timeout\" flag: invalid digit found in string",
+            ),
+            (
+                &["wharf", "run", "--rm=maybe", "busybox"],
+                "invalid argument \"maybe\" for \"--rm\" flag: \"maybe\" is neither true nor false",
+            ),
+            (
+                &["wharf", "run", "-i=maybe", "busybox"],
+                "invalid argument \"maybe\" for \"-i, --interactive\" flag: \"maybe\" is neither true nor false",
+            ),
+        ] {
+            let (told, _, status) = told(line);
+            assert_eq!((told.as_str(), status), (first, 125), "{line:?}");
+        }
     }
 }

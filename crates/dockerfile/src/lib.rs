@@ -36,3 +36,4 @@ pub use instruction::{
 };
 pub use outline::{Outline, OutlineArg, OutlineNeed, Target, outline, targets};
 pub use parser::{MAX_FILE_BYTES, MAX_INSTRUCTIONS, MAX_LINE_BYTES, Parsed, parse};
+pub use suggest::nearest;

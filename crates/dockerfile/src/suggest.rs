@@ -2,20 +2,18 @@
 
 /// Words further away than this many edits are not offered.
 const MAX_DISTANCE: usize = 2;
-/// Longer words are not compared: no valid word is near them.
-const MAX_WORD_CHARS: usize = 64;
+/// Longer words are not compared: it costs more than it helps.
+const MAX_WORD_CHARS: usize = 128;
 
 /// Returns the candidate nearest to `word`, at most two edits away; the first of equals.
 ///
-/// Returns `None` if `word` equals a candidate.
-pub(crate) fn nearest<'a>(
+/// Returns `None` if `word` equals a candidate, upper and lower case counting only if `case_sensitive`.
+pub fn nearest<'a>(
     word: &str,
     candidates: impl IntoIterator<Item = &'a str>,
     case_sensitive: bool,
 ) -> Option<&'a str> {
-    if word.chars().count() > MAX_WORD_CHARS {
-        return None;
-    }
+    let is_long = |text: &str| text.chars().count() > MAX_WORD_CHARS;
     let fold = |text: &str| {
         if case_sensitive {
             text.to_owned()
@@ -23,14 +21,19 @@ pub(crate) fn nearest<'a>(
             text.to_lowercase()
         }
     };
+    if is_long(word) {
+        return None;
+    }
     let word = fold(word);
     let mut best: Option<(usize, &str)> = None;
     for candidate in candidates {
-        let folded = fold(candidate);
-        if folded == word {
+        if is_long(candidate) {
+            continue;
+        }
+        let distance = strsim::levenshtein(&word, &fold(candidate));
+        if distance == 0 {
             return None;
         }
-        let distance = edit_distance(&word, &folded);
         if distance <= MAX_DISTANCE && best.is_none_or(|(nearest, _)| distance < nearest) {
             best = Some((distance, candidate));
         }
@@ -38,51 +41,41 @@ pub(crate) fn nearest<'a>(
     best.map(|(_, candidate)| candidate)
 }
 
-/// Returns the Levenshtein distance of two words.
-fn edit_distance(left: &str, right: &str) -> usize {
-    let right: Vec<char> = right.chars().collect();
-    let mut row: Vec<usize> = (0..=right.len()).collect();
-    for (index, left_char) in left.chars().enumerate() {
-        let mut diagonal = index;
-        let mut previous = index + 1;
-        let mut next_row = Vec::with_capacity(row.len());
-        next_row.push(previous);
-        for (right_char, above) in right.iter().zip(row.iter().skip(1)) {
-            let substitution = diagonal + usize::from(left_char != *right_char);
-            previous = substitution.min(above + 1).min(previous + 1);
-            diagonal = *above;
-            next_row.push(previous);
-        }
-        row = next_row;
-    }
-    row.last().copied().unwrap_or(0)
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{edit_distance, nearest};
-
-    #[test]
-    fn distances() {
-        for (left, right, distance) in [
-            ("", "", 0),
-            ("a", "", 1),
-            ("", "ab", 2),
-            ("kitten", "sitting", 3),
-            ("runn", "run", 1),
-        ] {
-            assert_eq!(edit_distance(left, right), distance, "{left} {right}");
-        }
-    }
+    use super::{MAX_WORD_CHARS, nearest};
 
     #[test]
     fn nearest_word() {
         let words = ["ADD", "ARG", "FROM", "RUN"];
-        assert_eq!(nearest("runn", words, false), Some("RUN"));
-        assert_eq!(nearest("AS", words, false), Some("ADD"));
-        assert_eq!(nearest("FOO", words, false), Some("FROM"));
-        assert_eq!(nearest("123", words, false), None);
-        assert_eq!(nearest("run", words, false), None);
+        let files = ["st0", "st1", "main.go", "src"];
+        for (word, candidates, expected) in [
+            ("runn", words, Some("RUN")),
+            ("AS", words, Some("ADD")),
+            ("FOO", words, Some("FROM")),
+            ("123", words, None),
+            ("run", words, None),
+            ("st2", files, Some("st0")),
+            ("mian.go", files, Some("main.go")),
+            ("1", files, Some("st1")),
+            ("src", files, None),
+            ("readme", files, None),
+        ] {
+            assert_eq!(nearest(word, candidates, false), expected, "{word}");
+        }
         assert_eq!(nearest("run", words, true), None);
+    }
+
+    #[test]
+    fn long_words_are_not_compared() {
+        let longest = "a".repeat(MAX_WORD_CHARS);
+        let near = format!("b{}", "a".repeat(MAX_WORD_CHARS - 1));
+        assert_eq!(
+            nearest(&longest, [near.as_str()], true),
+            Some(near.as_str())
+        );
+        let longer = format!("{longest}a");
+        assert_eq!(nearest(&longer, [longest.as_str()], true), None);
+        assert_eq!(nearest(&longest, [longer.as_str()], true), None);
     }
 }

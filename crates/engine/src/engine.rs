@@ -45,6 +45,7 @@ pub struct Engine {
     pub(crate) downloads: crate::image::gate::Gate,
     pub(crate) uploads: crate::image::gate::Gate,
     pub(crate) running_builds: crate::build::RunningBuilds,
+    pub(crate) image_claims: crate::build::ImageClaims,
     /// Prunes that are being pruned: docker allows one prune of a kind at a time.
     pub(crate) pruning: crate::prune::PruneGuards,
     pub(crate) volume_mounts: Arc<crate::volume_mounts::VolumeMounts>,
@@ -87,6 +88,7 @@ impl Engine {
             downloads: crate::image::gate::Gate::default(),
             uploads: crate::image::gate::Gate::default(),
             running_builds: crate::build::RunningBuilds::default(),
+            image_claims: crate::build::ImageClaims::default(),
             pruning: crate::prune::PruneGuards::default(),
             volume_mounts: Arc::default(),
             sizes: crate::sizes::Sizes::default(),

@@ -138,7 +138,7 @@ impl Engine {
         let id = identity::random_id()?;
         self.events.container(
             &snapshot,
-            &format!("exec_create: {}", request.command.join(" ")),
+            &action_text("exec_create", &request.command),
             [("execID", id.clone())],
         );
         self.execs.insert(ExecDetails {
@@ -336,7 +336,7 @@ impl ClaimedExec {
         let (id, request) = (&self.details.id, &self.details.request);
         self.engine.events.container(
             &self.container,
-            &format!("exec_start: {}", request.command.join(" ")),
+            &action_text("exec_start", &request.command),
             [("execID", id.clone())],
         );
         let started = self.spawn(attach).await;
@@ -347,10 +347,7 @@ impl ClaimedExec {
             }),
             Err(error) => {
                 self.forget_on_container();
-                let code = match wharf_runtime::start_failure_code(error.message()) {
-                    127 => 127,
-                    _ => 126,
-                };
+                let code = wharf_runtime::start_failure_code(error.message());
                 self.engine.execs.ended(id, code);
             }
         }
@@ -433,4 +430,11 @@ fn stdout_frame(text: &[u8]) -> Vec<u8> {
     let mut frame = vec![1, 0, 0, 0, length[0], length[1], length[2], length[3]];
     frame.extend_from_slice(text);
     frame
+}
+/// Returns the action of an exec's event: the word, the program, a blank, then the arguments, of which there may be none.
+fn action_text(word: &str, command: &[String]) -> String {
+    let (program, arguments) = command
+        .split_first()
+        .map_or(("", &[][..]), |(program, rest)| (program.as_str(), rest));
+    format!("{word}: {program} {}", arguments.join(" "))
 }

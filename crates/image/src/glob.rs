@@ -1,8 +1,10 @@
-//! Shell patterns in the syntax of Go's `path.Match`.
+//! Shell patterns in the syntax of Go's `path.Match` (and `filepath.Match` on Linux, which is the same).
 
 /// Holds a checked pattern: `*` and `?` do not match `/`; `[a-z]`, `[^a-z]` and `\` as in a shell.
-pub(crate) struct Glob(Vec<Token>);
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Glob(Vec<Token>);
 
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Token {
     Star,
     Any,
@@ -14,8 +16,23 @@ enum Token {
 }
 
 impl Glob {
+    /// Says whether a text holds characters that make it a pattern.
+    #[must_use]
+    pub fn is_pattern(text: &str) -> bool {
+        let mut characters = text.chars();
+        while let Some(character) = characters.next() {
+            match character {
+                '\\' => drop(characters.next()),
+                '*' | '?' | '[' => return true,
+                _ => {}
+            }
+        }
+        false
+    }
+
     /// Parses a pattern; `None` when it is malformed.
-    pub(crate) fn parse(pattern: &str) -> Option<Self> {
+    #[must_use]
+    pub fn parse(pattern: &str) -> Option<Self> {
         let mut rest = pattern.chars().peekable();
         let mut tokens = Vec::new();
         while let Some(next) = rest.next() {
@@ -44,7 +61,8 @@ impl Glob {
     }
 
     /// Tells whether the whole name matches. Time is at most pattern length times name length.
-    pub(crate) fn matches(&self, name: &str) -> bool {
+    #[must_use]
+    pub fn matches(&self, name: &str) -> bool {
         let name: Vec<char> = name.chars().collect();
         let (mut token_at, mut name_at) = (0, 0);
         // Where to go on after the latest star: the token behind it and the first character it has
@@ -130,6 +148,9 @@ mod tests {
             ("a???b", "aébcb", Some(true)),
             ("a[^a]b", "aéb", Some(true)),
             ("a?b", "a/b", Some(false)),
+            ("arr[[]0].txt", "arr[0].txt", Some(true)),
+            ("***x", "abx", Some(true)),
+            ("", "", Some(true)),
             ("[\\]a]", "]", Some(true)),
             ("[\\-x]", "-", Some(true)),
             ("[]a]", "]", None),
@@ -145,5 +166,19 @@ mod tests {
             let found = Glob::parse(pattern).map(|glob| glob.matches(name));
             assert_eq!(found, expected, "pattern {pattern:?} name {name:?}");
         }
+    }
+    #[test]
+    fn many_stars_take_no_time() {
+        let matches = |name: &str| Glob::parse(&"*a".repeat(2_000)).map(|glob| glob.matches(name));
+        assert_eq!(matches(&"a".repeat(1_999)), Some(false));
+        assert_eq!(matches(&"a".repeat(2_000)), Some(true));
+    }
+
+    #[test]
+    fn patterns_are_recognised() {
+        assert!(Glob::is_pattern("a/*.c"));
+        assert!(Glob::is_pattern("x[0]"));
+        assert!(!Glob::is_pattern("a\\*b"));
+        assert!(!Glob::is_pattern("plain"));
     }
 }

@@ -19,6 +19,7 @@ mod reference_grammar;
 pub use config::{ContainerConfig, Empty, Healthcheck, HistoryEntry, ImageConfig, RootFs};
 pub use digest::{ChainId, DiffId, Digest, DigestError, Hasher, ImageId, chain_ids};
 pub use document::{Document, DocumentError};
+pub use glob::Glob;
 pub use manifest::{Descriptor, DescriptorPlatform, Index, Manifest};
 pub use media_type::{LayerCompression, MediaType};
 pub use platform::{Platform, PlatformError};

@@ -7,6 +7,21 @@ pub struct FileOp {
     pub actions: Vec<FileAction>,
 }
 
+impl FileOp {
+    /// Returns the operation that makes one change.
+    #[must_use]
+    pub fn single(input: FileInput, secondary: FileInput, kind: FileActionKind) -> Self {
+        Self {
+            actions: vec![FileAction {
+                input,
+                secondary,
+                output: Some(0),
+                kind,
+            }],
+        }
+    }
+}
+
 /// What an action takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FileInput {

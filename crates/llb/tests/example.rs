@@ -7,9 +7,9 @@ use std::collections::BTreeMap;
 use wharf_image::{Digest, Platform};
 use wharf_llb::limits::{MAX_DEFINITION_BYTES, MAX_INPUTS, MAX_OP_BYTES, MAX_OPS};
 use wharf_llb::{
-    BuildOp, CacheSharing, CopyAction, Definition, DiffOp, Edge, ExecMeta, ExecOp, FileAction,
-    FileActionKind, FileInput, FileOp, Graph, LlbError, MergeOp, Metadata, MkdirAction, Mount,
-    MountKind, Op, SourceOp, VertexId,
+    BuildOp, CacheSharing, CopyAction, Definition, DiffOp, Edge, ExecMeta, ExecOp, FileActionKind,
+    FileInput, FileOp, Graph, LlbError, MergeOp, Metadata, MkdirAction, Mount, MountKind, Op,
+    SourceOp, VertexId,
 };
 
 fn edge(vertex: VertexId) -> Edge {
@@ -25,15 +25,7 @@ fn source(identifier: &str, attributes: &[(&str, &str)]) -> Op {
 }
 
 fn file(input: FileInput, secondary: FileInput, kind: FileActionKind) -> Op {
-    let action = FileAction {
-        input,
-        secondary,
-        output: Some(0),
-        kind,
-    };
-    Op::File(FileOp {
-        actions: vec![action],
-    })
+    Op::File(FileOp::single(input, secondary, kind))
 }
 
 fn copy(source: &str, destination: &str) -> FileActionKind {

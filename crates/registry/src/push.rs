@@ -2,9 +2,9 @@
 
 use crate::client::Client;
 use crate::credentials::Credentials;
+use crate::documents::{MAX_DOCUMENT_BYTES, content_digest};
 use crate::endpoint::Endpoint;
 use crate::error::{RegistryError, shown};
-use crate::resolve::{MAX_DOCUMENT_BYTES, content_digest};
 use crate::scope::Scopes;
 use crate::transport::{Call, failure, location};
 use crate::upload::{Announced, ContentSum, Report, UploadSource};

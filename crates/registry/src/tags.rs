@@ -2,9 +2,9 @@
 
 use crate::client::Client;
 use crate::credentials::Credentials;
+use crate::documents::MAX_DOCUMENT_BYTES;
 use crate::endpoint::{Endpoint, without_query};
 use crate::error::RegistryError;
-use crate::resolve::MAX_DOCUMENT_BYTES;
 use crate::scope::Scopes;
 use crate::transport::{Call, failure, read_capped};
 use reqwest::Method;

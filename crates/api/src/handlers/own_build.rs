@@ -65,6 +65,12 @@ struct Document {
     /// Most processes of a step.
     #[serde(default)]
     pids_limit: Option<i64>,
+    /// Whether the client takes the result out and says when it is done with it.
+    #[serde(default)]
+    takes_out: bool,
+    /// Whether the image is not to stay then.
+    #[serde(default)]
+    drops_image: bool,
 }
 
 /// A cache in the form of an OCI layout.
@@ -139,6 +145,8 @@ pub(crate) async fn build(mut call: Call) -> Answer {
     options.allow_insecure = is_allowed(INSECURE);
     options.allow_host_network = is_allowed(HOST_NETWORK);
     options.inline_cache = document.inline_cache;
+    options.takes_out = document.takes_out;
+    options.drops_image = document.drops_image;
     for cache in document.cache_directories {
         options.cache_directories.push(CacheDirectory {
             path: build::local_directory(&cache.directory, &call.peer)?,
@@ -246,6 +254,12 @@ pub(crate) async fn list(call: Call) -> Answer {
 /// `GET /wharf/build/record`
 pub(crate) async fn record(call: Call) -> Answer {
     respond::json(&call.engine.find_build(call.query.text("build")).await?)
+}
+
+/// `POST /wharf/build/release`
+pub(crate) async fn release(call: Call) -> Answer {
+    call.engine.release_build(call.query.text("build")).await?;
+    respond::no_content()
 }
 
 /// `GET /wharf/build/logs`

@@ -2,7 +2,7 @@
 
 use wharf_dockerfile::Location;
 use wharf_dockerfile::instruction::Copy;
-use wharf_image::HistoryEntry;
+use wharf_image::{Glob, HistoryEntry};
 use wharf_llb::{
     Account, Chown, CopyAction, Edge, FileAction, FileActionKind, FileInput, FileOp, MergeOp,
     Metadata, Op,
@@ -239,7 +239,7 @@ impl Lowering<'_, '_> {
         };
         let required = include
             .iter()
-            .filter(|pattern| !crate::glob::is_pattern(pattern))
+            .filter(|pattern| !Glob::is_pattern(pattern))
             .cloned();
         let taken = config::clean_absolute(source);
         let files = match &expanded.copy.from {

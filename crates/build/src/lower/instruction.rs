@@ -3,7 +3,7 @@
 use wharf_dockerfile::instruction::{Arg, KeyValue};
 use wharf_dockerfile::{Instruction, InstructionKind, Location};
 use wharf_image::HistoryEntry;
-use wharf_llb::{Edge, FileAction, FileActionKind, FileInput, FileOp, MkdirAction, Op};
+use wharf_llb::{Edge, FileActionKind, FileInput, FileOp, MkdirAction, Op};
 
 use super::copy::{Place, chown};
 use super::mistakes::UNKNOWN_DIRECTORY;
@@ -243,15 +243,8 @@ impl Lowering<'_, '_> {
         } else {
             FileInput::Scratch
         };
-        let action = FileAction {
-            input,
-            secondary: FileInput::Scratch,
-            output: Some(0),
-            kind: FileActionKind::Mkdir(directory),
-        };
-        let op = Op::File(FileOp {
-            actions: vec![action],
-        });
+        let change = FileActionKind::Mkdir(directory);
+        let op = Op::File(FileOp::single(input, FileInput::Scratch, change));
         let metadata = named(state.names.next(place.text));
         let inputs = state.output.into_iter().collect();
         let vertex = self.graph.add(op, inputs, None, metadata);

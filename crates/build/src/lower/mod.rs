@@ -56,6 +56,8 @@ pub(crate) struct LowerInput<'a> {
     pub contexts: &'a BTreeMap<String, NamedContext>,
     /// Whether RUN may ask to be confined by nothing.
     pub allow_insecure: bool,
+    /// Network of every RUN that names none: `none` and `host` are part of the step.
+    pub network_mode: &'a str,
     /// Finds the time that `SOURCE_DATE_EPOCH` names.
     pub find_time: &'a FindTime<'a>,
     /// Whether parts of the file could not be read: then nothing is said that could follow from them.

@@ -6,8 +6,8 @@ use wharf_dockerfile::instruction::mount::{
     Mount as Flag, MountError, MountFlag, MountKind as Kind, Sharing,
 };
 use wharf_llb::{
-    Account, CacheSharing, Chown, ContentCache, Edge, FileAction, FileActionKind, FileInput,
-    FileOp, MkdirAction, Mount, MountKind, Op, SecretEnv, SecretMount, SshMount,
+    Account, CacheSharing, Chown, ContentCache, Edge, FileActionKind, FileInput, FileOp,
+    MkdirAction, Mount, MountKind, Op, SecretEnv, SecretMount, SshMount,
 };
 
 use super::mistakes::may_have_any_name;
@@ -220,15 +220,8 @@ impl Lowering<'_, '_> {
         } else {
             FileInput::Input(0)
         };
-        let action = FileAction {
-            input,
-            secondary: FileInput::Scratch,
-            output: Some(0),
-            kind: FileActionKind::Mkdir(directory),
-        };
-        let op = Op::File(FileOp {
-            actions: vec![action],
-        });
+        let change = FileActionKind::Mkdir(directory);
+        let op = Op::File(FileOp::single(input, FileInput::Scratch, change));
         let metadata = internal("setting cache mount permissions");
         let vertex = self.graph.add(op, inputs, None, metadata);
         Edge { vertex, output: 0 }

@@ -4,8 +4,7 @@ use wharf_dockerfile::Location;
 use wharf_dockerfile::instruction::{NetworkMode, Run, SecurityMode};
 use wharf_image::HistoryEntry;
 use wharf_llb::{
-    Edge, ExecMeta, ExecOp, FileAction, FileActionKind, FileInput, FileOp, MkfileAction, Mount, Op,
-    SecretEnv,
+    Edge, ExecMeta, ExecOp, FileActionKind, FileInput, FileOp, MkfileAction, Mount, Op, SecretEnv,
 };
 
 use super::mounts::{RunMounts, bind};
@@ -76,10 +75,14 @@ impl Lowering<'_, '_> {
                 remove_mount_stubs_recursive: true,
                 ..ExecMeta::default()
             },
-            network: match run.network {
-                NetworkMode::Default => wharf_llb::NetworkMode::Sandbox,
-                NetworkMode::None => wharf_llb::NetworkMode::None,
-                NetworkMode::Host => wharf_llb::NetworkMode::Host,
+            network: match (run.network, self.input.network_mode) {
+                (NetworkMode::None, _) | (NetworkMode::Default, "none") => {
+                    wharf_llb::NetworkMode::None
+                }
+                (NetworkMode::Host, _) | (NetworkMode::Default, "host") => {
+                    wharf_llb::NetworkMode::Host
+                }
+                (NetworkMode::Default, _) => wharf_llb::NetworkMode::Sandbox,
             },
             security: if is_insecure {
                 wharf_llb::SecurityMode::Insecure
@@ -185,15 +188,12 @@ impl Lowering<'_, '_> {
             owner: None,
             timestamp_ns: None,
         };
-        let action = FileAction {
-            input: FileInput::Scratch,
-            secondary: FileInput::Scratch,
-            output: Some(0),
-            kind: FileActionKind::Mkfile(file),
-        };
-        let op = Op::File(FileOp {
-            actions: vec![action],
-        });
+        let change = FileActionKind::Mkfile(file);
+        let op = Op::File(FileOp::single(
+            FileInput::Scratch,
+            FileInput::Scratch,
+            change,
+        ));
         let metadata = internal("preparing inline document");
         let vertex = self.graph.add(op, Vec::new(), None, metadata);
         Edge { vertex, output: 0 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use wharf_dockerfile::expand::Expander;
 use wharf_dockerfile::instruction::Copy;
-use wharf_dockerfile::{Instruction, InstructionKind, Location, Stage, parse_commands};
+use wharf_dockerfile::{Instruction, InstructionKind, Location, Stage, nearest, parse_commands};
 use wharf_image::{ContainerConfig, ImageConfig, Platform, Reference};
 use wharf_llb::Edge;
 
@@ -15,7 +15,6 @@ use super::names::{Numbering, is_counted, named};
 use super::{LowerInput, Lowering, StageState, Use, mistake, no_image};
 use crate::config::{self, DEFAULT_PATH};
 use crate::plan::{PlannedStage, StageBase};
-use crate::suggest::nearest;
 use crate::{BaseImage, BuildError};
 
 pub(super) const SCRATCH: &str = "scratch";
@@ -153,7 +152,7 @@ pub(super) fn find_target(input: &LowerInput<'_>) -> Result<usize, BuildError> {
             .filter_map(|stage| stage.from.stage_name.as_deref());
         BuildError::NoTarget {
             name: input.target.to_owned(),
-            hint: nearest(input.target, names).map(|name| format!("did you mean {name}?")),
+            hint: nearest(input.target, names, false).map(|name| format!("did you mean {name}?")),
         }
     })
 }

@@ -48,6 +48,7 @@ fn plan(input: &Value, bases: &Map<String, Value>) -> Result<Value, String> {
         build_platform: host,
         contexts: &BTreeMap::new(),
         allow_insecure: true,
+        network_mode: "",
         find_time: &|_| Ok(None),
         is_partial: false,
     };

@@ -78,6 +78,7 @@ impl Solver<'_> {
             &destination,
             &attributes,
         )?;
+        self.note_change(id, copied.changed);
         if has_empty(staging.root(), &existing)? {
             clean_upper(staging.root(), &below.lowers(self.store)?, &[])?;
         }

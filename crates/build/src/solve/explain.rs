@@ -28,7 +28,7 @@ const SHOWN_VALUE_CHARS: usize = 60;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cause {
     /// What kind of reason: `first`, `no-cache`, `instruction`, `variable`, `option`, `files`, `input`, `image`,
-    /// `removed`.
+    /// `changing`, `removed`.
     pub kind: String,
     /// The reason in words.
     pub text: String,
@@ -65,6 +65,7 @@ impl Solver<'_> {
             "args": label.args,
             "parts": parts,
             "inputs": inputs,
+            "changed": self.changed_file(id),
         })
     }
 
@@ -214,6 +215,19 @@ pub(super) fn causes(
         return vec![Cause::new("removed", "its cached result was removed")];
     }
     let found = compare(store, &earlier["explain"], explain);
+    if let Some(path) = explain["changed"].as_str() {
+        return vec![Cause::new(
+            "changing",
+            format!("{path} changed while the build ran"),
+        )];
+    }
+    if let Some(path) = earlier["explain"]["changed"].as_str()
+        && found.is_empty()
+    {
+        let text =
+            format!("{path} changed while it was last copied, so that its result was not kept");
+        return vec![Cause::new("changing", text)];
+    }
     if found.is_empty() {
         return vec![Cause::new("removed", "its cached result was removed")];
     }
@@ -387,7 +401,7 @@ fn compare_contents(store: &Store, old: &Value, new: &Value, causes: &mut Vec<Ca
         .examples
         .iter()
         .take(SHOWN_FILES)
-        .map(|file| format!("{} ({})", file.path, file.what))
+        .map(|file| format!("{} ({})", one_line(&file.path), file.what))
         .collect();
     let more = change.changed.saturating_sub(named.len());
     let more = if more > 0 {
@@ -434,9 +448,23 @@ fn text_of(value: &Value) -> String {
     value.as_str().unwrap_or_default().to_owned()
 }
 
+/// Returns a text with its line ends and other control characters written out: a cause is one line.
+fn one_line(text: &str) -> String {
+    let mut line = String::with_capacity(text.len());
+    for character in text.chars() {
+        if character.is_control() {
+            line.extend(character.escape_default());
+        } else {
+            line.push(character);
+        }
+    }
+    line
+}
+
 fn shown(text: &str) -> String {
+    let text = one_line(text);
     if text.chars().count() <= SHOWN_VALUE_CHARS {
-        return text.to_owned();
+        return text;
     }
     let start: String = text.chars().take(SHOWN_VALUE_CHARS).collect();
     format!("{start}…")

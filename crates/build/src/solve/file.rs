@@ -4,6 +4,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use wharf_image::Glob;
 use wharf_llb::{
     Account, Chown, CopyAction, FileAction, FileActionKind, FileInput, FileOp, MkdirAction,
     MkfileAction, RmAction, SymlinkAction, VertexId,
@@ -20,7 +21,6 @@ use crate::chmod::ModeChange;
 use crate::content::{Reading, Taken};
 use crate::context::Context;
 use crate::copy::{self, Attributes, Target};
-use crate::glob::{Pattern, is_pattern};
 use crate::owner::{self, Owner};
 use crate::select::{SelectOptions, Tree};
 use crate::{BuildError, OutputStream};
@@ -172,13 +172,14 @@ impl Solver<'_> {
                     let opened = self.open_input(id, (input, number), copy, inputs)?;
                     let attributes = attributes(copy, opened.keeps_owner(), &tree)?;
                     let into = Target::from(&tree);
-                    copy::copy(
+                    let copied = copy::copy(
                         opened.reading(),
                         &opened.taken,
                         into,
                         &copy.destination,
                         &attributes,
                     )?;
+                    self.note_change(id, copied.changed);
                     Ok(())
                 }
             },
@@ -360,7 +361,7 @@ fn symlink(tree: &Root, link: &SymlinkAction) -> Result<(), BuildError> {
 
 fn rm(tree: &Root, remove: &RmAction) -> Result<(), BuildError> {
     let path = remove.path.trim_matches('/');
-    let paths = if remove.allow_wildcard && is_pattern(path) {
+    let paths = if remove.allow_wildcard && Glob::is_pattern(path) {
         matching(tree, path)?
     } else {
         let path = Path::new(path);
@@ -390,7 +391,7 @@ fn rm(tree: &Root, remove: &RmAction) -> Result<(), BuildError> {
 fn matching(tree: &Root, pattern: &str) -> Result<Vec<PathBuf>, BuildError> {
     let mut paths = vec![PathBuf::new()];
     for component in pattern.split('/') {
-        let compiled = Pattern::parse(component).ok_or_else(|| {
+        let compiled = Glob::parse(component).ok_or_else(|| {
             BuildError::instruction(format!("syntax error in pattern {pattern:?}"))
         })?;
         let mut next = Vec::new();

@@ -6,6 +6,7 @@
 
 mod agent;
 mod cache_mounts;
+mod changed;
 mod diff;
 mod direct;
 mod exec;

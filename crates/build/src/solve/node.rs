@@ -32,6 +32,8 @@ pub(crate) struct Node {
     pub key: Option<Digest>,
     /// Contents of inputs that are counted by it, as far as they are known: by input and number of the mount or action.
     pub contents: Vec<((usize, usize), ContentDigest)>,
+    /// A file that is no more what those contents say: the result is not what the key stands for.
+    pub changed: Option<std::path::PathBuf>,
     /// Its results, by number of the output.
     pub snapshots: Vec<Snapshot>,
     /// What became of it.
@@ -42,6 +44,15 @@ pub(crate) struct Node {
     pub users: Vec<wharf_llb::VertexId>,
     /// What is told of it afterwards.
     pub report: Report,
+}
+
+impl Node {
+    /// Lets go of the contents of files that were kept for a copy that will not be made.
+    pub fn forget_kept(&self) {
+        for (_, content) in &self.contents {
+            drop(content.taken.take_kept());
+        }
+    }
 }
 
 /// What is told of a vertex after the build.

@@ -53,6 +53,8 @@ struct Recording {
     parts: serde_json::Value,
     inputs: Vec<RecordedInput>,
     created: String,
+    /// Whether the inputs are what was counted.
+    is_as_counted: bool,
 }
 
 /// An input as the key by result counts it.
@@ -101,6 +103,10 @@ impl<'a> Solver<'a> {
 
     fn find_or_execute(&self, id: VertexId) -> Result<(Outcome, Vec<Snapshot>), BuildError> {
         let inputs = self.inputs(id);
+        if self.has_changed(id) {
+            let key = self.give_own_key(id);
+            return self.execute_once(id, key, &inputs);
+        }
         let below = self.below(id, &inputs);
         let key = self.key_with_inputs(id)?;
         if self.may_hit(id)
@@ -147,7 +153,13 @@ impl<'a> Solver<'a> {
                     self.explain_miss(id, key);
                     let made = {
                         let output = self.step_output(id, Some(&lead));
-                        self.execute(id, key, inputs, &output)
+                        let made = self.execute(id, key, inputs, &output);
+                        // Builds that wait have to look for themselves: the right to execute is given back.
+                        if self.has_changed(id) {
+                            let own = self.publish_changed(id, inputs, made?, &output)?;
+                            return Ok((Outcome::Executed, own));
+                        }
+                        made
                     };
                     let result = made.and_then(|made| self.publish(id, key, inputs, made));
                     return lead.end(result).map(|list| (Outcome::Executed, list));
@@ -285,7 +297,7 @@ impl<'a> Solver<'a> {
     }
 
     /// Gives what was made its place, and has it hashed and recorded while later steps run.
-    fn publish(
+    pub(super) fn publish(
         &self,
         id: VertexId,
         key: Digest,
@@ -318,6 +330,7 @@ impl<'a> Solver<'a> {
             parts,
             inputs: self.recorded_inputs(id, inputs),
             created,
+            is_as_counted: !self.has_changed(id),
         };
         let (store, made) = (self.store.clone(), snapshots.clone());
         let lease = self.store.lease("build step")?;
@@ -394,7 +407,7 @@ fn record(
         };
         cache::put(store, entry)?;
         // All inputs have their names by now: what stands on them has.
-        if by_result.is_none() {
+        if by_result.is_none() && recording.is_as_counted {
             by_result = result_key(recording.kind, &recording.parts, &recording.inputs);
         }
         if let Some(by_result) = &by_result {
@@ -443,7 +456,13 @@ impl Solver<'_> {
         let inputs = Inputs {
             snapshots: Vec::new(),
         };
-        let snapshots = self.publish(id, key, &inputs, vec![made])?;
+        let made = vec![made];
+        let snapshots = if self.has_changed(id) {
+            let own = self.give_own_key(id);
+            self.publish(id, own, &inputs, made)?
+        } else {
+            self.publish(id, key, &inputs, made)?
+        };
         let snapshot = snapshots.into_iter().next().unwrap_or_default();
         Ok((Outcome::Executed, snapshot))
     }

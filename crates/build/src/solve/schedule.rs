@@ -117,6 +117,7 @@ impl Solver<'_> {
         if let Some(hit) = self.find_by_definition(id, &node, nodes)? {
             node.outcome = Outcome::Cached;
             node.snapshots = hit;
+            node.forget_kept();
         }
         Ok(node)
     }
@@ -339,6 +340,7 @@ impl Solver<'_> {
             return;
         };
         node.report.completed_ms = at_ms;
+        node.forget_kept();
         match result {
             Ok((outcome, snapshots)) => {
                 let is_cached = outcome == Outcome::Cached;

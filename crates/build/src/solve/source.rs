@@ -135,6 +135,10 @@ impl Solver<'_> {
                 node.contents.push(((input, number), found));
             }
         }
+        // Programs are given the files of a layer.
+        if matches!(vertex.op, Op::Exec(_)) {
+            node.forget_kept();
+        }
         Ok(())
     }
 
@@ -193,6 +197,7 @@ impl Solver<'_> {
             context: Some(context),
         };
         let selected = tree.select("/", &options)?;
+        self.compare_users(id, reading, &selected);
         let content = content_digest(reading, selected, false)?;
         let key = cache::key_of("context", &serde_json::json!(content.digest));
         self.find_or_make(id, key, || {
@@ -202,7 +207,8 @@ impl Solver<'_> {
                 ..Attributes::default()
             };
             let into = staging.root().into();
-            copy::copy(reading, &content.taken, into, "/", &attributes)?;
+            let copied = copy::copy(reading, &content.taken, into, "/", &attributes)?;
+            self.note_change(id, copied.changed);
             self.place(staging, &Snapshot::default(), &[])
         })
     }

@@ -39,7 +39,8 @@ pub struct Bench {
 }
 
 /// Runs toy commands, one a line: `write PATH TEXT`, `rm PATH`, `mkdir PATH`, `env NAME PATH` (writes the
-/// variable), `get MOUNT/FILE PATH`, `put MOUNT/FILE TEXT`, `say TEXT`, `warn TEXT`, `fail N`, `oom`, `cancel`, `nothing`, `whoami PATH`.
+/// variable), `get MOUNT/FILE PATH`, `put MOUNT/FILE TEXT`, `say TEXT`, `warn TEXT`, `fail N`, `oom`, `cancel`, `nothing`, `whoami PATH`,
+/// `outside PATH TEXT` (writes a file outside, as somebody does who goes on working while the build runs).
 pub struct FakeHost {
     pub images: HashMap<String, BaseImage>,
     pub urls: HashMap<String, Vec<u8>>,
@@ -403,6 +404,10 @@ impl Host for FakeHost {
                         oom_killed: true,
                         ..RunOutcome::default()
                     });
+                }
+                "outside" => {
+                    let (parent, name) = first.rsplit_once('/').unwrap();
+                    write(&Root::open(parent)?, name, rest.as_bytes());
                 }
                 "cancel" => self.cancelled.store(true, Ordering::SeqCst),
                 "sleep" => {

@@ -392,6 +392,7 @@ fn list(session: &mut Session, store: &ContextStore, args: &ListArgs) -> Result<
             "{{.Name}}{{if .Current}} *{{end}}\t{{.Description}}\t{{.DockerEndpoint}}\t{{.Error}}"
                 .into(),
         quiet: "{{.Name}}",
+        raw: "",
         headings: &[
             ("Name", "NAME"),
             ("Description", "DESCRIPTION"),

@@ -17,4 +17,5 @@ pub(crate) mod prune;
 pub(crate) mod search;
 pub(crate) mod system;
 pub(crate) mod targets;
+pub mod trust;
 pub(crate) mod volume;

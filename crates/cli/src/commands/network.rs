@@ -12,7 +12,7 @@ use crate::http::{Request, path_part};
 use crate::options::network::NetworkAttachment;
 use crate::options::{env, filter};
 use crate::render::list::{Layout, Row};
-use crate::render::text::labels;
+use crate::render::text::{go_timestamp, labels};
 use crate::session::Session;
 
 /// Create a network
@@ -207,7 +207,7 @@ pub async fn create_command(session: &mut Session, args: CreateArgs) -> Result<(
         .line(created["Id"].as_str().unwrap_or_default())
 }
 
-/// Assigns gateways, ranges and reserved addresses to the subnets: one subnet takes all, several by position.
+/// Assigns gateways, ranges and reserved addresses to the subnets that contain them.
 fn address_config(args: &CreateArgs) -> Result<Vec<Json>> {
     if args.subnet.is_empty() {
         if !args.gateway.is_empty() || !args.ip_range.is_empty() || !args.aux_address.is_empty() {
@@ -237,13 +237,19 @@ fn address_config(args: &CreateArgs) -> Result<Vec<Json>> {
             configs[position].insert(key.into(), value.as_str().into());
         }
     }
-    if let Some(first) = configs.first_mut()
-        && !args.aux_address.is_empty()
-    {
-        first.insert(
-            "AuxiliaryAddresses".into(),
-            Json::Object(env::to_map(&args.aux_address)),
-        );
+    for pair in &args.aux_address {
+        let (name, address) = pair.split_once('=').unwrap_or((pair, ""));
+        let position = args
+            .subnet
+            .iter()
+            .position(|subnet| contains(subnet, address))
+            .ok_or_else(|| {
+                CliError::usage(format!("no matching subnet for aux-address {pair:?}"))
+            })?;
+        let known = configs[position]
+            .entry("AuxiliaryAddresses")
+            .or_insert_with(|| json!({}));
+        known[name] = address.into();
     }
     Ok(configs.into_iter().map(Json::Object).collect())
 }
@@ -356,6 +362,7 @@ fn layout() -> Layout {
         type_name: "*network.networkContext",
         table: "{{.ID}}\t{{.Name}}\t{{.Driver}}\t{{.Scope}}".into(),
         quiet: "{{.ID}}",
+        raw: "network_id: {{.ID}}\nname: {{.Name}}\ndriver: {{.Driver}}\nscope: {{.Scope}}\n",
         headings: &[
             ("ID", "NETWORK ID"),
             ("Name", "NAME"),
@@ -382,14 +389,38 @@ impl Network {
             .with("IPv6", self.enable_ipv6.to_string())
             .with("Internal", self.internal.to_string())
             .with("Labels", labels(&labels_of))
-            .with("CreatedAt", self.created.as_str())
+            .with("CreatedAt", go_timestamp(&self.created))
             .with_labels(labels_of)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use clap::FromArgMatches;
+
     use super::*;
+
+    #[test]
+    fn auxiliary_addresses_go_to_the_subnet_that_has_them() {
+        let configs = |aux: &[&str]| {
+            let mut line = vec!["create", "--subnet=10.1.0.0/16", "--subnet=fd00::/8", "net"];
+            line.extend(aux.iter().flat_map(|pair| ["--aux-address", pair]));
+            let command = CreateArgs::augment_args(clap::Command::new("create"));
+            let matches = command.get_matches_from(line);
+            address_config(&CreateArgs::from_arg_matches(&matches).unwrap())
+        };
+        let found = configs(&["a=10.1.0.9", "b=fd00::9", "c=10.1.0.8"]).unwrap();
+        assert_eq!(
+            Json::from(found),
+            json!([
+                {"Subnet": "10.1.0.0/16", "AuxiliaryAddresses": {"a": "10.1.0.9", "c": "10.1.0.8"}},
+                {"Subnet": "fd00::/8", "AuxiliaryAddresses": {"b": "fd00::9"}},
+            ])
+        );
+        for wrong in ["a", "a=10.2.0.1"] {
+            assert!(configs(&[wrong]).is_err(), "{wrong}");
+        }
+    }
 
     #[test]
     fn addresses_are_matched_to_their_subnets() {

@@ -165,11 +165,13 @@ pub async fn update_command(session: &mut Session, args: UpdateArgs) -> Result<(
     ))
 }
 
-fn layout() -> Layout {
+/// Returns what lists of volumes look like.
+pub(crate) fn layout() -> Layout {
     Layout {
         type_name: "*formatter.volumeContext",
         table: "{{.Driver}}\t{{.Name}}".into(),
         quiet: "{{.Name}}",
+        raw: "name: {{.Name}}\ndriver: {{.Driver}}\n",
         headings: &[
             ("Name", "VOLUME NAME"),
             ("Driver", "DRIVER"),
@@ -186,7 +188,7 @@ fn layout() -> Layout {
 }
 
 impl Volume {
-    fn row(&self) -> Row {
+    pub(crate) fn row(&self) -> Row {
         let labels_of = self.labels.clone().unwrap_or_default();
         let usage =
             |show: &dyn Fn(&Usage) -> String| self.usage_data.as_ref().map_or("N/A".into(), show);

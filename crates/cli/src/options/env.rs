@@ -28,6 +28,11 @@ pub fn environment(files: &[String], values: &[String], lookup: Lookup<'_>) -> R
 /// Returns the `key=value` labels of all files followed by those of the command line.
 pub fn labels(files: &[String], values: &[String]) -> Result<Vec<String>> {
     let mut labels = from_files(files, None)?;
+    if let Some(nameless) = values.iter().find(|value| value.starts_with('=')) {
+        return Err(CliError::usage(format!(
+            "invalid label '{nameless}': empty name"
+        )));
+    }
     labels.extend(values.iter().cloned());
     Ok(labels)
 }

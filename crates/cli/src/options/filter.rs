@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value as Json, json};
 
-use crate::error::{CliError, Result};
+use crate::error::{CliError, EXIT_ENGINE_FAILURE, Result};
 
 /// Returns the `filters` query parameter of all `--filter` values, or nothing when there are none.
 ///
@@ -18,7 +18,12 @@ pub fn parse(filters: &[String]) -> Result<Map<String, Json>> {
     for filter in filters.iter().filter(|filter| !filter.is_empty()) {
         let (name, value) = filter
             .split_once('=')
-            .ok_or_else(|| CliError::usage("bad format of filter (expected name=value)"))?;
+            .ok_or_else(|| {
+                CliError::usage(format!(
+                    "invalid argument {filter:?} for \"--filter\" flag: bad format of filter (expected name=value)"
+                ))
+                .with_status(EXIT_ENGINE_FAILURE)
+            })?;
         let values = all
             .entry(name.trim().to_lowercase())
             .or_insert_with(|| json!({}));

@@ -2,7 +2,7 @@
 
 use serde_json::{Value as Json, json};
 
-use crate::error::{CliError, Result};
+use crate::error::{CliError, EXIT_ENGINE_FAILURE, Result};
 use crate::units;
 
 /// Returns the billionths of a CPU that a decimal such as `1.5` names.
@@ -49,6 +49,7 @@ pub fn memory(flag: &str, text: &str) -> Result<i64> {
         CliError::usage(format!(
             "invalid argument {text:?} for \"--{flag}\" flag: {error}"
         ))
+        .with_status(EXIT_ENGINE_FAILURE)
     })
 }
 

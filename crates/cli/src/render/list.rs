@@ -19,8 +19,9 @@ impl Row {
     /// Returns a row without fields.
     #[must_use]
     pub fn new() -> Self {
+        let marshal = Value::Function(Arc::new(|_| Ok(Value::Nil)));
         Self {
-            fields: BTreeMap::new(),
+            fields: BTreeMap::from([(wharf_template::MARSHAL_METHOD.into(), marshal)]),
         }
     }
 
@@ -67,6 +68,12 @@ impl Row {
     }
 }
 
+impl From<Row> for Value {
+    fn from(row: Row) -> Self {
+        Self::Map(Arc::new(row.fields))
+    }
+}
+
 impl Default for Row {
     fn default() -> Self {
         Self::new()
@@ -81,6 +88,8 @@ pub struct Layout {
     pub table: String,
     /// Template of `--quiet`.
     pub quiet: &'static str,
+    /// Template of the format `raw`, empty where docker has none.
+    pub raw: &'static str,
     /// Column headings by field name.
     pub headings: &'static [(&'static str, &'static str)],
 }
@@ -108,10 +117,14 @@ impl Layout {
     /// Returns whether the format is a table, and the template of one row.
     fn source(&self, format: &str, quiet: bool) -> (bool, String) {
         if quiet {
-            return (false, self.quiet.to_owned());
+            // Of the raw format the line stays that holds the name or the id.
+            let mut lines = self.raw.lines().filter(|_| format == "raw");
+            let line = lines.find(|line| line.ends_with(self.quiet));
+            return (false, line.unwrap_or(self.quiet).to_owned());
         }
         match format {
             "" | "table" => (true, self.table.clone()),
+            "raw" if !self.raw.is_empty() => (false, self.raw.to_owned()),
             "json" => (false, "{{json .}}".to_owned()),
             other => match other.strip_prefix("table") {
                 Some(template) => (true, unescape(template.trim_matches(' '))),

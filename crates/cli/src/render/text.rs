@@ -58,6 +58,28 @@ pub fn local_time(unix_seconds: i64) -> String {
     go_time(unix_seconds, TimeZone::system())
 }
 
+/// Returns an RFC 3339 timestamp as Go prints it, to the nanosecond, or the text itself when it is none.
+#[must_use]
+pub fn go_timestamp(timestamp: &str) -> String {
+    let Ok(time) = timestamp.parse::<Timestamp>() else {
+        return timestamp.to_owned();
+    };
+    time.to_zoned_datetime(zone_of(timestamp))
+        .strftime("%Y-%m-%d %H:%M:%S%.f %z %Z")
+        .to_string()
+}
+
+/// Returns the zone that a timestamp is written in.
+fn zone_of(timestamp: &str) -> TimeZone {
+    let offset = jiff::fmt::temporal::Pieces::parse(timestamp)
+        .ok()
+        .and_then(|pieces| pieces.to_numeric_offset());
+    match offset {
+        Some(offset) if !offset.is_zero() => offset.to_time_zone(),
+        _ => TimeZone::UTC,
+    }
+}
+
 /// Returns how long ago a point in time was, with docker's rounding: `5 minutes ago`.
 #[must_use]
 pub fn time_ago(unix_seconds: i64) -> String {

@@ -1,5 +1,6 @@
 //! What the build room asks of the engine: base images, views of layers, running steps, fetching.
 
+use super::claims::Claim;
 use super::mounts;
 use crate::container::registry::Entry;
 use crate::container::{files, runtime_error, spec};
@@ -21,7 +22,7 @@ use tokio::runtime::Handle;
 use wharf_build::{
     BaseImage, FetchRequest, Fetched, Host, HostError, OutputStream, RunOutcome, RunStep,
 };
-use wharf_image::{ContainerConfig, Digest, ImageConfig, Platform, Reference};
+use wharf_image::{ContainerConfig, Digest, ImageConfig, ImageId, Platform, Reference};
 use wharf_registry::Credentials;
 use wharf_runtime::{LaunchRequest, RootMount, Shim, Stdio};
 use wharf_safefs::{Caller, Root, trusted};
@@ -46,6 +47,10 @@ pub(super) struct BuildHost {
     host_config: HostConfig,
     /// Who asks, where that is known.
     caller: Option<Caller>,
+    /// Whether the image stays when the build's client is done with it.
+    image_stays: bool,
+    /// Keeps the image.
+    claim: Mutex<Option<Claim>>,
     /// Keep the layers of images that came out of directories.
     layouts: Mutex<Vec<Lease>>,
     /// The control group of the build; each step's is below it.
@@ -86,9 +91,17 @@ impl BuildHost {
             credentials: request.credentials.clone(),
             host_config,
             caller: request.options.caller.clone(),
+            image_stays: !request.options.drops_image || !request.tags.is_empty(),
+            claim: Mutex::default(),
             layouts: Mutex::default(),
             cgroup: format!("/{parent}/build-{build}"),
         }
+    }
+
+    /// Returns the hold on the image, once it is stored.
+    pub(super) fn take_claim(&self) -> Option<Claim> {
+        let mut claim = self.claim.lock().unwrap_or_else(PoisonError::into_inner);
+        claim.take()
     }
 
     fn credentials_for(&self, reference: &Reference) -> Credentials {
@@ -462,6 +475,13 @@ impl Host for BuildHost {
 
     fn can_run(&self, platform: &Platform) -> bool {
         super::emulation::can_run(platform)
+    }
+
+    fn claim_image(&self, id: &ImageId) -> std::result::Result<(), HostError> {
+        let claimed = self.engine.claim_image(id, self.image_stays)?;
+        let mut claim = self.claim.lock().unwrap_or_else(PoisonError::into_inner);
+        *claim = Some(claimed);
+        Ok(())
     }
 
     fn is_cancelled(&self) -> bool {

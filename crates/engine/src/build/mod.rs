@@ -2,6 +2,7 @@
 
 mod cache_archive;
 mod cancel;
+mod claims;
 mod emulation;
 mod fetch;
 mod host;
@@ -11,6 +12,7 @@ mod records;
 
 pub use cancel::CancellableBuild;
 pub(crate) use cancel::RunningBuilds;
+pub(crate) use claims::ImageClaims;
 pub use records::FailedStepView;
 
 use crate::engine::{Engine, blocking};
@@ -57,8 +59,9 @@ impl Engine {
         let cancelled = Arc::new(AtomicBool::new(false));
         let _cancel_on_drop = CancelOnDrop(Arc::clone(&cancelled));
         let context = self.context(&request).await?;
-        let quiet = request.quiet;
+        let (quiet, takes_out) = (request.quiet, request.options.takes_out);
         let build = new_build_name()?;
+        let name = build.clone();
         let host = BuildHost::new(
             Arc::clone(self),
             &request,
@@ -67,7 +70,7 @@ impl Engine {
             &build,
         );
         let engine = Arc::clone(self);
-        let id = {
+        let (id, claim) = {
             let progress = progress.clone();
             blocking(move || {
                 let trace = request.options.trace;
@@ -78,7 +81,8 @@ impl Engine {
                         lines.event(event)
                     });
                 lines.finish(built.is_ok());
-                built.map(|built| built.image).map_err(build_error)
+                let built = built.map_err(build_error)?;
+                Ok((built.image, host.take_claim()))
             })
             .await?
         };
@@ -91,13 +95,26 @@ impl Engine {
         } else {
             say(format!("Successfully built {}\n", id.short()));
         }
+        let mut tagged = Ok(());
         for name in names {
-            self.tag_reference(&name, &id).await?;
+            tagged = self.tag_reference(&name, &id).await;
+            if tagged.is_err() {
+                break;
+            }
             if !quiet {
                 say(format!("Successfully tagged {}\n", name.familiar()));
             }
         }
-        Ok(id)
+        let is_left_to_client = takes_out && tagged.is_ok();
+        blocking(move || {
+            match claim {
+                Some(claim) if is_left_to_client => claim.park(&name),
+                claim => drop(claim),
+            }
+            Ok(())
+        })
+        .await?;
+        tagged.map(|_| id)
     }
 
     /// Answers a question about a build's Dockerfile; nothing is built, and no base image pulled unless that is asked for.

@@ -1,6 +1,7 @@
 //! Builds of the past, what they wrote, and what they keep.
 
 use crate::byte_stream::ByteStream;
+use crate::container::create::store_error;
 use crate::engine::Engine;
 use crate::error::{EngineError, ErrorKind, Result};
 use bytes::Bytes;
@@ -10,7 +11,7 @@ use tokio::sync::mpsc;
 use wharf_build::{BuildError, BuildRecord, CacheMount, FailedStep, StepRecord};
 use wharf_layer::{PlainTarOptions, write_plain_tar};
 use wharf_safefs::Root;
-use wharf_store::BuildPart;
+use wharf_store::{BuildPart, Lease};
 
 /// Chunks of an archive that wait for the client.
 const CHUNKS: usize = 8;
@@ -156,7 +157,7 @@ impl Engine {
                 found.map(|(_, _, root)| root).map_err(refused)
             })
             .await?;
-        Ok(tar_of(root))
+        Ok(tar_of(root, None))
     }
 
     /// Replaces the content of a cache mount by an archive's; makes the cache mount where there is none.
@@ -183,16 +184,27 @@ impl Engine {
     /// An image that is not there.
     pub async fn image_files(self: &Arc<Self>, name: &str) -> Result<ByteStream> {
         let name = name.to_owned();
-        let root = self
+        let opened = self
             .with_store(move |engine| {
                 let image = engine.find_image(&name)?;
+                let lease = engine
+                    .store
+                    .lease("the files of an image")
+                    .map_err(store_error("cannot keep the image"))?;
+                let held = lease
+                    .hold_image(&image.id)
+                    .map_err(store_error("cannot keep the image"))?;
+                if held.is_none() {
+                    return Err(crate::image::find::no_such_image(&name));
+                }
                 let diff_ids = &image.config.rootfs.diff_ids;
                 if diff_ids.is_empty() {
                     return Ok(None);
                 }
-                let lower_dirs = engine.store.layer_dirs(diff_ids).map_err(
-                    crate::container::create::store_error("cannot find the image's layers"),
-                )?;
+                let lower_dirs = engine
+                    .store
+                    .layer_dirs(diff_ids)
+                    .map_err(store_error("cannot find the image's layers"))?;
                 let mount = wharf_runtime::RootMount::Overlay {
                     lower_dirs,
                     upper: None,
@@ -202,15 +214,15 @@ impl Engine {
                 let fd = wharf_runtime::mount_detached(&mount, true).map_err(
                     crate::container::runtime_error("cannot mount the image's layers"),
                 )?;
-                Ok(Some(Root::from_fd(fd)))
+                Ok(Some((Root::from_fd(fd), lease)))
             })
             .await?;
-        Ok(root.map_or_else(tar_of_nothing, tar_of))
+        Ok(opened.map_or_else(tar_of_nothing, |(root, lease)| tar_of(root, Some(lease))))
     }
 }
 
-/// Writes a tree as a tar for whoever reads it.
-fn tar_of(root: Root) -> ByteStream {
+/// Writes a tree as a tar for whoever reads it; its layers stay until that is done.
+fn tar_of(root: Root, lease: Option<Lease>) -> ByteStream {
     let (sender, receiver) = mpsc::channel(CHUNKS);
     tokio::task::spawn_blocking(move || {
         let mut out = ChunkWriter {
@@ -225,6 +237,9 @@ fn tar_of(root: Root) -> ByteStream {
             // A client that went away needs no error.
             let _client_gone = sender.blocking_send(Err(error));
         }
+        // The mount goes before what it shows.
+        drop(root);
+        drop(lease);
     });
     receiver
 }

@@ -43,8 +43,7 @@ impl Engine {
     ) -> Result<(PathStat, ByteStream)> {
         let container = self.usable(name)?;
         let stat = self.archive_stat(name, path).await?;
-        self.events
-            .container(&container, "archive-path", [("path", path.to_owned())]);
+        self.events.container(&container, "archive-path", []);
         let (engine, path) = (Arc::clone(self), path.to_owned());
         let stream = byte_stream::produce(move |out| {
             let files = engine.open_files(&container)?;
@@ -78,15 +77,14 @@ impl Engine {
         body: ByteStream,
     ) -> Result<()> {
         let container = self.usable(name)?;
-        let (engine, event_path, path) = (Arc::clone(self), path.to_owned(), path.to_owned());
+        let (engine, path) = (Arc::clone(self), path.to_owned());
         {
             let container = Arc::clone(&container);
             crate::engine::blocking(move || engine.put_path(&container, &path, options, body))
                 .await?;
         }
         self.sizes.forget_container(&container);
-        self.events
-            .container(&container, "extract-to-dir", [("path", event_path)]);
+        self.events.container(&container, "extract-to-dir", []);
         Ok(())
     }
 

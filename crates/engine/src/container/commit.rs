@@ -85,10 +85,10 @@ impl Engine {
             })
             .await?
         };
+        self.image_event("create", &id, id.to_string());
         if let Some(name) = &name {
             self.tag_reference(name, &id).await?;
         }
-        self.events.emit("image", "create", &id.to_string(), []);
         let reference = name.map(|name| name.familiar()).unwrap_or_default();
         let attributes = [
             ("comment", request.comment),

@@ -24,9 +24,23 @@ const STATES: [&str; 7] = [
 /// Words of the filter `health`.
 const HEALTH_STATES: [&str; 4] = ["none", "starting", "healthy", "unhealthy"];
 
-const KNOWN_FILTERS: [&str; 14] = [
-    "ancestor", "before", "expose", "exited", "health", "id", "is-task", "label", "name",
-    "network", "publish", "since", "status", "volume",
+const KNOWN_FILTERS: [&str; 15] = [
+    "ancestor",
+    "before",
+    "expose",
+    "exited",
+    "health",
+    "id",
+    "is-task",
+    // Of other systems: taken, and all containers here are alike.
+    "isolation",
+    "label",
+    "name",
+    "network",
+    "publish",
+    "since",
+    "status",
+    "volume",
 ];
 
 impl Engine {
@@ -222,20 +236,7 @@ impl<'a> Chosen<'a> {
                     mount.name == value || mount.destination == value || mount.source == value
                 })
             })
-            && any("publish", &|value| {
-                container
-                    .host_config
-                    .port_bindings
-                    .keys()
-                    .any(|port| port_matches(value, port))
-            })
-            && any("expose", &|value| {
-                container
-                    .config
-                    .exposed_ports
-                    .keys()
-                    .any(|port| port_matches(value, port))
-            })
+            && self.ports_match(container)
             && (self.networks.is_empty()
                 || self.networks.iter().any(|wanted| {
                     container.networks.iter().any(|(name, endpoint)| {
@@ -254,6 +255,42 @@ impl<'a> Chosen<'a> {
     }
 }
 
+impl Chosen<'_> {
+    /// Matches the filters `publish`, by a port of the host, and `expose`, by a port of the container: one of them is
+    /// enough where both are given. Containers that do not run have no ports.
+    fn ports_match(&self, container: &Container) -> bool {
+        let (published, exposed) = (
+            values(self.filters, "publish"),
+            values(self.filters, "expose"),
+        );
+        if published.is_empty() && exposed.is_empty() {
+            return true;
+        }
+        if !container.is_running() {
+            return false;
+        }
+        let any = |wanted: &[String], port: &Port| {
+            wanted
+                .iter()
+                .filter_map(|range| PortRange::parse(range).ok())
+                .any(|range| range.contains(port))
+        };
+        let bound = container.published_ports.iter().any(|port| {
+            let of = |number| Port {
+                number,
+                protocol: port.protocol.clone(),
+            };
+            any(published, &of(port.host_port)) || any(exposed, &of(port.container_port))
+        });
+        let mut only_exposed = container
+            .config
+            .exposed_ports
+            .keys()
+            .filter_map(|port| Port::parse(port).ok());
+        bound || only_exposed.any(|port| any(exposed, &port))
+    }
+}
+
 /// Matches a name filter: exact, or found anywhere; `^` and `$` anchor it, as users write it.
 ///
 /// As docker does, the name is tried with and without its leading slash.
@@ -262,7 +299,54 @@ fn name_matches(pattern: &str, name: &str) -> bool {
     crate::name_pattern::search(pattern, name) || crate::name_pattern::search(pattern, &with_slash)
 }
 
-fn port_matches(wanted: &str, port: &str) -> bool {
-    let range = PortRange::parse(wanted);
-    range.is_ok_and(|range| Port::parse(port).is_ok_and(|port| range.contains(&port)))
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::container::PublishedPort;
+
+    #[test]
+    fn ports_are_matched_at_the_host_and_in_the_container() {
+        let mut container = Container::default();
+        container.published_ports.push(PublishedPort {
+            container_port: 80,
+            protocol: "tcp".into(),
+            host_ip: "0.0.0.0".into(),
+            host_port: 8080,
+        });
+        for port in ["80/tcp", "53/udp"] {
+            let ports = &mut container.config.exposed_ports;
+            ports.insert(port.to_owned(), Default::default());
+        }
+        let mut stopped = container.clone();
+        stopped.state.status = Status::Exited;
+        container.state.status = Status::Running;
+        for (wanted, expected) in [
+            (&[("publish", "8080")][..], true),
+            (&[("publish", "8000-8100/tcp")], true),
+            (&[("publish", "8080/udp")], false),
+            (&[("publish", "80")], false),
+            (&[("expose", "80")], true),
+            (&[("expose", "53/udp")], true),
+            (&[("expose", "8080")], false),
+            (&[("publish", "1"), ("expose", "80")], true),
+            (&[], true),
+        ] {
+            let filters: Filters = wanted
+                .iter()
+                .map(|(key, value)| ((*key).to_owned(), vec![(*value).to_owned()]))
+                .collect();
+            let chosen = Chosen {
+                filters: &filters,
+                ancestors: None,
+                before_ns: None,
+                since_ns: None,
+                around: false,
+                exited: Vec::new(),
+                tasks_only: false,
+                networks: Vec::new(),
+            };
+            assert_eq!(chosen.ports_match(&container), expected, "{wanted:?}");
+            assert_eq!(chosen.ports_match(&stopped), wanted.is_empty());
+        }
+    }
 }

@@ -43,7 +43,7 @@ impl Engine {
                     "cannot remove container \"{name}\": {reason}"
                 )));
             }
-            match self.stop_entry(&entry, Some("KILL"), Some(10)).await {
+            match self.end_entry(&entry, Some("KILL"), Some(10)).await {
                 Err(error) if error.kind() != crate::error::ErrorKind::NotModified => {
                     return Err(error);
                 }

@@ -79,8 +79,10 @@ impl Engine {
                 EngineError::internal(format!("cannot run ps: {e}: install the package procps"))
             })?;
         if !output.status.success() {
+            // What follows the first line explains how to use ps.
             let text = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-            return Err(EngineError::invalid(format!("error running ps: {text}")));
+            let line = text.lines().next().unwrap_or_default();
+            return Err(EngineError::internal(format!("ps: {line}")));
         }
         self.events.container(&entry.snapshot(), "top", []);
         select_processes(&String::from_utf8_lossy(&output.stdout), &pids)

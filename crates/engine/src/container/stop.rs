@@ -14,6 +14,8 @@ use std::time::Duration;
 const DEFAULT_STOP_TIMEOUT_S: i64 = 10;
 /// What a container gets that names no stop signal.
 const SIGTERM: i32 = 15;
+/// The last signal that Linux has (`SIGRTMAX`).
+const LAST_SIGNAL: i32 = 64;
 /// How long a SIGKILL may take before the engine gives up.
 const KILL_WAIT: Duration = Duration::from_secs(10);
 
@@ -43,19 +45,33 @@ impl Engine {
             .unwrap_or_else(|e| Err(EngineError::internal(format!("stopping failed: {e}"))))
     }
 
-    pub(crate) async fn stop_entry(
+    async fn stop_entry(
         self: &Arc<Self>,
         entry: &Arc<Entry>,
         signal: Option<&str>,
         timeout_s: Option<i64>,
     ) -> Result<()> {
+        if self.end_entry(entry, signal, timeout_s).await? {
+            self.events.container(&entry.snapshot(), "stop", []);
+        }
+        self.persist_soon(&entry.snapshot());
+        Ok(())
+    }
+
+    /// Ends a container's process and tells whether there was one; false when only a restart was due.
+    pub(crate) async fn end_entry(
+        self: &Arc<Self>,
+        entry: &Arc<Entry>,
+        signal: Option<&str>,
+        timeout_s: Option<i64>,
+    ) -> Result<bool> {
         let container = entry.snapshot();
         let number = match signal.filter(|signal| !signal.is_empty()) {
             Some(signal) => parse_signal(signal)?,
             None => stop_signal(&container),
         };
         if self.cancel_restart(entry) {
-            return Ok(());
+            return Ok(false);
         }
         let Some(shim) = entry.shim().filter(|_| container.is_running()) else {
             return Err(EngineError::not_modified());
@@ -86,9 +102,7 @@ impl Engine {
         if !in_time {
             self.kill_now(entry, &container).await?;
         }
-        self.events.container(&container, "stop", []);
-        self.persist_soon(&entry.snapshot());
-        Ok(())
+        Ok(true)
     }
 
     /// Drops a pending restart; true when there was one.
@@ -143,6 +157,11 @@ impl Engine {
         let number = signal
             .filter(|signal| !signal.is_empty())
             .map_or(Ok(9), parse_signal)?;
+        if number > LAST_SIGNAL {
+            return Err(EngineError::invalid(format!(
+                "the linux daemon does not support signal {number}"
+            )));
+        }
         let entry = self.containers.find(name)?;
         let container = entry.snapshot();
         if self.cancel_restart(&entry) {

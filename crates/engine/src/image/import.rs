@@ -68,19 +68,10 @@ impl Engine {
                 })
             })
             .await?;
-        self.events.emit(
-            "image",
-            "import",
-            &id.to_string(),
-            [(
-                "name",
-                name.as_ref()
-                    .map_or_else(|| id.to_string(), |name| name.familiar()),
-            )],
-        );
         if let Some(name) = &name {
             self.tag_reference(name, &id).await?;
         }
+        self.image_event("import", &id, id.to_string());
         let _client_gone = progress.send(Progress::Status {
             id: None,
             status: id.to_string(),

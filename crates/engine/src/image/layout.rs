@@ -1,7 +1,7 @@
 //! Images in directories of the OCI image layout (OCI image-spec, image-layout), read in place for one build.
 
+use super::archive_contents::{Contents, Entry, blob};
 use super::archive_format::{MAX_DOCUMENT_BYTES, NAME_ANNOTATION};
-use super::load::{Contents, Entry, blob};
 use crate::container::create::{fs_error, store_error};
 use crate::engine::Engine;
 use crate::error::{EngineError, ErrorKind, Result};

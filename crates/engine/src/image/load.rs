@@ -4,50 +4,25 @@
 //! when the whole archive was read are layers published and images named. A broken archive leaves
 //! nothing behind.
 
-use super::archive_format::{ArchivedImage, MAX_DOCUMENT_BYTES, NAME_ANNOTATION};
+use super::archive_contents::{Contents, Entry, LoadedLayer, clean, clean_in};
+use super::archive_format::MAX_DOCUMENT_BYTES;
 use crate::byte_stream::{ByteStream, ChunkReader};
 use crate::container::create::store_error;
 use crate::engine::Engine;
 use crate::error::{EngineError, ErrorKind, Result};
 use crate::model::view::{Progress, ProgressSender};
-use std::collections::HashMap;
 use std::io::{BufReader, Read};
-use std::path::{Component, Path};
+use std::path::Path;
 use std::sync::Arc;
-use wharf_image::{DiffId, Digest, ImageConfig, ImageId, Index, Manifest, Platform, Reference};
-use wharf_layer::Applied;
-use wharf_store::{Lease, NewLayer, Staging};
+use wharf_image::{DiffId, Digest, ImageConfig, ImageId, Platform};
+use wharf_store::{Lease, NewLayer};
 
-/// Bytes of documents that are kept of one archive.
-const MAX_DOCUMENTS_BYTES: u64 = 64 * 1024 * 1024;
 /// Members of one archive.
 const MAX_MEMBERS: usize = 100_000;
-
-/// What an archive holds, by cleaned path.
-#[derive(Default)]
-pub(super) struct Contents {
-    documents: HashMap<String, Vec<u8>>,
-    layers: HashMap<String, LoadedLayer>,
-    links: HashMap<String, String>,
-}
-
-enum LoadedLayer {
-    /// Unpacked and not yet published.
-    Staged(Box<(Staging, Applied)>),
-    /// A layer that is in the store already; its bytes were not read.
-    Known(DiffId),
-    /// Not a layer; the reason is told when an image needs it.
-    Broken(String),
-}
-
-/// One image of the archive, by the archive's own words.
-pub(super) struct Entry {
-    config: String,
-    layers: Vec<String>,
-    names: Vec<Reference>,
-    /// ID of the image it was made from, as the archive says.
-    parent: Option<String>,
-}
+/// A file that is smaller is no layer: a tar has at least one block.
+const SMALLEST_LAYER_BYTES: u64 = 512;
+/// Characters of a layer's name that are shown.
+const SHORT_ID_CHARS: usize = 12;
 
 impl Engine {
     /// Loads the images of an archive made by this engine, docker or podman, in any compression; of an image for
@@ -106,76 +81,67 @@ impl Engine {
     ) -> Result<Contents> {
         let mut archive = tar::Archive::new(reader);
         let mut contents = Contents::default();
-        let mut kept_bytes = 0;
-        let entries = archive.entries().map_err(broken_tar)?;
-        for (number, member) in entries.enumerate() {
-            let mut member = member.map_err(broken_tar)?;
+        let progress = (!quiet).then_some(progress);
+        for (number, member) in archive.entries().map_err(broken_tar)?.enumerate() {
             if number >= MAX_MEMBERS {
                 return Err(EngineError::invalid(format!(
                     "invalid archive: more than {MAX_MEMBERS} members"
                 )));
             }
+            let mut member = member.map_err(broken_tar)?;
             let path = clean(&member.path().map_err(broken_tar)?)?;
             let kind = member.header().entry_type();
             if kind.is_symlink() || kind.is_hard_link() {
-                let target = member
-                    .link_name()
-                    .map_err(broken_tar)?
-                    .unwrap_or_default()
-                    .into_owned();
-                let base = if kind.is_symlink() {
-                    Path::new(&path)
-                        .parent()
-                        .unwrap_or(Path::new(""))
-                        .to_owned()
-                } else {
-                    "".into()
+                let target = member.link_name().map_err(broken_tar)?.unwrap_or_default();
+                let base = match Path::new(&path).parent() {
+                    Some(parent) if kind.is_symlink() => parent,
+                    _ => Path::new(""),
                 };
-                contents.links.insert(path, clean_in(&base, &target));
-                continue;
+                let target = clean_in(base, &target);
+                contents.links.insert(path, target);
+            } else if kind.is_file() {
+                self.read_member(&mut contents, path, &mut member, progress)?;
             }
-            if !kind.is_file() {
-                continue;
-            }
-            if let Some(known) = self.known_layer(&path) {
-                contents.layers.insert(path, LoadedLayer::Known(known));
-                continue;
-            }
-            let size = member.size();
-            let mut first = [0u8; 1];
-            let got = member.read(&mut first).map_err(broken_tar)?;
-            let head = std::io::Cursor::new(first.get(..got).unwrap_or_default().to_vec());
-            let is_document = size <= MAX_DOCUMENT_BYTES
-                && (got == 0 || matches!(first[0], b'{' | b'[') || size < 512);
-            let mut whole = head.chain(&mut member);
-            if is_document {
-                kept_bytes += size;
-                if kept_bytes > MAX_DOCUMENTS_BYTES {
-                    return Err(EngineError::invalid(format!(
-                        "invalid archive: more than {MAX_DOCUMENTS_BYTES} bytes of documents"
-                    )));
-                }
-                let mut bytes = Vec::new();
-                whole.read_to_end(&mut bytes).map_err(broken_tar)?;
-                contents.documents.insert(path, bytes);
-                continue;
-            }
-            if !quiet {
-                let id = path
-                    .rsplit('/')
-                    .find(|part| *part != "layer.tar")
-                    .map(|part| part.chars().take(12).collect());
-                let _client_gone = progress.send(Progress::Status {
-                    id,
-                    status: "Loading layer".to_owned(),
-                    progress: Some((0, size)),
-                });
-            }
-            let layer = self.stage_member(&mut whole)?;
-            std::io::copy(&mut whole, &mut std::io::sink()).map_err(broken_tar)?;
-            contents.layers.insert(path, layer);
         }
         Ok(contents)
+    }
+
+    /// Takes a file in: a document as it is, everything else as a layer.
+    fn read_member(
+        &self,
+        contents: &mut Contents,
+        path: String,
+        member: &mut tar::Entry<'_, impl Read>,
+        progress: Option<&ProgressSender>,
+    ) -> Result<()> {
+        if let Some(known) = self.known_layer(&path) {
+            contents.layers.insert(path, LoadedLayer::Known(known));
+            return Ok(());
+        }
+        let size = member.size();
+        let mut first = [0u8; 1];
+        let got = member.read(&mut first).map_err(broken_tar)?;
+        let head = std::io::Cursor::new(first.get(..got).unwrap_or_default().to_vec());
+        let mut whole = head.chain(member);
+        let is_document = size <= MAX_DOCUMENT_BYTES
+            && (got == 0 || matches!(first[0], b'{' | b'[') || size < SMALLEST_LAYER_BYTES);
+        if is_document {
+            let mut bytes = Vec::new();
+            whole.read_to_end(&mut bytes).map_err(broken_tar)?;
+            return contents.keep_document(path, bytes);
+        }
+        if let Some(progress) = progress {
+            let name = path.rsplit('/').find(|part| *part != "layer.tar");
+            let _client_gone = progress.send(Progress::Status {
+                id: name.map(|name| name.chars().take(SHORT_ID_CHARS).collect()),
+                status: "Loading layer".to_owned(),
+                progress: Some((0, size)),
+            });
+        }
+        let layer = self.stage_member(&mut whole)?;
+        std::io::copy(&mut whole, &mut std::io::sink()).map_err(broken_tar)?;
+        contents.layers.insert(path, layer);
+        Ok(())
     }
 
     /// Returns the layer that a member is named after, if the store has it (current docker layout).
@@ -286,23 +252,12 @@ impl Engine {
             .store
             .put_image(&new)
             .map_err(store_error("cannot store the image"))?;
-        self.events.emit(
-            "image",
-            "load",
-            &image.id.to_string(),
-            [(
-                "name",
-                entry
-                    .names
-                    .first()
-                    .map_or_else(|| image.id.to_string(), Reference::familiar),
-            )],
-        );
+        self.image_event("load", &image.id, image.id.to_string());
         let say = |text: String| {
             let _client_gone = progress.send(Progress::Stream(text));
         };
         for name in &entry.names {
-            if let Some(old) = self.tag_blocking(name, &image.id)? {
+            if let Some(old) = self.name_blocking(name, &image.id)? {
                 say(format!(
                     "The image {} already exists, renaming the old one with ID {old} to empty string\n",
                     name.familiar()
@@ -335,247 +290,6 @@ impl Engine {
         };
         Ok(parent.filter(is_parent).map(|parent| parent.id))
     }
-}
-
-/// Returns where a layout has a blob.
-pub(super) fn blob(digest: &Digest) -> String {
-    format!("blobs/sha256/{}", digest.hex())
-}
-
-impl Entry {
-    /// Returns the image of a manifest, without a name.
-    pub(super) fn of_manifest(manifest: &Manifest) -> Self {
-        let layers = manifest.layers.iter();
-        Self {
-            config: blob(&manifest.config.digest),
-            layers: layers.map(|layer| blob(&layer.digest)).collect(),
-            names: Vec::new(),
-            parent: None,
-        }
-    }
-}
-
-impl Contents {
-    /// Reads `manifest.json`, else the OCI index.
-    fn entries(&self, platform: Option<&Platform>) -> Result<Vec<Entry>> {
-        if let Some(bytes) = self.documents.get("manifest.json") {
-            let images: Option<Vec<ArchivedImage>> =
-                serde_json::from_slice(bytes).map_err(|e| {
-                    EngineError::wrap(
-                        ErrorKind::Invalid,
-                        "invalid archive: cannot read manifest.json",
-                        e,
-                    )
-                })?;
-            let images = images.ok_or_else(|| {
-                EngineError::invalid("invalid manifest, manifest cannot be null (but can be [])")
-            })?;
-            return images.into_iter().map(entry_of_archived).collect();
-        }
-        match self.documents.get("index.json") {
-            Some(bytes) => {
-                self.oci_entries(bytes, &platform.cloned().unwrap_or_else(Platform::host))
-            }
-            None => Err(EngineError::invalid(
-                "invalid archive: does not contain a manifest.json",
-            )),
-        }
-    }
-
-    fn oci_entries(&self, bytes: &[u8], platform: &Platform) -> Result<Vec<Entry>> {
-        let invalid = |e| {
-            EngineError::wrap(
-                ErrorKind::Invalid,
-                "invalid archive: cannot read an index",
-                e,
-            )
-        };
-        let index: Index = serde_json::from_slice(bytes).map_err(invalid)?;
-        let mut entries = Vec::new();
-        for descriptor in &index.manifests {
-            let mut document = self.document(&blob(&descriptor.digest))?;
-            if let Ok(nested) = serde_json::from_slice::<Index>(document) {
-                let fitting = nested.manifests.iter().filter_map(|manifest| {
-                    Some((platform.rank(manifest.platform.as_ref()?)?, manifest))
-                });
-                let Some((_, manifest)) = fitting.min_by_key(|(rank, _)| *rank) else {
-                    return Err(EngineError::invalid(format!(
-                        "invalid archive: no image for {}/{}",
-                        platform.os, platform.architecture
-                    )));
-                };
-                document = self.document(&blob(&manifest.digest))?;
-            }
-            let manifest: Manifest = serde_json::from_slice(document).map_err(|e| {
-                EngineError::wrap(
-                    ErrorKind::Invalid,
-                    "invalid archive: cannot read a manifest",
-                    e,
-                )
-            })?;
-            let name = descriptor
-                .annotations
-                .get(NAME_ANNOTATION)
-                .and_then(|name| Reference::parse(name).ok());
-            entries.push(Entry {
-                names: name
-                    .into_iter()
-                    .filter(|name| name.tag().is_some())
-                    .collect(),
-                ..Entry::of_manifest(&manifest)
-            });
-        }
-        Ok(entries)
-    }
-
-    fn resolve<'a>(&'a self, path: &'a str) -> &'a str {
-        let mut path = path;
-        for _ in 0..16 {
-            match self.links.get(path) {
-                Some(target) => path = target,
-                None => break,
-            }
-        }
-        path
-    }
-
-    fn document(&self, path: &str) -> Result<&[u8]> {
-        let missing = || EngineError::invalid(format!("invalid archive: {path} is missing"));
-        self.documents
-            .get(self.resolve(path))
-            .map(Vec::as_slice)
-            .ok_or_else(missing)
-    }
-
-    fn take_layer(&mut self, path: &str) -> Option<LoadedLayer> {
-        let path = self.resolve(path).to_owned();
-        self.layers.remove(&path)
-    }
-
-    fn put_known(&mut self, path: &str, diff_id: DiffId) {
-        let path = self.resolve(path).to_owned();
-        self.layers.insert(path, LoadedLayer::Known(diff_id));
-    }
-
-    /// Checks one image whole before anything is published: config, number of layers, every DiffID.
-    pub(super) fn check(
-        &self,
-        entry: &Entry,
-        config: &[u8],
-        platform: Option<&Platform>,
-    ) -> Result<Vec<DiffId>> {
-        if let Some(hex) = entry.config.strip_prefix("blobs/sha256/")
-            && Digest::of(config).hex() != hex
-        {
-            return Err(EngineError::invalid(format!(
-                "invalid archive: {} holds {}",
-                entry.config,
-                Digest::of(config)
-            )));
-        }
-        let parsed = ImageConfig::parse(config).map_err(|e| {
-            EngineError::wrap(
-                ErrorKind::Invalid,
-                format!("invalid archive: cannot read the config {}", entry.config),
-                e,
-            )
-        })?;
-        if parsed.os != "linux" && !parsed.os.is_empty() {
-            return Err(EngineError::invalid(format!(
-                "cannot load {} image on linux",
-                parsed.os
-            )));
-        }
-        if let Some(wanted) = platform {
-            let name = entry.names.first().map(Reference::familiar);
-            super::platform::require(name.as_ref().unwrap_or(&entry.config), &parsed, wanted)?;
-        }
-        let diff_ids = parsed.rootfs.diff_ids;
-        if diff_ids.len() != entry.layers.len() {
-            let (expected, found) = (diff_ids.len(), entry.layers.len());
-            return Err(EngineError::invalid(format!(
-                "invalid manifest, layers length mismatch: expected {expected}, got {found}"
-            )));
-        }
-        for (number, (path, expected)) in entry.layers.iter().zip(&diff_ids).enumerate() {
-            let found = match self.layers.get(self.resolve(path)) {
-                Some(LoadedLayer::Staged(staged)) => staged.1.summary.diff_id,
-                Some(LoadedLayer::Known(diff_id)) => *diff_id,
-                Some(LoadedLayer::Broken(reason)) => {
-                    return Err(EngineError::invalid(format!(
-                        "invalid archive: layer {path} cannot be read: {reason}"
-                    )));
-                }
-                None => {
-                    return Err(EngineError::invalid(format!(
-                        "invalid archive: layer {path} is missing"
-                    )));
-                }
-            };
-            if found != *expected {
-                return Err(EngineError::invalid(format!(
-                    "invalid diffID for layer {number}: expected \"{expected}\", got \"{found}\""
-                )));
-            }
-        }
-        Ok(diff_ids)
-    }
-}
-
-fn entry_of_archived(image: ArchivedImage) -> Result<Entry> {
-    let mut names = Vec::new();
-    for name in image.repo_tags.unwrap_or_default() {
-        names.push(super::naming::parse(&name)?.with_default_tag());
-    }
-    let layers = image
-        .layers
-        .iter()
-        .map(|path| clean(Path::new(path)))
-        .collect::<Result<_>>()?;
-    Ok(Entry {
-        config: clean(Path::new(&image.config))?,
-        layers,
-        names,
-        parent: image.parent,
-    })
-}
-
-/// Cleans a member's path; one that leaves the archive is refused.
-fn clean(path: &Path) -> Result<String> {
-    let mut parts = Vec::new();
-    for component in path.components() {
-        match component {
-            Component::Normal(part) => parts.push(part.to_string_lossy().into_owned()),
-            Component::CurDir | Component::RootDir => {}
-            Component::ParentDir | Component::Prefix(_) => {
-                return Err(EngineError::invalid(format!(
-                    "invalid archive: the path {} leaves the archive",
-                    path.display()
-                )));
-            }
-        }
-    }
-    Ok(parts.join("/"))
-}
-
-/// Resolves a link's target by its text, inside the archive.
-fn clean_in(base: &Path, target: &Path) -> String {
-    let mut parts: Vec<String> = Vec::new();
-    let base = if target.is_absolute() {
-        Path::new("")
-    } else {
-        base
-    };
-    for component in base.join(target).components() {
-        match component {
-            Component::Normal(part) => parts.push(part.to_string_lossy().into_owned()),
-            Component::ParentDir => {
-                parts.pop();
-            }
-            _ => {}
-        }
-    }
-    parts.join("/")
 }
 
 fn broken_archive(error: wharf_layer::LayerError) -> EngineError {

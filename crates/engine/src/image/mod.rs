@@ -1,5 +1,6 @@
 //! The use cases of images.
 
+mod archive_contents;
 pub(crate) mod archive_format;
 pub(crate) mod archive_writer;
 pub(crate) mod find;

@@ -69,8 +69,15 @@ impl Engine {
             .await
     }
 
+    /// Names an image, tells of it, and returns the one that had the name before.
+    fn tag_blocking(&self, reference: &Reference, id: &ImageId) -> Result<Option<ImageId>> {
+        let before = self.name_blocking(reference, id)?;
+        self.image_event("tag", id, reference.familiar());
+        Ok(before)
+    }
+
     /// Names an image and returns the one that had the name before.
-    pub(crate) fn tag_blocking(
+    pub(crate) fn name_blocking(
         &self,
         reference: &Reference,
         id: &ImageId,
@@ -79,12 +86,18 @@ impl Engine {
             .store
             .tag(reference, id)
             .map_err(store_error("cannot name the image"))?;
-        self.events.emit(
-            "image",
-            "tag",
-            &id.to_string(),
-            [("name", reference.familiar())],
-        );
         Ok(before.filter(|before| before != id))
+    }
+
+    /// Tells of something that happened to an image; its labels are among the attributes as long as it is there.
+    pub(crate) fn image_event(&self, action: &str, id: &ImageId, name: String) {
+        let image = self.store.image(id).ok().flatten();
+        let mut attributes = image
+            .and_then(|image| image.config.config.clone())
+            .map(|config| config.labels)
+            .unwrap_or_default();
+        attributes.insert("name".to_owned(), name);
+        self.events
+            .publish("image", action, &id.to_string(), attributes);
     }
 }

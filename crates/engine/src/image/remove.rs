@@ -66,7 +66,9 @@ impl Engine {
             if !self.names_of(&image.id)?.is_empty() {
                 return Ok(removed);
             }
-            self.delete(&image, force, prune_parents, true, &mut removed)?;
+            if !self.leave_to_builds(&image.id) {
+                self.delete(&image, force, prune_parents, true, &mut removed)?;
+            }
             return Ok(removed);
         }
         if names.len() > 1 && !is_single_reference(&names) && !force {
@@ -83,8 +85,24 @@ impl Engine {
         for reference in &names {
             self.untag(reference, &image.id, &mut removed)?;
         }
-        self.delete(&image, force, prune_parents, false, &mut removed)?;
+        if !self.leave_to_builds(&image.id) {
+            self.delete(&image, force, prune_parents, false, &mut removed)?;
+        }
         Ok(removed)
+    }
+
+    /// Removes an image that has no name; nothing where it is gone or still used.
+    pub(crate) fn remove_unnamed(&self, id: &ImageId) -> Result<()> {
+        let image = self
+            .store
+            .image(id)
+            .map_err(store_error("cannot read images"))?;
+        match image {
+            Some(image) if self.names_of(id)?.is_empty() => {
+                self.delete(&image, false, true, true, &mut Vec::new())
+            }
+            _ => Ok(()),
+        }
     }
 
     fn names_of(&self, id: &ImageId) -> Result<Vec<Reference>> {
@@ -136,12 +154,7 @@ impl Engine {
             .map_err(store_error("cannot remove the name"))?
             .is_some()
         {
-            self.events.emit(
-                "image",
-                "untag",
-                &id.to_string(),
-                [("name", id.to_string())],
-            );
+            self.image_event("untag", id, id.to_string());
             removed.push(Removed::Untagged(reference.familiar()));
         }
         Ok(())
@@ -173,12 +186,7 @@ impl Engine {
             }
             store_error("cannot delete the image")(error)
         })?;
-        self.events.emit(
-            "image",
-            "delete",
-            &image.id.to_string(),
-            [("name", image.id.to_string())],
-        );
+        self.image_event("delete", &image.id, image.id.to_string());
         removed.push(Removed::Deleted(image.id));
         removed.extend(layers.into_iter().map(Removed::Deleted));
         let Some(parent) = image.parent.filter(|_| prune_parents) else {
@@ -298,7 +306,8 @@ impl Engine {
             for name in &names {
                 self.untag(name, &image.id, &mut removed)?;
             }
-            match self.delete(&image, false, true, true, &mut removed) {
+            let delete = || self.delete(&image, false, true, true, &mut removed);
+            match self.unless_claimed(&image.id, delete).unwrap_or(Ok(())) {
                 Ok(()) => pruned.removed.extend(removed),
                 Err(error) if error.kind() == ErrorKind::Conflict => {}
                 Err(error) => return Err(error),

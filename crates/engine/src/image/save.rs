@@ -53,12 +53,7 @@ impl Engine {
         let mut plan = Plan { images: Vec::new() };
         for name in names {
             for (image, references) in self.images_to_save(name)? {
-                self.events.emit(
-                    "image",
-                    "save",
-                    &image.id.to_string(),
-                    [("name", name.clone())],
-                );
+                self.image_event("save", &image.id, image.id.to_string());
                 match plan
                     .images
                     .iter_mut()

@@ -324,6 +324,10 @@ pub struct BuildOptions {
     pub cache_directories: Vec<wharf_build::CacheDirectory>,
     /// Whether the image holds what its steps led to.
     pub inline_cache: bool,
+    /// Whether the client takes the result out and says when it is done with it.
+    pub takes_out: bool,
+    /// Whether the image is not to stay then, unless it has a name or was there before.
+    pub drops_image: bool,
     /// Sends what the solver does, too.
     pub trace: bool,
 }

@@ -4,6 +4,7 @@
 //! by this test when `WHARF_RECORD_PEERS` is set); `commands/differences-*.txt` lists the commands that wharf answers
 //! differently, each with its reason.
 
+use crate::arguments::split;
 use crate::harness::{Daemon, base_image_tar, docker_program, skip};
 use crate::peer::Peer;
 use std::collections::{BTreeMap, BTreeSet};
@@ -248,30 +249,6 @@ fn run_all(client: &Path, host: &str, directory: &Path) -> Vec<Step> {
             }
         })
         .collect()
-}
-
-/// Splits a line into words; single quotes keep blanks.
-fn split(line: &str) -> Vec<String> {
-    let (mut words, mut word, mut quoted, mut any) = (Vec::new(), String::new(), false, false);
-    for letter in line.chars() {
-        match letter {
-            '\'' => {
-                quoted = !quoted;
-                any = true;
-            }
-            ' ' if !quoted => {
-                if any || !word.is_empty() {
-                    words.push(std::mem::take(&mut word));
-                }
-                any = false;
-            }
-            other => word.push(other),
-        }
-    }
-    if any || !word.is_empty() {
-        words.push(word);
-    }
-    words
 }
 
 /// Puts placeholders for what differs from run to run: IDs, times, sizes, process numbers.

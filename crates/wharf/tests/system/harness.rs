@@ -1,11 +1,12 @@
 //! Starting a daemon, calling clients, cleaning up whatever happened.
 
-use std::ffi::OsStr;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
+
+use crate::arguments::Arguments;
 
 /// How long anything in a test may take before it counts as hung.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -268,29 +269,29 @@ impl Daemon {
     }
 
     /// Calls a client and returns what it gave.
-    pub fn call<S: AsRef<OsStr>>(&self, client: Client, arguments: &[S]) -> Called {
+    pub fn call(&self, client: Client, arguments: impl Arguments) -> Called {
         self.call_with_input(client, arguments, b"")
     }
 
     /// Calls a client with standard input from a pipe.
-    pub fn call_with_input<S: AsRef<OsStr>>(
+    pub fn call_with_input(
         &self,
         client: Client,
-        arguments: &[S],
+        arguments: impl Arguments,
         input: &[u8],
     ) -> Called {
         let mut command = self.command(client);
-        command.args(arguments);
+        command.args(arguments.words());
         run_with_input(command, input)
     }
 
     /// Calls a client on a terminal of its own and types `typed`; what it showed is in `stdout`.
-    pub fn on_a_terminal(&self, client: Client, arguments: &[&str], typed: &str) -> Called {
+    pub fn on_a_terminal(&self, client: Client, arguments: impl Arguments, typed: &str) -> Called {
         let command = self.command(client);
         let mut line = quoted(&command.get_program().to_string_lossy());
-        for argument in arguments {
+        for argument in arguments.words() {
             line.push(' ');
-            line.push_str(&quoted(argument));
+            line.push_str(&quoted(&argument.to_string_lossy()));
         }
         // `script` makes the terminal, types what it reads, and ends with the command's exit code.
         let mut script = Command::new("script");
@@ -306,12 +307,13 @@ impl Daemon {
     }
 
     /// Calls a client that must succeed and returns its standard output without the last line end.
-    pub fn ok<S: AsRef<OsStr> + std::fmt::Debug>(&self, client: Client, arguments: &[S]) -> String {
+    pub fn ok(&self, client: Client, arguments: impl Arguments) -> String {
+        let said = format!("{arguments:?}");
         let called = self.call(client, arguments);
         assert_eq!(
             called.code,
             0,
-            "{client:?} {arguments:?}\nstdout: {}\nstderr: {}\ndaemon: {}",
+            "{client:?} {said}\nstdout: {}\nstderr: {}\ndaemon: {}",
             called.stdout,
             called.stderr,
             self.log()
@@ -320,18 +322,13 @@ impl Daemon {
     }
 
     /// Calls a client that must fail with `code` and say `text`.
-    pub fn fails<S: AsRef<OsStr> + std::fmt::Debug>(
-        &self,
-        client: Client,
-        arguments: &[S],
-        code: i32,
-        text: &str,
-    ) {
+    pub fn fails(&self, client: Client, arguments: impl Arguments, code: i32, text: &str) {
+        let asked = format!("{arguments:?}");
         let called = self.call(client, arguments);
         let said = format!("{}{}", called.stdout, called.stderr);
         assert!(
             called.code == code && said.contains(text),
-            "{client:?} {arguments:?}: expected code {code} and {text:?}, found code {} and\n{said}",
+            "{client:?} {asked}: expected code {code} and {text:?}, found code {} and\n{said}",
             called.code
         );
     }

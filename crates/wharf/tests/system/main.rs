@@ -11,6 +11,7 @@
 )]
 
 mod archives;
+mod arguments;
 mod build;
 mod calls;
 mod clients;

@@ -232,6 +232,69 @@ fn results_go_where_they_are_asked_to() {
     );
 }
 
+/// Builds that lead to the same image take nothing away from each other, and a prune nothing from any of them.
+#[test]
+fn builds_of_the_same_image_do_not_take_it_away_from_each_other() {
+    const ROUNDS: usize = 4;
+    let d = Daemon::with_busybox();
+    write(
+        &d,
+        "FROM busybox AS b\nRUN mkdir /out && head -c 4000000 /dev/zero > /out/f\nFROM scratch\nCOPY --from=b /out /\n",
+    );
+    // All that follow find every step in the cache, and so lead to the same image at nearly the same time.
+    let warm = wharf(&d, &["build", "-q", "context"]);
+    wharf(&d, &["rmi", warm.trim()]);
+    let is_over = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let mut builds = Vec::new();
+        for number in 0..4 {
+            let d = &d;
+            builds.push(scope.spawn(move || {
+                for round in 0..ROUNDS {
+                    let files = d.path(&format!("files-{number}-{round}"));
+                    let local = format!("type=local,dest={}", files.display());
+                    let tar = format!("type=tar,dest={}.tar", files.display());
+                    wharf(d, &["build", "-o", &local, "-o", &tar, "context"]);
+                    let length = std::fs::metadata(files.join("f")).expect("the file").len();
+                    assert_eq!(length, 4_000_000);
+                }
+            }));
+        }
+        builds.push(scope.spawn(|| {
+            for _ in 0..ROUNDS {
+                wharf(&d, &["build", "-q", "-t", "kept", "context"]);
+                wharf(&d, &["image", "inspect", "kept"]);
+                wharf(&d, &["rmi", "kept"]);
+            }
+        }));
+        let pruning = scope.spawn(|| {
+            while !is_over.load(std::sync::atomic::Ordering::SeqCst) {
+                wharf(&d, &["image", "prune", "-f"]);
+            }
+        });
+        let ended: Vec<_> = builds.into_iter().map(|build| build.join()).collect();
+        is_over.store(true, std::sync::atomic::Ordering::SeqCst);
+        pruning.join().expect("the prunes work");
+        assert!(ended.iter().all(Result::is_ok), "{}", d.log());
+    });
+    // Nobody wanted the image to stay; one that is there without a name is not taken away by a build for files.
+    let busybox = wharf(&d, &["images", "-q", "busybox"]);
+    assert_eq!(wharf(&d, &["images", "-aq"]), busybox);
+    let dangling = wharf(&d, &["build", "-q", "context"]);
+    let archive = format!("type=tar,dest={}", d.path("result.tar").display());
+    let id = wharf(&d, &["build", "-q", "-o", &archive, "context"]);
+    assert_eq!(id, dangling);
+    wharf(&d, &["image", "inspect", dangling.trim()]);
+    // The archive on standard output has nothing else around it.
+    let mut build = d.command(Client::Wharf);
+    let build = build.args(["build", "-q", "-o", "-", "context"]).output();
+    let stdout = build.expect("the client runs").stdout;
+    assert!(
+        stdout.starts_with(b"f\0"),
+        "the archive does not begin with its first entry"
+    );
+}
+
 #[test]
 fn steps_see_their_mounts_and_copies_keep_to_their_flags() {
     let d = Daemon::with_busybox();

@@ -35,6 +35,8 @@ pub struct CacheTarget {
     /// `min`: steps of the result; `max`: all steps.
     mode: String,
     tag: String,
+    /// Whether a cache that cannot be written is no failure of the build.
+    ignores_error: bool,
 }
 
 /// Reads `--cache-from` values: names of images, or `type=local,src=DIRECTORY[,tag=TAG][,digest=DIGEST]`.
@@ -87,8 +89,17 @@ pub fn targets(values: &[String]) -> Result<CacheTargets> {
                     path: fields.needed("dest")?.to_owned(),
                     mode: mode.to_owned(),
                     tag: fields.get("tag").unwrap_or("latest").to_owned(),
+                    ignores_error: match fields.get("ignore-error") {
+                        None | Some("false" | "0") => false,
+                        Some("true" | "1") => true,
+                        Some(other) => {
+                            return Err(CliError::usage(format!(
+                                "invalid --cache-to {value:?}: ignore-error {other:?} is neither true nor false"
+                            )));
+                        }
+                    },
                 });
-                fields.only(&["type", "dest", "mode", "tag"])?;
+                fields.only(&["type", "dest", "mode", "tag", "ignore-error"])?;
             }
             _ => return Err(fields.unsupported()),
         }
@@ -164,7 +175,17 @@ impl CacheTarget {
             .query("build", build)
             .query("mode", &self.mode)
             .query("tag", &self.tag);
-        unpack_answer(session, request, Path::new(&self.path)).await
+        match unpack_answer(session, request, Path::new(&self.path)).await {
+            Err(error) if self.ignores_error => {
+                let problem = error.report().unwrap_or_default();
+                let path = &self.path;
+                session.output.talk(&format!(
+                    "warning: no cache was written to {path}: {problem}"
+                ));
+                Ok(())
+            }
+            written => written,
+        }
     }
 }
 
@@ -181,8 +202,9 @@ mod tests {
         let read = sources(&values(&["a,b:1", "type=local,src=.,tag=x"])).unwrap();
         assert_eq!(read.images, ["a", "b:1"]);
         assert_eq!(read.directories[0]["tag"], "x");
-        let read = targets(&values(&["type=inline", "type=local,dest=d,mode=max"])).unwrap();
-        assert!(read.inline);
+        let local = "type=local,dest=d,mode=max,ignore-error=true";
+        let read = targets(&values(&["type=inline", local])).unwrap();
+        assert!(read.inline && read.directories[0].ignores_error);
         assert_eq!(read.directories[0].mode, "max");
     }
 
@@ -193,6 +215,7 @@ mod tests {
             ("type=gha", "not supported yet"),
             ("type=local", "it needs"),
             ("type=local,dest=d,mode=all", "neither min nor max"),
+            ("type=local,dest=d,ignore-error=x", "neither true nor false"),
             (
                 "type=local,dest=d,compression=zstd",
                 "compression is not supported",

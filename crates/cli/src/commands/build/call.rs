@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::commands::build::answer::{CheckAnswer, OutlineAnswer, TargetsAnswer};
-use crate::commands::build::{BuildArgs, build_request};
+use crate::commands::build::{BuildArgs, Purpose, build_request};
 use crate::error::{CliError, Result};
 use crate::host_files;
 use crate::session::Session;
@@ -100,7 +100,7 @@ impl Call {
 
 /// Asks and prints the answer.
 pub async fn call_command(session: &mut Session, args: &BuildArgs, call: &Call) -> Result<()> {
-    let request = build_request(session, args, &[], Some(call.method.name())).await?;
+    let request = build_request(session, args, &[], Purpose::Call(call.method.name())).await?;
     let response = session.client.send(request).await?;
     match call.method {
         Method::Check => {

@@ -2,6 +2,8 @@
 
 use clap::Args;
 
+use crate::commands::trust::ContentTrust;
+
 /// Build an image from a Dockerfile
 #[derive(Debug, Args)]
 #[allow(missing_docs, reason = "each flag's help text is its documentation")]
@@ -59,6 +61,8 @@ pub struct BuildArgs {
     /// Dockerfile ("-" for standard input)
     #[arg(short = 'f', long, value_name = "FILE")]
     pub file: Option<String>,
+    #[command(flatten)]
+    pub trust: ContentTrust,
     /// Say after the build why each step ran again
     #[arg(long)]
     pub explain: bool,
@@ -68,6 +72,9 @@ pub struct BuildArgs {
     /// Write the image's id to a file
     #[arg(long, value_name = "FILE")]
     pub iidfile: Option<String>,
+    /// Write what the build led to to a file, as JSON
+    #[arg(long, value_name = "FILE")]
+    pub metadata_file: Option<String>,
     /// Set a label (KEY=VALUE)
     #[arg(long, value_name = "KEY=VALUE")]
     pub label: Vec<String>,

@@ -51,6 +51,7 @@ const NANO: i64 = 1_000_000_000;
 
 /// Runs `wharf build`.
 pub async fn build_command(session: &mut Session, args: BuildArgs) -> Result<()> {
+    args.trust.check()?;
     let outputs = outputs(&args)?;
     check_flags(&args)?;
     if let Some(call) = call::Call::of(&args)? {
@@ -59,13 +60,32 @@ pub async fn build_command(session: &mut Session, args: BuildArgs) -> Result<()>
     if args.verify {
         return verify::verify(session, args).await;
     }
-    let built = build(session, &args, &outputs).await;
+    let is_wanted = outputs.is_empty() || outputs.iter().any(BuildOutput::keeps_image);
+    let taking = Taking {
+        takes_out: !outputs.is_empty(),
+        drops_image: !is_wanted,
+    };
+    let built = build(session, &args, &outputs, taking).await;
     let built = match built {
         Ok(built) => built,
         Err(Failed { error, build }) => {
             return after::failed(session, &args, build.as_deref(), error).await;
         }
     };
+    let finished = finish(session, &args, &outputs, &built).await;
+    if taking.takes_out {
+        release(session, built.build.as_deref()).await?;
+    }
+    finished
+}
+
+/// Does what is to be done with a result: tells why steps ran, writes caches, outputs and the image's ID.
+async fn finish(
+    session: &mut Session,
+    args: &BuildArgs,
+    outputs: &[BuildOutput],
+    built: &Built,
+) -> Result<()> {
     if args.explain {
         after::explain(session, built.build.as_deref().unwrap_or_default(), None).await?;
     }
@@ -74,20 +94,67 @@ pub async fn build_command(session: &mut Session, args: BuildArgs) -> Result<()>
             target.write(session, build).await?;
         }
     }
-    let id = built.image;
-    for output in &outputs {
-        let image = id.as_deref().ok_or_else(unnamed)?;
+    for output in outputs {
+        let image = built.image.as_deref().ok_or_else(unnamed)?;
         output.write(session, image).await?;
     }
-    let is_wanted = outputs.is_empty() || outputs.iter().any(BuildOutput::keeps_image);
-    if let Some(id) = id.as_deref().filter(|_| !is_wanted && args.tag.is_empty()) {
-        outputs::remove_unnamed(session, id).await?;
+    if let Some(path) = &args.iidfile {
+        let id = built.image.as_ref().ok_or_else(unnamed)?;
+        host_files::write(Path::new(path), id.as_bytes())?;
     }
-    match (&args.iidfile, id) {
-        (Some(path), Some(id)) => host_files::write(Path::new(path), id.as_bytes()),
-        (Some(_), None) => Err(unnamed()),
-        (None, _) => Ok(()),
+    match &args.metadata_file {
+        Some(path) => {
+            let text = format!("{:#}\n", metadata(args, outputs, built)?);
+            host_files::write(Path::new(path), text.as_bytes())
+        }
+        None => Ok(()),
     }
+}
+
+/// Returns what `--metadata-file` tells, by buildx's names.
+fn metadata(args: &BuildArgs, outputs: &[BuildOutput], built: &Built) -> Result<Json> {
+    let mut names = Vec::new();
+    for name in args.tag.iter().chain(output_names(outputs)) {
+        let name = crate::commands::image::names::parse(name)?;
+        names.push(name.with_default_tag().to_string());
+    }
+    let mut told = Map::new();
+    let mut tell = |key: &str, value: Option<&str>| {
+        if let Some(value) = value.filter(|value| !value.is_empty()) {
+            told.insert(key.to_owned(), value.into());
+        }
+    };
+    tell("buildx.build.ref", built.build.as_deref());
+    tell("containerimage.config.digest", built.image.as_deref());
+    tell("containerimage.digest", built.image.as_deref());
+    tell("image.name", Some(&names.join(",")));
+    Ok(Json::Object(told))
+}
+
+/// Returns the names that outputs give the image.
+fn output_names(outputs: &[BuildOutput]) -> impl Iterator<Item = &String> {
+    outputs.iter().flat_map(|output| match output {
+        BuildOutput::Image { names, .. } => names.as_slice(),
+        _ => &[],
+    })
+}
+
+/// Says that the result of a build was taken out.
+async fn release(session: &mut Session, build: Option<&str>) -> Result<()> {
+    let Some(build) = build else {
+        return Ok(());
+    };
+    let request = Request::post("/wharf/build/release").query("build", build);
+    session.client.send(request).await.map(drop)
+}
+
+/// What becomes of a build's image.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Taking {
+    /// Whether something is done with it before it is [`release`]d.
+    takes_out: bool,
+    /// Whether it goes then, unless it has a name or was there before.
+    drops_image: bool,
 }
 
 /// What a build led to.
@@ -139,10 +206,11 @@ async fn build(
     session: &mut Session,
     args: &BuildArgs,
     outputs: &[BuildOutput],
+    taking: Taking,
 ) -> std::result::Result<Built, Failed> {
     let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let look = display::look(&args.progress, session.output.is_terminal(), no_color)?;
-    let request = build_request(session, args, outputs, None).await?;
+    let request = build_request(session, args, outputs, Purpose::Build(taking)).await?;
     let response = session.client.send(request).await?;
     let mut followed = Followed::default();
     let shown = follow(session, args, outputs, look, response, &mut followed).await;
@@ -161,12 +229,37 @@ async fn build(
     }
 }
 
-/// Returns the request for a build, or for what `call` names.
+/// What is asked of the daemon.
+#[derive(Debug, Clone, Copy)]
+enum Purpose<'a> {
+    /// An image.
+    Build(Taking),
+    /// An answer about the Dockerfile: the method's name.
+    Call(&'a str),
+}
+
+impl<'a> Purpose<'a> {
+    fn call(self) -> Option<&'a str> {
+        match self {
+            Self::Build(_) => None,
+            Self::Call(name) => Some(name),
+        }
+    }
+
+    fn taking(self) -> Taking {
+        match self {
+            Self::Build(taking) => taking,
+            Self::Call(_) => Taking::default(),
+        }
+    }
+}
+
+/// Returns the request for what is asked of the daemon.
 async fn build_request(
     session: &mut Session,
     args: &BuildArgs,
     outputs: &[BuildOutput],
-    call: Option<&str>,
+    purpose: Purpose<'_>,
 ) -> Result<Request> {
     let context = Context::resolve(args)?;
     let headers = session.client.ping().await?;
@@ -206,9 +299,9 @@ async fn build_request(
         }
     };
     if has(BUILD_HEADER) {
-        own_request(request, args, outputs, project, call)
+        own_request(request, args, outputs, project, purpose)
     } else {
-        refuse_own_flags(args, call)?;
+        refuse_own_flags(args, purpose.call())?;
         Ok(request)
     }
 }
@@ -244,15 +337,13 @@ async fn follow(
     followed: &mut Followed,
 ) -> Result<()> {
     let followed = std::cell::RefCell::new(followed);
-    if args.quiet {
-        return quiet(session, response, &mut |aux| {
-            followed.borrow_mut().note(aux)
-        })
-        .await;
-    }
     // Where the result goes to standard output, nothing else does.
     let is_data = |output: &BuildOutput| matches!(output, BuildOutput::Tar(path) | BuildOutput::Archive(path) if path == "-");
     let to_talk = outputs.iter().any(is_data);
+    if args.quiet {
+        let note = &mut |aux: &Json| followed.borrow_mut().note(aux);
+        return quiet(session, response, to_talk, note).await;
+    }
     let output = &mut session.output;
     let mut write = |text: &str| {
         if to_talk {
@@ -336,7 +427,7 @@ fn own_request(
     args: &BuildArgs,
     outputs: &[BuildOutput],
     project: String,
-    call: Option<&str>,
+    purpose: Purpose<'_>,
 ) -> Result<Request> {
     let variable = |name: &str| std::env::var(name).ok();
     let secrets = secrets::secrets(&args.secret, &variable)?;
@@ -370,7 +461,9 @@ fn own_request(
             "pids_limit": args.pids_limit,
             "cache_directories": cached.directories,
             "inline_cache": kept.inline,
-            "call": call,
+            "call": purpose.call(),
+            "takes_out": purpose.taking().takes_out,
+            "drops_image": purpose.taking().drops_image,
         })
     }))
 }
@@ -406,6 +499,7 @@ fn refuse_own_flags(args: &BuildArgs, call: Option<&str>) -> Result<()> {
 async fn quiet(
     session: &mut Session,
     response: crate::http::Response,
+    to_talk: bool,
     note: &mut dyn FnMut(&Json),
 ) -> Result<()> {
     let mut told = String::new();
@@ -427,7 +521,12 @@ async fn quiet(
             if let Some(id) = last.strip_prefix("sha256:") {
                 note(&json!({"ID": format!("sha256:{id}")}));
             }
-            session.output.line(last)
+            if to_talk {
+                session.output.talk(last);
+                Ok(())
+            } else {
+                session.output.line(last)
+            }
         }
         Err(error) => {
             session.output.talk_bytes(told.as_bytes())?;
@@ -518,11 +617,7 @@ fn parameters(session: &mut Session, args: &BuildArgs, outputs: &[BuildOutput]) 
     if let Some(size) = &args.memory_swap {
         request = request.query("memswap", limits::memory_swap(size)?.to_string());
     }
-    let names = outputs.iter().flat_map(|output| match output {
-        BuildOutput::Image { names, .. } => names.as_slice(),
-        _ => &[],
-    });
-    for tag in args.tag.iter().chain(names) {
+    for tag in args.tag.iter().chain(output_names(outputs)) {
         crate::commands::image::names::parse(tag)?;
         request = request.query("t", tag);
     }

@@ -129,30 +129,6 @@ pub(super) async fn unpack_answer(
         .map_err(|error| CliError::transport("unpacking the answer", error))?
 }
 
-/// Removes an image that was built only for its files, unless it has a name.
-pub async fn remove_unnamed(session: &mut Session, image: &str) -> Result<()> {
-    let path = format!("/images/{}", path_part(image));
-    let found = session.client.get_json(format!("{path}/json")).await;
-    let Some(found) = unless_missing::<serde_json::Value>(found)? else {
-        return Ok(());
-    };
-    let has_names = found["RepoTags"]
-        .as_array()
-        .is_some_and(|names| !names.is_empty());
-    if !has_names {
-        unless_missing(session.client.send(Request::delete(path)).await)?;
-    }
-    Ok(())
-}
-
-/// Takes it for no failure that an image is gone: another build had the same one and was quicker.
-fn unless_missing<T>(answer: Result<T>) -> Result<Option<T>> {
-    match answer {
-        Err(CliError::Daemon { status: 404, .. }) => Ok(None),
-        answer => answer.map(Some),
-    }
-}
-
 fn files(image: &str) -> Request {
     Request::get(format!("/wharf/images/{}/files", path_part(image)))
 }

@@ -2,8 +2,8 @@
 
 use std::io::Read;
 
-use crate::commands::build::outputs::{self, BuildOutput};
-use crate::commands::build::{BuildArgs, Failed, build, unnamed};
+use crate::commands::build::outputs::BuildOutput;
+use crate::commands::build::{BuildArgs, Built, Failed, Taking, build, release, unnamed};
 use crate::commands::container::copy_archive;
 use crate::error::{CliError, Result};
 use crate::http::{Request, path_part};
@@ -17,23 +17,42 @@ pub async fn verify(session: &mut Session, mut args: BuildArgs) -> Result<()> {
     args.no_cache = true;
     let names = std::mem::take(&mut args.tag);
     let wanted: Vec<BuildOutput> = Vec::new();
-    let once = async |session: &mut Session| {
-        let built = build(session, &args, &wanted).await;
-        let built = built.map_err(|Failed { error, .. }| error)?;
-        built.image.ok_or_else(unnamed)
+    let once = async |session: &mut Session, drops_image: bool| {
+        let taking = Taking {
+            takes_out: true,
+            drops_image,
+        };
+        let built = build(session, &args, &wanted, taking).await;
+        built.map_err(|Failed { error, .. }| error)
     };
-    let first = once(session).await?;
-    let second = once(session).await?;
+    let first = once(session, false).await?;
+    let second = once(session, true).await;
+    let verified = match &second {
+        Ok(second) => compare_images(session, &first, second, &names).await,
+        Err(_) => Ok(()),
+    };
+    for built in [Some(&first), second.as_ref().ok()].into_iter().flatten() {
+        release(session, built.build.as_deref()).await?;
+    }
+    second.map(drop).and(verified)
+}
+
+async fn compare_images(
+    session: &mut Session,
+    first: &Built,
+    second: &Built,
+    names: &[String],
+) -> Result<()> {
+    let image = |built: &Built| built.image.clone().ok_or_else(unnamed);
+    let (first, second) = (image(first)?, image(second)?);
     if first == second {
         session.output.line(&format!("both builds gave {first}"))?;
-        for name in &names {
+        for name in names {
             tag(session, &first, name).await?;
         }
         return Ok(());
     }
-    let difference = compare(session, &first, &second).await;
-    outputs::remove_unnamed(session, &second).await?;
-    let what = match difference? {
+    let what = match compare(session, &first, &second).await? {
         Some(what) => what,
         None => {
             "the files are the same: times of files or of the image differ (set SOURCE_DATE_EPOCH)"

@@ -1,5 +1,7 @@
 //! `wharf attach` and `wharf start`.
 
+use std::cell::RefCell;
+
 use clap::Args;
 
 use crate::commands::container::attachment::{self, Attachment, Ending, ExitWait, Process};
@@ -114,12 +116,7 @@ pub async fn start_command(session: &mut Session, args: StartArgs) -> Result<()>
         }
     }
     if !args.attach && !args.interactive {
-        return targets::for_each(session, &args.containers, async |session, name| {
-            let request = Request::post(format!("/containers/{}/start", path_part(name)));
-            session.client.send(request).await?;
-            Ok(Some(name.to_owned()))
-        })
-        .await;
+        return start_all(session, &args.containers).await;
     }
     let [name] = args.containers.as_slice() else {
         return Err(CliError::usage(
@@ -128,6 +125,29 @@ pub async fn start_command(session: &mut Session, args: StartArgs) -> Result<()>
     };
     let detach_keys = session.detach_keys(args.detach_keys.as_deref())?;
     start_attached(session, name, args.interactive, detach_keys).await
+}
+
+/// Starts containers without attaching, and says at the end which of them did not start.
+async fn start_all(session: &mut Session, containers: &[String]) -> Result<()> {
+    let failed = RefCell::new(Vec::new());
+    let started = targets::for_each(session, containers, async |session, name| {
+        let request = Request::post(format!("/containers/{}/start", path_part(name)));
+        if let Err(error) = session.client.send(request).await {
+            failed.borrow_mut().push(name.to_owned());
+            return Err(error);
+        }
+        Ok(Some(name.to_owned()))
+    });
+    match started.await {
+        Err(CliError::Several(mut failures)) => {
+            failures.push(format!(
+                "Error: failed to start containers: {}",
+                failed.borrow().join(", ")
+            ));
+            Err(CliError::Several(failures))
+        }
+        ended => ended,
+    }
 }
 
 async fn start_attached(

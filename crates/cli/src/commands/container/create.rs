@@ -43,6 +43,7 @@ pub async fn create(
     flags: &ContainerFlags,
     streams: Streams,
 ) -> Result<String> {
+    flags.trust.check()?;
     let cidfile = flags.cidfile.as_deref().map(CidFile::create).transpose()?;
     let url = session.client.host().url();
     let proxies = session.config()?.proxies(&url);

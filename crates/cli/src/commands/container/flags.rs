@@ -2,6 +2,8 @@
 
 use clap::{ArgAction, Args};
 
+use crate::commands::trust::ContentTrust;
+
 /// Everything that ends up in the body of `POST /containers/create`.
 #[derive(Debug, Clone, Default, Args)]
 #[allow(missing_docs, reason = "each flag's help text is its documentation")]
@@ -90,6 +92,8 @@ pub struct ContainerFlags {
     /// Set a DNS search domain
     #[arg(long, value_name = "DOMAIN")]
     pub dns_search: Vec<String>,
+    #[command(flatten)]
+    pub trust: ContentTrust,
     /// NIS domain name
     #[arg(long, value_name = "NAME")]
     pub domainname: Option<String>,
@@ -144,6 +148,9 @@ pub struct ContainerFlags {
     /// IPv6 address in the network
     #[arg(long, value_name = "ADDRESS")]
     pub ip6: Option<String>,
+    /// Isolation technology: default
+    #[arg(long, value_name = "TECHNOLOGY")]
+    pub isolation: Option<String>,
     /// IPC namespace: none, private, shareable, host or container:NAME
     #[arg(long, value_name = "MODE")]
     pub ipc: Option<String>,

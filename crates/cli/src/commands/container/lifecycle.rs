@@ -144,7 +144,14 @@ pub async fn rename_command(session: &mut Session, args: RenameArgs) -> Result<(
     }
     let request = Request::post(format!("/containers/{}/rename", path_part(&args.container)))
         .query("name", &args.new_name);
-    session.client.send(request).await.map(drop)
+    match session.client.send(request).await {
+        Ok(_) => Ok(()),
+        Err(error @ CliError::Daemon { .. }) => Err(CliError::Several(vec![
+            error.to_string(),
+            format!("Error: failed to rename container named {}", args.container),
+        ])),
+        Err(error) => Err(error),
+    }
 }
 
 /// Runs `wharf wait`.

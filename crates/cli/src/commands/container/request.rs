@@ -284,12 +284,9 @@ fn host_config(
         put_list(&mut host, "Links", &flags.link);
     }
     put_text(&mut host, "ContainerIDFile", flags.cidfile.as_ref());
+    put_text(&mut host, "Isolation", flags.isolation.as_ref());
     put_text(&mut host, "Runtime", flags.runtime.as_ref());
-    put_map(
-        &mut host,
-        "Annotations",
-        misc::pairs("annotation", &flags.annotation)?,
-    );
+    put_map(&mut host, "Annotations", env::to_map(&flags.annotation));
     if flags.init {
         host.insert("Init".into(), true.into());
     }

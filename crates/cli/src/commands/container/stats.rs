@@ -116,7 +116,7 @@ pub async fn stats_command(session: &mut Session, args: StatsArgs) -> Result<()>
         let mut rows = Vec::new();
         for (name, sample) in names.iter().zip(samples) {
             match sample {
-                Ok(sample) => rows.push(sample.row(args.no_trunc)),
+                Ok(sample) => rows.push(sample.row(name, args.no_trunc)),
                 // A container may end between the list and its sample; one that was asked for by name must exist.
                 Err(error) if !args.containers.is_empty() => return Err(error),
                 Err(_) => rows.push(
@@ -124,7 +124,7 @@ pub async fn stats_command(session: &mut Session, args: StatsArgs) -> Result<()>
                         id: name.clone(),
                         ..Sample::default()
                     }
-                    .row(args.no_trunc),
+                    .row(name, args.no_trunc),
                 ),
             }
         }
@@ -163,6 +163,7 @@ fn layout() -> Layout {
         type_name: "*container.statsContext",
         table: "{{.ID}}\t{{.Name}}\t{{.CPUPerc}}\t{{.MemUsage}}\t{{.MemPerc}}\t{{.NetIO}}\t{{.BlockIO}}\t{{.PIDs}}".into(),
         quiet: "{{.ID}}",
+        raw: "",
         headings: &[
             ("Container", "CONTAINER"),
             ("ID", "CONTAINER ID"),
@@ -178,7 +179,8 @@ fn layout() -> Layout {
 }
 
 impl Sample {
-    fn row(&self, no_trunc: bool) -> Row {
+    /// `asked` is what the container was asked for by.
+    fn row(&self, asked: &str, no_trunc: bool) -> Row {
         let id = if no_trunc {
             self.id.as_str()
         } else {
@@ -208,7 +210,7 @@ impl Sample {
             )
         };
         Row::new()
-            .with("Container", id)
+            .with("Container", asked)
             .with("ID", id)
             .with("Name", self.name.trim_start_matches('/'))
             .with("CPUPerc", format!("{:.2}%", self.cpu_percent()))

@@ -14,7 +14,7 @@ use crate::render::list::{Layout, Row};
 use crate::render::text::{local_time, time_ago};
 use crate::session::Session;
 use crate::terminal;
-use crate::units::human_size_short;
+use crate::units::{human_size, human_size_short};
 
 const NONE: &str = "<none>";
 
@@ -149,7 +149,7 @@ pub fn render(images: &[ImageSummary], format: &str, shown: Shown) -> Result<Str
         format.push_str("\t{{.Digest}}");
     }
     // A template of one's own wins over --quiet, which is about the default table.
-    let quiet = shown.quiet && matches!(format.as_str(), "" | "table");
+    let quiet = shown.quiet && matches!(format.as_str(), "" | "table" | "raw");
     let rows: Vec<Row> = images
         .iter()
         .flat_map(|image| {
@@ -166,7 +166,8 @@ pub fn render(images: &[ImageSummary], format: &str, shown: Shown) -> Result<Str
     layout(shown.digests).render(&format, quiet, &rows)
 }
 
-fn layout(digests: bool) -> Layout {
+/// Returns what lists of images look like.
+pub(crate) fn layout(digests: bool) -> Layout {
     let digest = if digests { "{{.Digest}}\t" } else { "" };
     Layout {
         type_name: "*formatter.imageContext",
@@ -174,6 +175,11 @@ fn layout(digests: bool) -> Layout {
             "{{{{.Repository}}}}\t{{{{.Tag}}}}\t{digest}{{{{.ID}}}}\t{{{{if .CreatedSince}}}}{{{{.CreatedSince}}}}{{{{else}}}}N/A{{{{end}}}}\t{{{{.Size}}}}"
         ),
         quiet: "{{.ID}}",
+        raw: if digests {
+            "repository: {{.Repository}}\ntag: {{.Tag}}\ndigest: {{.Digest}}\nimage_id: {{.ID}}\ncreated_at: {{.CreatedAt}}\nvirtual_size: {{.Size}}\n"
+        } else {
+            "repository: {{.Repository}}\ntag: {{.Tag}}\nimage_id: {{.ID}}\ncreated_at: {{.CreatedAt}}\nvirtual_size: {{.Size}}\n"
+        },
         headings: &[
             ("ID", "IMAGE ID"),
             ("Repository", "REPOSITORY"),
@@ -182,6 +188,7 @@ fn layout(digests: bool) -> Layout {
             ("CreatedSince", "CREATED"),
             ("CreatedAt", "CREATED AT"),
             ("Size", "SIZE"),
+            ("VirtualSize", "SIZE"),
             ("Containers", "CONTAINERS"),
             ("SharedSize", "SHARED SIZE"),
             ("UniqueSize", "UNIQUE SIZE"),
@@ -270,6 +277,14 @@ impl ImageSummary {
         }
     }
 
+    /// Returns the image's row with its first name.
+    pub(crate) fn first_row(&self, no_trunc: bool) -> Row {
+        let mut names = self.names(false, false);
+        names.truncate(1);
+        let name = names.pop().unwrap_or_else(|| name(NONE, NONE, ""));
+        self.row(&name, no_trunc)
+    }
+
     fn row(&self, name: &Name, no_trunc: bool) -> Row {
         let optional = |size: i64| {
             if size < 0 {
@@ -298,6 +313,7 @@ impl ImageSummary {
             )
             .with("CreatedAt", local_time(self.created))
             .with("Size", human_size_short(self.size as f64))
+            .with("VirtualSize", human_size(self.size as f64))
             .with(
                 "Containers",
                 if self.containers < 0 {

@@ -4,6 +4,7 @@ use clap::Args;
 use wharf_image::AnyReference;
 
 use crate::commands::image::names::{parse, platform_json};
+use crate::commands::trust::ContentTrust;
 use crate::config_file::registry_of;
 use crate::error::{CliError, Result};
 use crate::http::{Request, Response, path_part};
@@ -16,6 +17,8 @@ pub struct PullArgs {
     /// Get all tags of the repository
     #[arg(short = 'a', long)]
     all_tags: bool,
+    #[command(flatten)]
+    trust: ContentTrust,
     /// Platform, such as linux/arm64
     #[arg(
         long,
@@ -38,6 +41,8 @@ pub struct PushArgs {
     /// Send all tags of the repository
     #[arg(short = 'a', long)]
     all_tags: bool,
+    #[command(flatten)]
+    trust: ContentTrust,
     /// Send only this platform
     #[arg(long, value_name = "PLATFORM")]
     platform: Option<String>,
@@ -51,6 +56,7 @@ pub struct PushArgs {
 
 /// Runs `wharf pull`.
 pub async fn pull_command(session: &mut Session, args: PullArgs) -> Result<()> {
+    args.trust.check()?;
     let reference = parse(&args.image)?;
     if args.all_tags && !reference.is_name_only() {
         return Err(CliError::usage("tag can't be used with --all-tags/-a"));
@@ -128,6 +134,7 @@ async fn request_pull(
 
 /// Runs `wharf push`.
 pub async fn push_command(session: &mut Session, args: PushArgs) -> Result<()> {
+    args.trust.check()?;
     let reference = parse(&args.image)?;
     if args.all_tags && !reference.is_name_only() {
         return Err(CliError::usage("tag can't be used with --all-tags/-a"));

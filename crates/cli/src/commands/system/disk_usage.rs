@@ -1,5 +1,7 @@
 //! `wharf system df`.
 
+mod verbose;
+
 use clap::Args;
 use serde::Deserialize;
 
@@ -9,16 +11,14 @@ use crate::commands::volume::Volume;
 use crate::error::Result;
 use crate::http::Request;
 use crate::render::list::{Layout, Row};
-use crate::render::table;
-use crate::render::text::{short_id, time_ago};
 use crate::session::Session;
-use crate::units::{human_size, human_size_short};
+use crate::units::human_size;
 
 /// Show what takes disk space
 #[derive(Debug, Args)]
 pub struct DiskUsageArgs {
     /// Print with a template, "table TEMPLATE" or "json"
-    #[arg(long, value_name = "FORMAT", conflicts_with = "verbose")]
+    #[arg(long, value_name = "FORMAT")]
     format: Option<String>,
     /// Show each object
     #[arg(short = 'v', long)]
@@ -43,11 +43,13 @@ struct CacheRecord {
     #[serde(rename = "Type")]
     kind: String,
     size: i64,
+    description: String,
     in_use: bool,
     shared: bool,
     usage_count: i64,
     created_at: String,
     last_used_at: Option<String>,
+    parents: Option<Vec<String>>,
 }
 
 /// One line of the overview, sizes in bytes.
@@ -69,13 +71,15 @@ pub async fn disk_usage_command(session: &mut Session, args: DiskUsageArgs) -> R
         .json()
         .await?;
     if args.verbose {
-        return session.output.text(&usage.verbose());
+        let text = verbose::render(&usage, args.format.as_deref().unwrap_or_default())?;
+        return session.output.text(&text);
     }
     let rows: Vec<Row> = usage.totals().iter().map(Total::row).collect();
     let layout = Layout {
         type_name: "*formatter.diskUsageContext",
         table: "{{.Type}}\t{{.TotalCount}}\t{{.Active}}\t{{.Size}}\t{{.Reclaimable}}".into(),
         quiet: "{{.Type}}",
+        raw: "",
         headings: &[
             ("Type", "TYPE"),
             ("TotalCount", "TOTAL"),
@@ -174,98 +178,6 @@ impl Usage {
                 .sum(),
             with_share: false,
         }
-    }
-
-    fn verbose(&self) -> String {
-        let size = |bytes: i64| {
-            if bytes < 0 {
-                "N/A".to_owned()
-            } else {
-                human_size_short(bytes as f64)
-            }
-        };
-        let mut text = String::from("Images space usage:\n\n");
-        let mut rows =
-            String::from("REPOSITORY:TAG\tIMAGE ID\tSIZE\tSHARED SIZE\tUNIQUE SIZE\tCONTAINERS\n");
-        for image in self.images.iter().flatten() {
-            let name = image
-                .repo_tags
-                .iter()
-                .flatten()
-                .next()
-                .map_or("<none>", String::as_str);
-            let unique = if image.shared_size < 0 {
-                -1
-            } else {
-                image.size - image.shared_size
-            };
-            rows.push_str(&format!(
-                "{name}\t{}\t{}\t{}\t{}\t{}\n",
-                short_id(&image.id),
-                size(image.size),
-                size(image.shared_size),
-                size(unique),
-                image.containers
-            ));
-        }
-        text.push_str(&table::align(&rows));
-        text.push_str("\nContainers space usage:\n\n");
-        let mut rows = String::from("CONTAINER ID\tSIZE\tNAMES\n");
-        for container in self.containers.iter().flatten() {
-            rows.push_str(&format!(
-                "{}\t{}\t{}\n",
-                short_id(&container.id),
-                size(container.own_size()),
-                container.names(false)
-            ));
-        }
-        text.push_str(&table::align(&rows));
-        text.push_str("\nLocal Volumes space usage:\n\n");
-        let mut rows = String::from("VOLUME NAME\tLINKS\tSIZE\n");
-        for volume in self.volumes.iter().flatten() {
-            let (links, bytes) = volume
-                .usage_data
-                .as_ref()
-                .map_or((-1, -1), |usage| (usage.ref_count, usage.size));
-            rows.push_str(&format!("{}\t{links}\t{}\n", volume.name, size(bytes)));
-        }
-        text.push_str(&table::align(&rows));
-        text.push_str(&self.verbose_cache());
-        text
-    }
-
-    fn verbose_cache(&self) -> String {
-        let total: i64 = self
-            .build_cache
-            .iter()
-            .flatten()
-            .filter(|record| !record.shared)
-            .map(|r| r.size)
-            .sum();
-        let mut rows =
-            String::from("CACHE ID\tCACHE TYPE\tSIZE\tCREATED\tLAST USED\tUSAGE\tSHARED\n");
-        let ago = |time: &str| {
-            crate::render::text::unix_seconds(time)
-                .map(time_ago)
-                .unwrap_or_default()
-        };
-        for record in self.build_cache.iter().flatten() {
-            rows.push_str(&format!(
-                "{}\t{}\t{}\t{}\t{}\t{}\t{}\n",
-                short_id(&record.id),
-                record.kind,
-                human_size_short(record.size as f64),
-                ago(&record.created_at),
-                record.last_used_at.as_deref().map(ago).unwrap_or_default(),
-                record.usage_count,
-                record.shared
-            ));
-        }
-        format!(
-            "\nBuild cache usage: {}\n\n{}",
-            human_size(total as f64),
-            table::align(&rows)
-        )
     }
 }
 

@@ -140,6 +140,11 @@ pub(crate) fn exec_process(
     } else {
         &request.working_dir
     };
+    if !request.working_dir.is_empty() && !request.working_dir.starts_with('/') {
+        return Err(EngineError::internal(
+            "OCI runtime exec failed: exec failed: Cwd must be an absolute path",
+        ));
+    }
     let security = Security::parse(&container.host_config)?;
     let mut process = json!({
         "terminal": tty,

@@ -1,5 +1,6 @@
 //! Cases of the corpus as they are written (`tests/conformance/README.md`), and their files laid out on disk.
 
+use crate::arguments::split;
 use crate::git::{Server, git};
 use crate::web::{Page, Web};
 use std::io::Write as _;
@@ -215,13 +216,13 @@ impl Case {
             return;
         };
         match key {
-            "before" => self.before.push(words(value)),
-            "build" => self.build = words(value),
+            "before" => self.before.push(split(value)),
+            "build" => self.build = split(value),
             "env" => {
                 let (name, value) = value.split_once('=').unwrap();
                 self.environment.push((name.to_owned(), value.to_owned()));
             }
-            "says" => self.says = words(value),
+            "says" => self.says = split(value),
             "not-classic" => self.not_classic = Some(value.to_owned()),
             "machine" => value.clone_into(&mut self.machine),
             "store" => self.needs_containerd = value == "containerd",
@@ -321,7 +322,7 @@ fn lay_out(files: &[&File], root: &Path) {
 impl File {
     /// Reads `PATH [MODE] [UID:GID] [@SECONDS[.FRACTION]] [KIND…]`; returns the words too.
     fn parse(line: &str) -> (Self, Vec<String>) {
-        let words = words(line);
+        let words = split(line);
         let mut file = Self {
             path: words[0].clone(),
             kind: if words[0].ends_with('/') {
@@ -526,30 +527,6 @@ fn joined(lines: &[&str], attributes: &[String]) -> Vec<u8> {
         text.insert(0, '\u{feff}');
     }
     text.into_bytes()
-}
-
-/// Splits a line into words; single quotes keep blanks.
-fn words(line: &str) -> Vec<String> {
-    let (mut words, mut word, mut quoted, mut any) = (Vec::new(), String::new(), false, false);
-    for letter in line.chars() {
-        match letter {
-            '\'' => {
-                quoted = !quoted;
-                any = true;
-            }
-            ' ' if !quoted => {
-                if any || !word.is_empty() {
-                    words.push(std::mem::take(&mut word));
-                }
-                any = false;
-            }
-            other => word.push(other),
-        }
-    }
-    if any || !word.is_empty() {
-        words.push(word);
-    }
-    words
 }
 
 fn directories(path: &Path) -> Vec<PathBuf> {
