@@ -85,7 +85,9 @@ fn apply(
                 let words = expander.expand_words(word, &env);
                 expanded.extend(words.map_err(|error| invalid(error.to_string()))?);
             }
-            config::expose(config, &expanded).map_err(invalid)?;
+            for port in &expanded {
+                config::expose(config, port).map_err(invalid)?;
+            }
         }
         InstructionKind::Healthcheck(check) => config::set_healthcheck(config, check),
         InstructionKind::Label(pairs) => {

@@ -15,7 +15,7 @@ use wharf_store::Store;
 
 use crate::context::{Context, DockerfileText};
 use crate::lower::{OCI_LAYOUT, TimeSource};
-use crate::{BaseImage, BuildError, BuildRequest, Finding, Host, read};
+use crate::{BaseImage, BuildError, BuildRequest, Finding, Host, read, read_whole};
 
 /// How long registries are asked in vain before all others are left alone.
 const REGISTRY_PATIENCE: Duration = Duration::from_secs(5);
@@ -107,7 +107,7 @@ fn check_file(
     ignore: Option<&IgnoreFile>,
 ) -> About {
     let bases = Bases::new(host, request);
-    let lowered = read(file).and_then(|dockerfile| {
+    let lowered = read_whole(host, request, file).and_then(|dockerfile| {
         let mut find = |name: &str, platform: &Platform| bases.find_or_stand_in(name, platform);
         crate::lower_request(request, file, &dockerfile, (&mut find, &no_time))
     });
@@ -135,7 +135,7 @@ fn outline_of(
     file: &DockerfileText,
 ) -> Result<About, BuildError> {
     let bases = Bases::new(host, request);
-    let dockerfile = read(file)?;
+    let dockerfile = read_whole(host, request, file)?;
     let mut find = |name: &str, platform: &Platform| bases.find_or_stand_in(name, platform);
     crate::lower_request(request, file, &dockerfile, (&mut find, &no_time))?;
     let facts = Facts::new(request);

@@ -23,9 +23,6 @@ const SIGNAL_NAMES: [&str; 37] = [
 /// Largest distance in `RTMIN+n` and `RTMAX-n`.
 const MAX_REAL_TIME_OFFSET: u8 = 15;
 
-/// Largest signal number.
-const MAX_SIGNAL: u8 = 64;
-
 /// Returns the value of a variable of an environment list.
 pub(crate) fn env_value<'a>(env: &'a [String], key: &str) -> Option<&'a str> {
     env.iter().find_map(|entry| match entry.split_once('=') {
@@ -88,18 +85,12 @@ pub(crate) fn set_entrypoint(
     }
 }
 
-/// Applies EXPOSE and returns the ports as they are shown.
+/// Applies a word of EXPOSE and returns its ports as they are shown.
 ///
 /// # Errors
 /// A word that is no port, range or mapping.
-pub(crate) fn expose(
-    config: &mut ContainerConfig,
-    words: &[String],
-) -> Result<Vec<String>, String> {
-    let mut shown = Vec::new();
-    for word in words {
-        shown.extend(ports::parse(word)?);
-    }
+pub(crate) fn expose(config: &mut ContainerConfig, word: &str) -> Result<Vec<String>, String> {
+    let shown = ports::parse(word)?;
     for port in &shown {
         config.exposed_ports.insert(port.clone(), Empty {});
     }
@@ -164,8 +155,9 @@ pub(crate) fn clean_absolute(path: &str) -> String {
 }
 
 fn is_signal(text: &str) -> bool {
-    if let Ok(number) = text.parse::<u8>() {
-        return (1..=MAX_SIGNAL).contains(&number);
+    // Of numbers BuildKit refuses only 0; other systems have other signals.
+    if let Ok(number) = text.parse::<i64>() {
+        return number != 0;
     }
     let name = text.to_uppercase();
     let name = name.strip_prefix("SIG").unwrap_or(&name);
@@ -213,7 +205,7 @@ mod tests {
         for good in ["SIGTERM", "term", "9", "64", "SIGRTMIN+3", "RTMAX-15"] {
             assert!(is_signal(good), "{good}");
         }
-        for bad in ["", "base", "0", "65", "SIGRTMIN+16", "SIG"] {
+        for bad in ["", "base", "0", "SIGRTMIN+16", "SIG"] {
             assert!(!is_signal(bad), "{bad}");
         }
     }

@@ -36,6 +36,9 @@ pub(crate) struct Reading<'a> {
     pub caller: Option<&'a Caller>,
     /// What is known of them.
     pub stat_cache: Option<&'a StatCache>,
+    /// Whether they are a build context's: of those capabilities are no part. BuildKit sets a received file's owner
+    /// behind its attributes, and with that the kernel takes capabilities away.
+    pub is_context: bool,
 }
 
 impl<'a> Reading<'a> {
@@ -45,7 +48,23 @@ impl<'a> Reading<'a> {
             root,
             caller: None,
             stat_cache: None,
+            is_context: false,
         }
+    }
+
+    /// Says whether an attribute is part of a file's content: capabilities and the user's own.
+    pub fn takes_attribute(&self, name: &OsStr) -> bool {
+        let name = name.as_bytes();
+        let is_capability = name == b"security.capability";
+        (is_capability && !self.is_context)
+            || (name.starts_with(b"user.") && !name.starts_with(b"user.overlay."))
+    }
+
+    /// Returns the names of the attributes that are copied with a file.
+    pub fn attributes(&self, root: &Root, path: &Path) -> Result<Vec<OsString>, BuildError> {
+        let mut names = root.xattrs(path)?;
+        names.retain(|name| self.takes_attribute(name));
+        Ok(names)
     }
 
     /// Says whether files may change while they are read: those of a directory in its place.
@@ -122,13 +141,6 @@ pub(crate) struct ContentDigest {
     pub taken: Arc<Taken>,
 }
 
-/// Says whether an attribute is part of a file's content: capabilities and the user's own.
-pub(crate) fn is_copied_attribute(name: &OsStr) -> bool {
-    let name = name.as_bytes();
-    name == b"security.capability"
-        || (name.starts_with(b"user.") && !name.starts_with(b"user.overlay."))
-}
-
 /// Computes the digest of what would be copied: names, kinds, modes, owners (where they are kept), sizes,
 /// link targets, attributes and content.
 pub(crate) fn content_digest(
@@ -184,13 +196,6 @@ fn entry_digest(metadata: &Metadata, content: &Digest, keeps_owner: bool) -> Dig
     hasher.update(kind.as_bytes());
     hasher.update(content.as_bytes());
     hasher.finish()
-}
-
-/// Returns the names of the attributes that are copied with a file.
-pub(crate) fn copied_attributes(root: &Root, path: &Path) -> Result<Vec<OsString>, BuildError> {
-    let mut names = root.xattrs(path)?;
-    names.retain(|name| is_copied_attribute(name));
-    Ok(names)
 }
 
 /// Hashes what each entry holds, several at a time; the answer has their order.
@@ -264,15 +269,15 @@ fn hash_batch(
         };
         let (digest, kept) = match (&mut directory, path.file_name()) {
             (Some(directory), Some(name)) => {
-                hash_entry(directory, Path::new(name), &path, entry, buffer)
+                hash_entry((reading, directory), Path::new(name), &path, entry, buffer)
             }
             (none, Some(name)) => {
                 let above = path.parent().unwrap_or(Path::new(""));
                 let directory = none.insert(root.open_dir(above)?);
-                hash_entry(directory, Path::new(name), &path, entry, buffer)
+                hash_entry((reading, directory), Path::new(name), &path, entry, buffer)
             }
             // The tree's own top.
-            (_, None) => hash_entry(root, &path, &path, entry, buffer),
+            (_, None) => hash_entry((reading, root), &path, &path, entry, buffer),
         }?;
         if let Some(cache) = reading.stat_cache {
             cache.put(&entry.metadata, digest);
@@ -288,7 +293,7 @@ fn hash_batch(
 
 /// Hashes data, link target and attributes of one entry: `name` in `directory`, `path` for errors.
 fn hash_entry(
-    directory: &Root,
+    (reading, directory): (Reading<'_>, &Root),
     name: &Path,
     path: &Path,
     entry: &Entry,
@@ -307,7 +312,7 @@ fn hash_entry(
             let (bytes, content) = hash_file(&mut file, &found, path, &mut hasher, buffer)?;
             hasher.update(format!("\0{bytes}").as_bytes());
             let mut names = fd_xattrs(&file)?;
-            names.retain(|name| is_copied_attribute(name));
+            names.retain(|name| reading.takes_attribute(name));
             for name in &names {
                 let value = fd_xattr(&file, name)?.unwrap_or_default();
                 hash_attribute(&mut hasher, name, &value);
@@ -319,7 +324,7 @@ fn hash_entry(
             }
         }
         FileType::Directory => {
-            for attribute in copied_attributes(directory, name)? {
+            for attribute in reading.attributes(directory, name)? {
                 let value = directory.xattr(name, &attribute)?.unwrap_or_default();
                 hash_attribute(&mut hasher, &attribute, &value);
             }

@@ -127,6 +127,7 @@ impl Context {
             root: self.root.as_ref()?,
             caller: self.caller.as_ref(),
             stat_cache: self.stat_cache.as_ref(),
+            is_context: true,
         })
     }
 

@@ -15,7 +15,7 @@ use wharf_safefs::{
 };
 
 use crate::BuildError;
-use crate::content::{Reading, batches, copied_attributes, in_parallel, is_copied_attribute};
+use crate::content::{Reading, batches, in_parallel};
 use crate::copy::{Attributes, Copied, Target, make_directory};
 use crate::kept::KeptFile;
 use crate::reuse::Wanted;
@@ -403,7 +403,7 @@ impl<'a> Copier<'a> {
         self.set_owner(entry, &to, target)?;
         for name in fd_xattrs(&*from)?
             .iter()
-            .filter(|name| is_copied_attribute(name))
+            .filter(|name| self.source.takes_attribute(name))
         {
             if let Some(value) = fd_xattr(&*from, name)? {
                 set_fd_xattr(&to, name, &value)?;
@@ -446,7 +446,7 @@ impl<'a> Copier<'a> {
     fn copy_attributes(&self, from: &Path, to: &Path) -> Result<(), BuildError> {
         let attributes = self.source.with_rights(|root| {
             let mut found = Vec::new();
-            for name in copied_attributes(root, from)? {
+            for name in self.source.attributes(root, from)? {
                 let value = root.xattr(from, &name)?.unwrap_or_default();
                 found.push((name, value));
             }

@@ -184,8 +184,12 @@ impl BuildError {
         )
     }
 
-    /// Returns an error that shows mistakes with their source lines.
-    pub(crate) fn dockerfile(name: &str, source: &str, diagnostics: Vec<Diagnostic>) -> Self {
+    /// Returns an error that shows mistakes with their source lines: first the one that comes first, which is the one that
+    /// BuildKit tells, then the others by their places.
+    pub(crate) fn dockerfile(name: &str, source: &str, mut diagnostics: Vec<Diagnostic>) -> Self {
+        if let Some((_, others)) = diagnostics.split_first_mut() {
+            others.sort_by_key(|other| other.span.start);
+        }
         Self::Dockerfile {
             rendered: render(name, source, &diagnostics),
             diagnostics,

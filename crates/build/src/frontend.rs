@@ -9,7 +9,7 @@ use wharf_llb::{Edge, Graph};
 
 use crate::assemble::padded_history;
 use crate::checks::{Facts, given, image_facts, shown};
-use crate::lower::{FindBase, LowerInput, NamedContext, lower};
+use crate::lower::{FindBase, LowerInput, NamedContext, lower, other_mistakes};
 use crate::plan::{Plan, StageBase};
 use crate::{BaseImage, BuildError};
 
@@ -56,14 +56,8 @@ pub fn lower_dockerfile(
     find_base: &mut dyn FnMut(&str, &Platform) -> Result<BaseImage, BuildError>,
 ) -> Result<Lowered, BuildError> {
     const NAME: &str = "Dockerfile";
-    let (dockerfile, diagnostics) = wharf_dockerfile::load(text);
-    let errors: Vec<Diagnostic> = diagnostics
-        .into_iter()
-        .filter(Diagnostic::is_error)
-        .collect();
-    if !errors.is_empty() {
-        return Err(BuildError::dockerfile(NAME, text, errors));
-    }
+    let (dockerfile, mut errors) = wharf_dockerfile::load(text);
+    errors.retain(Diagnostic::is_error);
     let host = options
         .build_platform
         .clone()
@@ -87,8 +81,13 @@ pub fn lower_dockerfile(
         network_mode: "",
         // Nothing is asked: a name that makes sense has no time here.
         find_time: &|_| Ok(None),
+        is_partial: !errors.is_empty(),
     };
     let find: &mut FindBase<'_> = find_base;
+    if input.is_partial {
+        errors.extend(other_mistakes(&input, find));
+        return Err(BuildError::dockerfile(NAME, text, errors));
+    }
     let plan = lower(&input, find)?;
     let image = image(&plan);
     let last = plan.stages.last();

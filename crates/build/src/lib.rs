@@ -82,7 +82,7 @@ use context::{Context, DockerfileText};
 use definition::check_platforms;
 use finish::{Touches, finish};
 use imported::Imported;
-use lower::{FindBase, FindTime, LowerInput, TimeSource, git_source, lower};
+use lower::{FindBase, FindTime, LowerInput, TimeSource, git_source, lower, other_mistakes};
 use narrate::Narrator;
 use plan::{Plan, StageBase};
 use solve::{Label, Means, Outcome, SolveInput, Solver, commit_seconds};
@@ -128,7 +128,7 @@ pub fn build(
     let means = means(request);
     let mut context = Context::open(store, &request.context, &means)?;
     let file = context.load(request)?;
-    let dockerfile = read(&file)?;
+    let dockerfile = read_whole(host, request, &file)?;
     let bases = Bases::new(host, request);
     let mut find_base = |name: &str, platform: &Platform| bases.find(name, platform);
     let find_time = |source: &TimeSource| find_time(store, host, request, source);
@@ -529,16 +529,44 @@ fn new_build_id(project: &str) -> String {
     digest.hex().chars().take(BUILD_ID_CHARS).collect()
 }
 
-/// Reads the Dockerfile.
+/// Reads the Dockerfile; tells what its text alone shows to be wrong.
 fn read(file: &DockerfileText) -> Result<Dockerfile, BuildError> {
-    let (dockerfile, diagnostics) = load(&file.text);
-    let errors: Vec<Diagnostic> = diagnostics
-        .into_iter()
-        .filter(Diagnostic::is_error)
-        .collect();
+    read_with(file, |_| Vec::new())
+}
+
+/// Reads the Dockerfile to lower it: with mistakes in its text those are told, too, that lowering finds in the rest. For
+/// that only images that are here are looked at.
+fn read_whole(
+    host: &dyn Host,
+    request: &BuildRequest,
+    file: &DockerfileText,
+) -> Result<Dockerfile, BuildError> {
+    read_with(file, |dockerfile| {
+        let mut find_base = |name: &str, platform: &Platform| {
+            let found = host.local_image(name, platform);
+            found.ok_or_else(|| BuildError::Host(format!("{name} is not here").into()))
+        };
+        let find_time = |_: &TimeSource| Ok(None);
+        with_input(request, file, dockerfile, &find_time, |input| {
+            let input = LowerInput {
+                is_partial: true,
+                ..input
+            };
+            other_mistakes(&input, &mut find_base)
+        })
+    })
+}
+
+fn read_with(
+    file: &DockerfileText,
+    others: impl FnOnce(&Dockerfile) -> Vec<Diagnostic>,
+) -> Result<Dockerfile, BuildError> {
+    let (dockerfile, mut errors) = load(&file.text);
+    errors.retain(Diagnostic::is_error);
     if errors.is_empty() {
         return Ok(dockerfile);
     }
+    errors.extend(others(&dockerfile));
     Err(BuildError::dockerfile(&file.name, &file.text, errors))
 }
 
@@ -583,8 +611,21 @@ fn lower_request(
     dockerfile: &Dockerfile,
     (find_base, find_time): (&mut FindBase<'_>, &FindTime<'_>),
 ) -> Result<Plan, BuildError> {
+    with_input(request, file, dockerfile, find_time, |input| {
+        lower(&input, find_base)
+    })
+}
+
+/// Calls a function with what lowering a request's Dockerfile depends on.
+fn with_input<T>(
+    request: &BuildRequest,
+    file: &DockerfileText,
+    dockerfile: &Dockerfile,
+    find_time: &FindTime<'_>,
+    call: impl FnOnce(LowerInput<'_>) -> T,
+) -> T {
     let build_platform = Platform::host();
-    let input = LowerInput {
+    call(LowerInput {
         dockerfile,
         file_name: &file.name,
         source: &file.text,
@@ -600,6 +641,6 @@ fn lower_request(
         allow_insecure: request.allow_insecure,
         network_mode: &request.network_mode,
         find_time,
-    };
-    lower(&input, find_base)
+        is_partial: false,
+    })
 }

@@ -373,7 +373,8 @@ impl Filter {
             if patterns.is_empty() {
                 return Ok(None);
             }
-            let file = IgnoreFile::parse(&patterns.join("\n"));
+            // Unlike those of an ignore file: a pattern that begins with a slash finds nothing.
+            let file = IgnoreFile::from_patterns(patterns);
             let file = file.map_err(|error| BuildError::Source {
                 message: format!("malformed pattern: {error}"),
             })?;

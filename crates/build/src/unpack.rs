@@ -45,7 +45,8 @@ pub(crate) fn unpack(
         keep_top: true,
         ..ExtractOptions::default()
     };
-    extract(tar, tree, target, &options)?;
+    // Links lead where they would if the target were the root, as with BuildKit.
+    extract(tar, &tree.open_dir(target)?, Path::new(""), &options)?;
     Ok(true)
 }
 

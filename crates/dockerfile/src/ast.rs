@@ -14,6 +14,9 @@ pub struct Ast {
     pub directives: Directives,
     /// The instructions in source order.
     pub nodes: Vec<Node>,
+    /// Whether something is missing that nothing is known of: lines beyond a limit, or the escape character, so that
+    /// nobody can say what belongs together.
+    pub has_gap: bool,
 }
 
 /// The parser directives (`# name=value` lines at the very top); spec/llb.md §6.2.

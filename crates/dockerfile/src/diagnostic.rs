@@ -232,6 +232,34 @@ mod tests {
     }
 
     #[test]
+    fn all_flags_of_an_instruction() {
+        let source = "FROM busybox\nRUN --mont=x --network=nowhere --securty=y true\nCOPY --link=1 --lnk a b\n";
+        let (_, diagnostics) = load(source);
+        insta::assert_snapshot!(render("Dockerfile", source, &diagnostics), @r"
+        dockerfile parse error on line 2: unknown flag: --mont (did you mean mount?)
+         --> Dockerfile:2:5
+          |
+        2 | RUN --mont=x --network=nowhere --securty=y true
+          |     ^^^^^^^^ did you mean `mount`?
+        dockerfile parse error on line 2: unknown flag: --securty (did you mean security?)
+         --> Dockerfile:2:32
+          |
+        2 | RUN --mont=x --network=nowhere --securty=y true
+          |                                ^^^^^^^^^^^ did you mean `security`?
+        dockerfile parse error on line 3: expecting boolean value for flag --link, not: 1
+         --> Dockerfile:3:6
+          |
+        3 | COPY --link=1 --lnk a b
+          |      ^^^^^^^^
+        dockerfile parse error on line 3: unknown flag: --lnk (did you mean link?)
+         --> Dockerfile:3:15
+          |
+        3 | COPY --link=1 --lnk a b
+          |               ^^^^^ did you mean `link`?
+        ");
+    }
+
+    #[test]
     fn control_characters_do_not_reach_the_terminal() {
         let source = "FROM a\n\u{1b}[31mRUN x\n";
         let (_, diagnostics) = load(source);

@@ -32,6 +32,8 @@ pub(super) struct Globals {
     pub values: Vec<(String, String)>,
     /// Names of build arguments that were declared.
     pub consumed: BTreeSet<String>,
+    /// Whether a mistake leaves open what they are.
+    pub is_unsure: bool,
     /// What stands for `SOURCE_DATE_EPOCH` where that is a name: the seconds that it led to.
     pub epoch: Option<String>,
 }
@@ -46,11 +48,17 @@ impl Globals {
         let mut globals = Self {
             values: platform_values(input),
             consumed: BTreeSet::new(),
+            is_unsure: false,
             epoch: None,
         };
         for instruction in &input.dockerfile.meta_args {
-            let InstructionKind::Arg(args) = &instruction.kind else {
-                continue;
+            let args = match &instruction.kind {
+                InstructionKind::Arg(args) => args,
+                InstructionKind::Unreadable(unreadable) => {
+                    globals.is_unsure |= unreadable.may_set_variables();
+                    continue;
+                }
+                _ => continue,
             };
             for arg in args {
                 globals.consumed.insert(arg.key.clone());
@@ -69,6 +77,7 @@ impl Globals {
                 }
             }
         }
+        globals.is_unsure |= mistakes.count() > 0;
         Ok(globals)
     }
 

@@ -6,6 +6,7 @@ use wharf_dockerfile::Location;
 use wharf_image::Platform;
 use wharf_llb::{Edge, Op, SourceOp};
 
+use super::mistakes::may_have_any_name;
 use super::names::{internal, named};
 use super::{Lowering, StageState, Use, no_image};
 use crate::{BaseImage, BuildError, MAIN_CONTEXT};
@@ -38,6 +39,8 @@ pub(super) enum Resolved {
     Files(Option<Edge>),
     /// Another name of a stage.
     Stage(usize),
+    /// Something that nothing is known of, where the file has mistakes.
+    Unknown,
 }
 
 impl NamedContext {
@@ -95,6 +98,19 @@ impl Lowering<'_, '_> {
         Edge { vertex, output: 0 }
     }
 
+    /// Returns an image; none where it is not to be had and the file has mistakes that are to be told first.
+    pub(super) fn find(
+        &mut self,
+        name: &str,
+        platform: &Platform,
+    ) -> Result<Option<BaseImage>, BuildError> {
+        match (self.find_base)(name, platform) {
+            Ok(image) => Ok(Some(image)),
+            Err(BuildError::Host(_)) if self.input.is_partial => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Looks a name up among the named contexts.
     pub(super) fn named_context(
         &mut self,
@@ -115,14 +131,19 @@ impl Lowering<'_, '_> {
         let resolved = match &context {
             NamedContext::Local => Resolved::Files(Some(self.context(&known, "/"))),
             NamedContext::Image(image) => {
-                let base = (self.find_base)(image, platform)
-                    .map_err(|error| no_image(self.input, image, at, error))?;
+                let found = self.find(image, platform);
+                let found = found.map_err(|error| no_image(self.input, image, at, error))?;
+                let Some(base) = found else {
+                    return Ok(Some(Resolved::Unknown));
+                };
                 let metadata = shown(image);
                 let edge = self.image_vertex(image, &base, platform, metadata);
                 Resolved::Image(base, edge)
             }
             NamedContext::OciLayout(layout) => {
-                let base = (self.find_base)(&format!("{OCI_LAYOUT}{layout}"), platform)?;
+                let Some(base) = self.find(&format!("{OCI_LAYOUT}{layout}"), platform)? else {
+                    return Ok(Some(Resolved::Unknown));
+                };
                 let edge = self.layout_vertex(layout, &base, platform, shown("load from client"));
                 Resolved::Image(base, edge)
             }
@@ -134,6 +155,12 @@ impl Lowering<'_, '_> {
                 let metadata = shown(url);
                 let edge = self.git_vertex(url, (None, None), metadata, at)?;
                 Resolved::Files(Some(edge))
+            }
+            NamedContext::Stage(stage)
+                if self.stage_named(stage).is_none()
+                    && may_have_any_name(&self.input.dockerfile.stages) =>
+            {
+                Resolved::Unknown
             }
             NamedContext::Stage(stage) => {
                 let index = self.stage_named(stage).ok_or_else(|| {
@@ -170,6 +197,7 @@ impl Lowering<'_, '_> {
             Some(Resolved::Image(_, edge)) => return Ok(Some(edge)),
             Some(Resolved::Files(files)) => return Ok(files),
             Some(Resolved::Stage(index)) => return self.stage_output(index, from, at),
+            Some(Resolved::Unknown) => return Ok(None),
             None => {}
         }
         if from == super::stages::SCRATCH {
@@ -177,8 +205,10 @@ impl Lowering<'_, '_> {
         }
         self.check_reference(from, at)?;
         let platform = self.input.platform.clone();
-        let base = (self.find_base)(from, &platform)
-            .map_err(|error| no_image(self.input, from, at, error))?;
+        let found = self.find(from, &platform);
+        let Some(base) = found.map_err(|error| no_image(self.input, from, at, error))? else {
+            return Ok(None);
+        };
         let name = super::stages::canonical(from, &base);
         let name = format!("FROM {name}");
         let edge = self.image_vertex(from, &base, &platform, named(name.clone()));

@@ -8,6 +8,7 @@ use wharf_llb::{
     Metadata, Op,
 };
 
+use super::mistakes::may_have_any_name;
 use super::names::named;
 use super::sources::{is_address, is_git};
 use super::{Lowering, StageState};
@@ -123,7 +124,6 @@ impl Lowering<'_, '_> {
             Ok::<_, BuildError>(expanded)
         };
         let sources = expand(&copy.sources)?;
-        let exclude = expand(&copy.exclude)?;
         let destination = destination(state.cwd(), written);
         let checksum = self.expand_option(&copy.checksum, state, at)?;
         // What a mistake left out is not counted.
@@ -146,7 +146,8 @@ impl Lowering<'_, '_> {
             chown: self.mistakes.keep(chown)?.flatten(),
             chmod: self.mistakes.keep(chmod)?.flatten(),
             checksum,
-            exclude,
+            // Patterns are taken as they are written: BuildKit expands no variables in them.
+            exclude: copy.exclude.clone(),
         })
     }
 
@@ -275,6 +276,10 @@ impl Lowering<'_, '_> {
         }
         if let Some(index) = self.earlier_stage(stage, from) {
             return self.stage_output(index, from, at);
+        }
+        let earlier = self.input.dockerfile.stages.get(..stage);
+        if may_have_any_name(earlier.unwrap_or_default()) {
+            return Ok(None);
         }
         match self.later_stage(stage, from) {
             Some(later) if later == stage || self.needed(later).contains(&stage) => {

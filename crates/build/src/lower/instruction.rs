@@ -6,6 +6,7 @@ use wharf_image::HistoryEntry;
 use wharf_llb::{Edge, FileActionKind, FileInput, FileOp, MkdirAction, Op};
 
 use super::copy::{Place, chown};
+use super::mistakes::UNKNOWN_DIRECTORY;
 use super::names::{named, trigger_text};
 use super::{Lowering, StageState, config_entry};
 use crate::BuildError;
@@ -52,6 +53,14 @@ impl Lowering<'_, '_> {
             }
             InstructionKind::Onbuild(trigger) => {
                 state.config.on_build.push(trigger.clone());
+                None
+            }
+            InstructionKind::Unreadable(unreadable) => {
+                state.is_unsure |= unreadable.may_set_variables();
+                state.has_unknown_trigger |= matches!(unreadable.meant, None | Some("ONBUILD"));
+                if matches!(unreadable.meant, None | Some("WORKDIR")) {
+                    UNKNOWN_DIRECTORY.clone_into(&mut state.config.working_dir);
+                }
                 None
             }
             InstructionKind::From(_) => {
@@ -155,11 +164,18 @@ impl Lowering<'_, '_> {
     ) -> Result<String, BuildError> {
         let mut expanded = Vec::new();
         for word in words {
-            let words = self.expander.expand_words(word, &state.env);
-            expanded.extend(words.map_err(|error| self.mistake(at, error.to_string()))?);
+            let place = self.within(at, word);
+            let ports = self.expander.expand_words(word, &state.env);
+            let told = ports.map_err(|error| self.mistake(&place, error.to_string()));
+            let ports = self.mistakes.keep(told)?.unwrap_or_default();
+            expanded.extend(ports.into_iter().map(|port| (port, place.clone())));
         }
-        let shown = config::expose(&mut state.config, &expanded)
-            .map_err(|error| self.mistake(at, error))?;
+        let mut shown = Vec::new();
+        for (port, place) in expanded {
+            let exposed = config::expose(&mut state.config, &port);
+            let told = exposed.map_err(|error| self.mistake(&place, error));
+            shown.extend(self.mistakes.keep(told)?.unwrap_or_default());
+        }
         Ok(history::plain_list("EXPOSE", &shown))
     }
 
@@ -176,7 +192,10 @@ impl Lowering<'_, '_> {
             let value = match (self.globals.given(self.input, &arg.key), &arg.value) {
                 (Some(given), _) => Some(given),
                 (None, Some(default)) => Some(self.expand(default, state, at)?),
-                (None, None) => self.globals.value(&arg.key),
+                (None, None) => {
+                    state.is_unsure |= self.globals.is_unsure;
+                    self.globals.value(&arg.key)
+                }
             };
             text.push_str(&format!(" {}", arg.key));
             if let Some(value) = &value {

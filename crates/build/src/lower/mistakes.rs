@@ -2,7 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 
-use wharf_dockerfile::{Diagnostic, Location};
+use wharf_dockerfile::{Diagnostic, Instruction, InstructionKind, Location, Stage};
 
 use super::LowerInput;
 use crate::BuildError;
@@ -56,6 +56,11 @@ impl Mistakes {
         }
     }
 
+    /// Returns the mistakes in the order in which they were met.
+    pub fn into_diagnostics(self) -> Vec<Diagnostic> {
+        self.met.into_inner()
+    }
+
     fn add(&self, diagnostics: Vec<Diagnostic>) {
         let mut met = self.met.borrow_mut();
         self.count.set(self.count.get() + diagnostics.len());
@@ -65,6 +70,28 @@ impl Mistakes {
             }
         }
     }
+}
+
+/// A directory in the place of one that a mistake leaves open: no relative path leads from it to the root.
+pub(super) const UNKNOWN_DIRECTORY: &str = "/unknown/unknown/unknown/unknown";
+
+/// Says whether what an instruction means hangs on variables.
+pub(super) fn hangs_on_variables(instruction: &Instruction) -> bool {
+    match &instruction.kind {
+        InstructionKind::Run(run) => run.mounts.iter().any(|mount| mount.text.contains('$')),
+        InstructionKind::Copy(copy) | InstructionKind::Add(copy) => {
+            let mut files = copy.heredocs.iter().filter(|file| file.expand);
+            instruction.original.contains('$') || files.any(|file| file.content.contains('$'))
+        }
+        _ => instruction.original.contains('$'),
+    }
+}
+
+/// Says whether one of the stages could have any name: its FROM could not be read.
+pub(super) fn may_have_any_name(stages: &[Stage]) -> bool {
+    stages
+        .iter()
+        .any(|stage| stage.is_unreadable && stage.from.stage_name.is_none())
 }
 
 /// Returns the place of a text within an instruction, as a word of its own where it is one; the whole instruction where
@@ -160,21 +187,21 @@ mod tests {
           |
         4 | STOPSIGNAL nope
           |            ^^^^
-        failed to process "${Y": unsupported modifier (�) in substitution
-         --> Dockerfile:6:29
-          |
-        6 | COPY --chmod=999 --from=a x ${Y
-          |                             ^^^
         invalid chmod parameter: '999'. it should be octal string and between 0 and 07777
          --> Dockerfile:6:6
           |
         6 | COPY --chmod=999 --from=a x ${Y
           |      ^^^^^^^^^^^
+        failed to process "${Y": unsupported modifier (�) in substitution
+         --> Dockerfile:6:29
+          |
+        6 | COPY --chmod=999 --from=a x ${Y
+          |                             ^^^
         invalid containerPort: x
-         --> Dockerfile:7:1
+         --> Dockerfile:7:8
           |
         7 | EXPOSE x 80
-          | ^^^^^^^^^^^
+          |        ^
         "#);
     }
 
@@ -201,16 +228,21 @@ mod tests {
           |
         2 | ARG C="x
           |       ^^
-        failed to parse platform linux/§: "§" is an invalid component of "linux/§": platform specifier component must match "^[A-Za-z0-9_.-]+$": invalid argument
-         --> Dockerfile:5:17
-          |
-        5 | FROM --platform=linux/§ base AS b
-          |                 ^^^^^^^
         circular dependency detected on stage: a
          --> Dockerfile:4:1
           |
         4 | COPY --from=a /x /y
           | ^^^^^^^^^^^^^^^^^^^
+        failed to parse platform linux/§: "§" is an invalid component of "linux/§": platform specifier component must match "^[A-Za-z0-9_.-]+$": invalid argument
+         --> Dockerfile:5:17
+          |
+        5 | FROM --platform=linux/§ base AS b
+          |                 ^^^^^^^
+        invalid signal: nope
+         --> Dockerfile:6:12
+          |
+        6 | STOPSIGNAL nope
+          |            ^^^^
         "#);
     }
 
@@ -245,6 +277,62 @@ mod tests {
         11 | VOLUME ""
            | ^^^^^^^^^
         "#);
+    }
+
+    #[test]
+    fn mistakes_of_the_text_and_of_its_meaning_together() {
+        insta::assert_snapshot!(told(
+            "FROM base AS a\n\
+             STOPSIGNAL nope\n\
+             RUNN make\n\
+             EXPOSE 80 x 90000 443\n\
+             FROM base\n\
+             COPY --form=a /x /y\n\
+             RUN --mount=type=cache,targt=/c make\n\
+             LABEL x\n\
+             COPY --from=a --chmod=999 /x /y\n"
+        ), @r"
+        LABEL must have two arguments
+         --> Dockerfile:8:7
+          |
+        8 | LABEL x
+          |       ^
+        invalid signal: nope
+         --> Dockerfile:2:12
+          |
+        2 | STOPSIGNAL nope
+          |            ^^^^
+        dockerfile parse error on line 3: unknown instruction: RUNN (did you mean RUN?)
+         --> Dockerfile:3:1
+          |
+        3 | RUNN make
+          | ^^^^ did you mean `RUN`?
+        invalid containerPort: x
+         --> Dockerfile:4:11
+          |
+        4 | EXPOSE 80 x 90000 443
+          |           ^
+        invalid containerPort: 90000
+         --> Dockerfile:4:13
+          |
+        4 | EXPOSE 80 x 90000 443
+          |             ^^^^^
+        dockerfile parse error on line 6: unknown flag: --form (did you mean from?)
+         --> Dockerfile:6:6
+          |
+        6 | COPY --form=a /x /y
+          |      ^^^^^^^^ did you mean `from`?
+        unexpected key 'targt' in 'targt=/c' (did you mean target?)
+         --> Dockerfile:7:24
+          |
+        7 | RUN --mount=type=cache,targt=/c make
+          |                        ^^^^^^^^ did you mean `target`?
+        invalid chmod parameter: '999'. it should be octal string and between 0 and 07777
+         --> Dockerfile:9:15
+          |
+        9 | COPY --from=a --chmod=999 /x /y
+          |               ^^^^^^^^^^^
+        ");
     }
 
     #[test]

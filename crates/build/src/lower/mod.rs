@@ -27,6 +27,7 @@ use crate::{BaseImage, BuildError};
 
 pub(crate) use contexts::{NamedContext, OCI_LAYOUT};
 pub(crate) use epoch::{FindTime, TimeSource};
+pub(crate) use mounts::CACHE_DIR as OWNED_CACHE;
 pub(crate) use sources::git_source;
 
 use args::Globals;
@@ -59,6 +60,8 @@ pub(crate) struct LowerInput<'a> {
     pub network_mode: &'a str,
     /// Finds the time that `SOURCE_DATE_EPOCH` names.
     pub find_time: &'a FindTime<'a>,
+    /// Whether parts of the file could not be read: then nothing is said that could follow from them.
+    pub is_partial: bool,
 }
 
 /// Most rounds of lowering: the second one knows the paths that the first one met.
@@ -87,6 +90,22 @@ pub(crate) fn lower(
     }
 }
 
+/// Lowers what could be read of a file with mistakes, and returns the mistakes found on the way.
+///
+/// `find_base` should only look at what is here; images that it does not find are no mistakes.
+pub(crate) fn other_mistakes(
+    input: &LowerInput<'_>,
+    find_base: &mut FindBase<'_>,
+) -> Vec<Diagnostic> {
+    if input.dockerfile.has_gap {
+        return Vec::new();
+    }
+    let mistakes = Mistakes::default();
+    // What stops it, as an unknown target, is told where the file has no mistakes.
+    let _stopped = lower_all(input, find_base, &BTreeMap::new(), &mistakes);
+    mistakes.into_diagnostics()
+}
+
 /// Lowers with what is known of the paths that are taken of each context; returns the paths met.
 fn lower_round(
     input: &LowerInput<'_>,
@@ -106,8 +125,12 @@ fn lower_all(
 ) -> Result<(Plan, ContextPaths), BuildError> {
     let expander = Expander::new(input.dockerfile.directives.escape);
     let mut globals = Globals::new(input, &expander, mistakes)?;
-    let epoch = epoch::resolve(input, &expander, &mut globals);
-    let epoch = mistakes.keep(epoch)?.flatten();
+    let epoch = if input.is_partial {
+        None
+    } else {
+        let epoch = epoch::resolve(input, &expander, &mut globals);
+        mistakes.keep(epoch)?.flatten()
+    };
     let froms = stages::expand_froms(input, &expander, &globals, mistakes)?;
     let target = stages::find_target(input)?;
     stages::check_cycles(input, mistakes)?;
@@ -192,8 +215,10 @@ struct StageState {
     args: Vec<(String, Option<String>)>,
     /// Whether CMD appeared in this stage.
     has_cmd: bool,
-    /// Whether a mistake leaves open what the stage's variables are: what follows from it is not looked at.
-    is_broken: bool,
+    /// Whether a mistake leaves open what the stage's variables are: what hangs on them is not looked at.
+    is_unsure: bool,
+    /// Whether a trigger could not be read: it may set variables of stages on top of this one.
+    has_unknown_trigger: bool,
 }
 
 impl StageState {

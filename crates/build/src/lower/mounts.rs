@@ -10,6 +10,7 @@ use wharf_llb::{
     MkdirAction, Mount, MountKind, Op, SecretEnv, SecretMount, SshMount,
 };
 
+use super::mistakes::may_have_any_name;
 use super::names::internal;
 use super::{Lowering, StageState, args, diagnostic};
 use crate::BuildError;
@@ -18,7 +19,7 @@ use crate::config;
 /// Namespace of cache mounts' IDs.
 const CACHE_NAMESPACE_ARG: &str = "BUILDKIT_CACHE_MOUNT_NS";
 /// The directory of a cache that gets an owner or a mode.
-const CACHE_DIR: &str = "/cache";
+pub(crate) const CACHE_DIR: &str = "/cache";
 const CACHE_MODE: u32 = 0o755;
 const SECRET_DIR: &str = "/run/secrets/";
 const SECRET_MODE: u32 = 0o400;
@@ -235,15 +236,15 @@ impl Lowering<'_, '_> {
         state: &StageState,
         at: &Location,
     ) -> Result<Option<Edge>, BuildError> {
-        if let Some(index) = self.stage_named(from) {
-            if index >= stage {
-                return Err(
-                    self.mistake(at, format!("circular dependency detected on stage: {from}"))
-                );
+        let earlier = self.input.dockerfile.stages.get(..stage);
+        match self.stage_named(from) {
+            Some(index) if index < stage => self.stage_output(index, from, at),
+            _ if may_have_any_name(earlier.unwrap_or_default()) => Ok(None),
+            Some(_) => {
+                Err(self.mistake(at, format!("circular dependency detected on stage: {from}")))
             }
-            return self.stage_output(index, from, at);
+            None => self.files_of(from, path, state, at),
         }
-        self.files_of(from, path, state, at)
     }
 
     fn secret(&self, flag: &Flag, mounts: &mut RunMounts, at: &Location) -> Result<(), BuildError> {

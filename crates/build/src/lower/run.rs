@@ -153,7 +153,7 @@ impl Lowering<'_, '_> {
             return Ok(plain(arguments));
         }
         let summary = format!(" ({})", summary(&first.content));
-        if !first.content.starts_with("#!") {
+        if !first.text().starts_with("#!") {
             arguments.push(first.text());
             return Ok(Command {
                 args: arguments,

@@ -10,7 +10,7 @@ use wharf_llb::Edge;
 
 use super::args::Globals;
 use super::contexts::Resolved;
-use super::mistakes::{Mistakes, within};
+use super::mistakes::{Mistakes, UNKNOWN_DIRECTORY, hangs_on_variables, may_have_any_name, within};
 use super::names::{Numbering, is_counted, named};
 use super::{LowerInput, Lowering, StageState, Use, mistake, no_image};
 use crate::config::{self, DEFAULT_PATH};
@@ -35,8 +35,6 @@ pub(super) fn expand_froms(
     globals: &Globals,
     mistakes: &Mistakes,
 ) -> Result<Vec<From>, BuildError> {
-    // Names that hang on an argument which could not be read are not looked at.
-    let is_unsure = mistakes.count() > 0;
     let expand_one = |stage: &Stage| {
         let wrong = |word: &str, message: String| {
             mistake(input, &within(input, &stage.location, word), message, None)
@@ -82,13 +80,19 @@ pub(super) fn expand_froms(
         stage.from.image.contains('$') || platform.contains('$')
     };
     let mut froms = Vec::new();
-    for stage in &input.dockerfile.stages {
-        let from = if is_unsure && hangs_on_argument(stage) {
+    let stages = &input.dockerfile.stages;
+    for (index, stage) in stages.iter().enumerate() {
+        // Names that hang on an argument which could not be read are not looked at.
+        let from = if stage.is_unreadable || (globals.is_unsure && hangs_on_argument(stage)) {
             None
         } else {
             mistakes.keep(expand_one(stage))?
         };
-        froms.push(from.unwrap_or_else(|| broken.clone()));
+        let earlier = stages.get(..index).unwrap_or_default();
+        let is_known = |from: &From| {
+            stage_by_name(earlier, &from.base).is_some() || !may_have_any_name(earlier)
+        };
+        froms.push(from.filter(is_known).unwrap_or_else(|| broken.clone()));
     }
     Ok(froms)
 }
@@ -140,7 +144,9 @@ pub(super) fn find_target(input: &LowerInput<'_>) -> Result<usize, BuildError> {
     if input.target.is_empty() {
         return Ok(last);
     }
-    stage_by_name(stages, input.target).ok_or_else(|| {
+    let found = stage_by_name(stages, input.target);
+    let found = found.or(may_have_any_name(stages).then_some(last));
+    found.ok_or_else(|| {
         let names = stages
             .iter()
             .filter_map(|stage| stage.from.stage_name.as_deref());
@@ -201,13 +207,18 @@ impl Lowering<'_, '_> {
                 continue;
             }
             open.extend(self.base_stage(index));
-            let instructions = self
-                .input
-                .dockerfile
-                .stages
-                .get(index)
-                .map(|stage| stage.instructions.as_slice());
-            for instruction in instructions.unwrap_or_default() {
+            let Some(stage) = self.input.dockerfile.stages.get(index) else {
+                continue;
+            };
+            if stage.is_unreadable {
+                let words = stage.original.split_whitespace();
+                open.extend(words.filter_map(|word| self.earlier_stage(index, word)));
+            }
+            for instruction in &stage.instructions {
+                if let InstructionKind::Unreadable(unreadable) = &instruction.kind {
+                    let names = unreadable.from.iter();
+                    open.extend(names.filter_map(|name| self.earlier_stage(index, name)));
+                }
                 let copied = copied_from(instruction);
                 open.extend(copied.and_then(|name| self.earlier_stage(index, name)));
                 let mounted = mounted_from(instruction).into_iter();
@@ -286,11 +297,10 @@ impl Lowering<'_, '_> {
         };
         let platform = self.input.platform.clone();
         let base = self.base(index, stage, names.clone());
-        let (base, mut state, is_replaced) = self.mistakes.keep(base)?.unwrap_or_else(|| {
-            let mut state = start(empty_config(), None, None, platform, names);
-            state.is_broken = true;
-            (StageBase::Scratch, state, false)
-        });
+        let (base, mut state, is_replaced) = self
+            .mistakes
+            .keep(base)?
+            .unwrap_or_else(|| (StageBase::Scratch, unknown(platform, names), false));
         let triggers = if is_replaced {
             Vec::new()
         } else {
@@ -312,17 +322,24 @@ impl Lowering<'_, '_> {
         };
         for (number, instruction) in triggers.iter().chain(own).enumerate() {
             let is_trigger = number < triggers.len();
-            if state.is_broken {
-                break;
+            if state.is_unsure && hangs_on_variables(instruction) {
+                if matches!(instruction.kind, InstructionKind::Workdir(_)) {
+                    UNKNOWN_DIRECTORY.clone_into(&mut state.config.working_dir);
+                }
+                continue;
             }
             let count = self.mistakes.count();
             let step = self.instruction(index, instruction, is_trigger, &mut state);
             planned.steps.extend(self.mistakes.keep(step)?);
+            let is_wrong = self.mistakes.count() > count;
             let sets_variables = matches!(
                 instruction.kind,
                 InstructionKind::Arg(_) | InstructionKind::Env(_)
             );
-            state.is_broken = sets_variables && self.mistakes.count() > count;
+            state.is_unsure |= sets_variables && is_wrong;
+            if is_wrong && matches!(instruction.kind, InstructionKind::Workdir(_)) {
+                UNKNOWN_DIRECTORY.clone_into(&mut state.config.working_dir);
+            }
         }
         Ok((planned, state))
     }
@@ -365,14 +382,7 @@ impl Lowering<'_, '_> {
             is_broken,
         } = self.froms[index].clone();
         if is_broken {
-            let state = start(
-                empty_config(),
-                None,
-                None,
-                self.input.platform.clone(),
-                names,
-            );
-            let state = StageState { is_broken, ..state };
+            let state = unknown(self.input.platform.clone(), names);
             return Ok((StageBase::Scratch, state, false));
         }
         let platform = platform.unwrap_or_else(|| self.input.platform.clone());
@@ -390,6 +400,8 @@ impl Lowering<'_, '_> {
             let mut state = StageState {
                 has_cmd: false,
                 names,
+                is_unsure: state.is_unsure || state.has_unknown_trigger,
+                has_unknown_trigger: false,
                 ..state.clone()
             };
             state.variables_of_config_last();
@@ -404,8 +416,11 @@ impl Lowering<'_, '_> {
             return Ok((StageBase::Scratch, state, false));
         }
         self.check_reference(&base, at)?;
-        let image = (self.find_base)(&base, &platform)
-            .map_err(|error| no_image(self.input, &base, at, error))?;
+        let found = self.find(&base, &platform);
+        let found = found.map_err(|error| no_image(self.input, &base, at, error))?;
+        let Some(image) = found else {
+            return Ok((StageBase::Scratch, unknown(platform, names), false));
+        };
         names.total += 1;
         let name = names.next(&format!("FROM {}", canonical(&base, &image)));
         let output = self.image_vertex(&base, &image, &platform, named(name.clone()));
@@ -428,6 +443,7 @@ impl Lowering<'_, '_> {
                 let state = image_state(&image, edge, platform, names);
                 (StageBase::Image(image), state)
             }
+            Resolved::Unknown => (StageBase::Scratch, unknown(platform, names)),
             Resolved::Files(files) => {
                 let state = start(empty_config(), None, files, platform, names);
                 (StageBase::Scratch, state)
@@ -482,6 +498,14 @@ fn empty_config() -> ContainerConfig {
     }
 }
 
+/// Returns the state of a stage whose base is not known.
+fn unknown(platform: Platform, names: Numbering) -> StageState {
+    let mut state = start(empty_config(), None, None, platform, names);
+    UNKNOWN_DIRECTORY.clone_into(&mut state.config.working_dir);
+    state.is_unsure = true;
+    state
+}
+
 fn image_state(
     image: &BaseImage,
     output: Edge,
@@ -518,7 +542,8 @@ fn start(
         names,
         args: Vec::new(),
         has_cmd: false,
-        is_broken: false,
+        is_unsure: false,
+        has_unknown_trigger: false,
     }
 }
 

@@ -50,6 +50,7 @@ fn plan(input: &Value, bases: &Map<String, Value>) -> Result<Value, String> {
         allow_insecure: true,
         network_mode: "",
         find_time: &|_| Ok(None),
+        is_partial: false,
     };
     let mut find_base = |name: &str, _: &Platform| {
         let canonical = Reference::parse(name).unwrap().with_default_tag();

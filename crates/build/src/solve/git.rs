@@ -331,6 +331,9 @@ pub(super) fn check_out(
         checkout,
         &["checkout", "-q", "--detach", commit],
     )?;
+    // Submodules may have addresses relative to it.
+    let remote = ["remote", "add", "--", "origin", &checkout.url];
+    git(Some(&directory), checkout, &remote)?;
     if !checkout.skips_submodules && staging.root().exists(".gitmodules")? {
         let update = [
             "submodule",
@@ -347,7 +350,11 @@ pub(super) fn check_out(
     } else {
         None
     };
-    if !checkout.keeps_git_directory {
+    if checkout.keeps_git_directory {
+        let address = without_credentials(&checkout.url);
+        let remote = ["remote", "set-url", "--", "origin", &address];
+        git(Some(&directory), checkout, &remote)?;
+    } else {
         remove_git_directories(staging.root())?;
     }
     if let Some(time) = time {
@@ -357,6 +364,20 @@ pub(super) fn check_out(
         return Ok(staging);
     }
     take_subdirectory(store, &staging, &checkout.subdirectory)
+}
+
+/// Returns an address without the user and password of HTTP: what is kept of a repository is for everybody to read.
+fn without_credentials(url: &str) -> String {
+    let is_http = url.starts_with("http://") || url.starts_with("https://");
+    match url.split_once("://") {
+        Some((scheme, rest)) if is_http => {
+            let end = rest.find('/').unwrap_or(rest.len());
+            let (host, path) = rest.split_at(end);
+            let host = host.rsplit_once('@').map_or(host, |(_, host)| host);
+            format!("{scheme}://{host}{path}")
+        }
+        _ => url.to_owned(),
+    }
 }
 
 /// Returns when a commit was made.
@@ -501,7 +522,7 @@ fn ssh_command(checkout: &Checkout) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Checkout, best_commit, known_key};
+    use super::{Checkout, best_commit, known_key, without_credentials};
     use wharf_llb::SourceOp;
 
     fn source(identifier: &str, attributes: &[(&str, &str)]) -> SourceOp {
@@ -511,6 +532,19 @@ mod tests {
                 .iter()
                 .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
                 .collect(),
+        }
+    }
+
+    #[test]
+    fn addresses_without_credentials() {
+        for (url, expected) in [
+            ("https://u:p@host/r@1.git", "https://host/r@1.git"),
+            ("http://t@host:8080/r.git", "http://host:8080/r.git"),
+            ("https://host/r.git", "https://host/r.git"),
+            ("ssh://git@host/r.git", "ssh://git@host/r.git"),
+            ("git@host:r.git", "git@host:r.git"),
+        ] {
+            assert_eq!(without_credentials(url), expected);
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use wharf_image::Digest;
 use wharf_llb::{ExecOp, Mount, MountKind};
 use wharf_safefs::{Root, trusted};
 use wharf_store::Staging;
@@ -12,10 +13,14 @@ use super::cache_mounts::{Beginning, CacheSharing, CacheUse};
 use super::exec::{WORK, empty_dir, input_of, no_secret};
 use super::run::Inputs;
 use super::snapshot::Snapshot;
+use crate::lower::OWNED_CACHE;
 use crate::{BuildError, MountSource, RunMount, SecretFile};
 
 /// Where the agent's socket is where the mount names no place.
 const AGENT_VARIABLE: &str = "SSH_AUTH_SOCK";
+
+/// Digits that tell caches of one name apart which began as different files.
+const BEGINNING_DIGITS: usize = 12;
 
 /// The mounts of one step, and what they live on.
 #[derive(Default)]
@@ -185,7 +190,16 @@ impl Solver<'_> {
             root,
             selector: &mount.selector,
         });
-        let used = CacheUse::begin(self.store, id, sharing, beginning, &|| self.is_stopped())?;
+        // Caches that began as other files are others. A directory that only brings owner and mode is no such beginning.
+        let id = if below.is_empty() || mount.selector == OWNED_CACHE {
+            id.to_owned()
+        } else {
+            let layers: Vec<String> = below.diff_ids()?.iter().map(ToString::to_string).collect();
+            let digest = Digest::of(layers.join(" ")).hex();
+            let short: String = digest.chars().take(BEGINNING_DIGITS).collect();
+            format!("{id}@{short}")
+        };
+        let used = CacheUse::begin(self.store, &id, sharing, beginning, &|| self.is_stopped())?;
         mounts.add(mount, MountSource::Path(used.path().to_path_buf()));
         mounts.caches.push(used);
         Ok(())

@@ -28,14 +28,15 @@ pub(super) struct Flags {
 }
 
 impl Flags {
-    /// Reads flags; `specs` in alphabetical order (suggestions take the first of equals).
+    /// Reads flags and tells all that is wrong; `specs` in alphabetical order (suggestions take the first of equals).
     pub fn parse(words: &[Word], specs: &[FlagSpec]) -> Result<Self, Problem> {
         let mut flags = Self::default();
-        for word in words {
+        let added = words.iter().map(|word| {
             flags
                 .add(word, specs)
-                .map_err(|problem| problem.at(word.span.clone()))?;
-        }
+                .map_err(|problem| problem.at(word.span.clone()))
+        });
+        Problem::collect(added)?;
         Ok(flags)
     }
 

@@ -7,40 +7,47 @@ use crate::diagnostic::{Diagnostic, Phase};
 use crate::error::Error;
 use crate::instruction::flags::{FlagKind, FlagSpec, Flags};
 use crate::instruction::{
-    Dockerfile, From, Instruction, InstructionKind, KEYWORDS, Stage, copy, healthcheck, pairs, run,
+    Dockerfile, From, Instruction, InstructionKind, KEYWORDS, Stage, Unreadable, copy, healthcheck,
+    pairs, run,
 };
 use crate::parser::parse;
 use crate::suggest::nearest;
 
+const FROM: &str = "FROM";
+/// Shorter words are near to too many keywords.
+const MIN_TYPO_CHARS: usize = 4;
+
 /// Gives each node of a tree its meaning and groups the instructions in stages.
 ///
-/// Nodes with a syntax error are left out (the parser reported them); other
-/// errors are returned, and the instruction is left out.
+/// Errors are returned (those of the syntax were by the parser). What is in error keeps its place: instructions as
+/// [`InstructionKind::Unreadable`], stages with [`Stage::is_unreadable`].
 pub fn interpret(ast: &Ast) -> (Dockerfile, Vec<Diagnostic>) {
     let mut dockerfile = Dockerfile {
         directives: ast.directives.clone(),
+        has_gap: ast.has_gap,
         ..Dockerfile::default()
     };
     let mut diagnostics = Vec::new();
-    let mut has_from = false;
     for node in &ast.nodes {
-        let is_from = node.keyword.text.eq_ignore_ascii_case("from");
-        if node.is_broken {
-            has_from |= is_from;
-            continue;
-        }
-        match instruction(node) {
-            Ok(instruction) => {
-                // Behind a FROM that is in error instructions have no stage; that is no news.
-                if let Err(problem) = place(&mut dockerfile, instruction, node)
-                    && !has_from
-                {
-                    diagnostics.push(problem.diagnostic(Phase::File, node));
+        let read = if node.is_broken {
+            None
+        } else {
+            match instruction(node) {
+                Ok(instruction) => Some(instruction),
+                Err(problem) => {
+                    diagnostics.extend(problem.diagnostics(Phase::Instruction, node));
+                    None
                 }
             }
-            Err(problem) => diagnostics.push(problem.diagnostic(Phase::Instruction, node)),
+        };
+        match read {
+            Some(instruction) => {
+                if let Err(problem) = place(&mut dockerfile, instruction, node) {
+                    diagnostics.extend(problem.diagnostics(Phase::File, node));
+                }
+            }
+            None => place_unreadable(&mut dockerfile, node),
         }
-        has_from |= is_from;
     }
     (dockerfile, diagnostics)
 }
@@ -73,7 +80,7 @@ pub fn parse_commands(text: &str) -> Result<Vec<Instruction>, Vec<Diagnostic>> {
     for node in parsed.ast.nodes.iter().filter(|node| !node.is_broken) {
         match instruction(node) {
             Ok(instruction) => instructions.push(instruction),
-            Err(problem) => errors.push(problem.diagnostic(Phase::Instruction, node)),
+            Err(problem) => errors.extend(problem.diagnostics(Phase::Instruction, node)),
         }
     }
     if errors.is_empty() {
@@ -89,6 +96,8 @@ pub(super) struct Problem {
     pub error: Error,
     pub help: Option<&'static str>,
     span: Option<Range<usize>>,
+    /// What else is wrong in the same instruction.
+    others: Vec<Problem>,
 }
 
 impl std::convert::From<Error> for Problem {
@@ -97,6 +106,7 @@ impl std::convert::From<Error> for Problem {
             error,
             help: None,
             span: None,
+            others: Vec::new(),
         }
     }
 }
@@ -114,12 +124,34 @@ impl Problem {
         self
     }
 
-    fn diagnostic(self, phase: Phase, node: &Node) -> Diagnostic {
+    /// Returns all values, or all that is wrong as one problem: the first with the others.
+    pub fn collect<T>(results: impl Iterator<Item = Result<T, Self>>) -> Result<Vec<T>, Self> {
+        let (mut values, mut problems) = (Vec::new(), Vec::new());
+        for result in results {
+            match result {
+                Ok(value) => values.push(value),
+                Err(problem) => problems.push(problem),
+            }
+        }
+        let mut problems = problems.into_iter();
+        match problems.next() {
+            None => Ok(values),
+            Some(mut first) => {
+                first.others.extend(problems);
+                Err(first)
+            }
+        }
+    }
+
+    fn diagnostics(self, phase: Phase, node: &Node) -> Vec<Diagnostic> {
         let lines = node.location.start_line..=node.location.end_line;
         let span = self.span.unwrap_or_else(|| node.keyword.span.clone());
         let mut diagnostic = Diagnostic::error(phase, &self.error, span, lines);
         diagnostic.help = self.help.map(str::to_owned);
-        diagnostic
+        let others = self.others.into_iter();
+        let mut all = vec![diagnostic];
+        all.extend(others.flat_map(|other| other.diagnostics(phase, node)));
+        all
     }
 }
 
@@ -138,6 +170,7 @@ fn place(
                 original: instruction.original,
                 location: instruction.location,
                 instructions: Vec::new(),
+                is_unreadable: false,
             });
         }
         (kind, Some(stage)) => stage.instructions.push(Instruction {
@@ -153,6 +186,72 @@ fn place(
         (_, None) => return Err(Error::NoBuildStage.into()),
     }
     Ok(())
+}
+
+/// Keeps the place of what could not be read.
+fn place_unreadable(dockerfile: &mut Dockerfile, node: &Node) {
+    let meant = meant(&node.keyword.text);
+    let instruction = Instruction {
+        kind: InstructionKind::Unreadable(Unreadable {
+            meant,
+            from: sources_of(node),
+        }),
+        keyword: node.keyword.text.clone(),
+        original: node.original.trim().to_owned(),
+        location: node.location.clone(),
+        comments: node.comments.clone(),
+    };
+    if meant == Some(FROM) {
+        dockerfile.stages.push(Stage {
+            from: From {
+                image: String::new(),
+                stage_name: written_name(node),
+                platform: None,
+            },
+            original: instruction.original,
+            location: instruction.location,
+            description: String::new(),
+            comments: instruction.comments,
+            instructions: Vec::new(),
+            is_unreadable: true,
+        });
+        return;
+    }
+    match dockerfile.stages.last_mut() {
+        Some(stage) => stage.instructions.push(instruction),
+        None => dockerfile.meta_args.push(instruction),
+    }
+}
+
+/// Returns the instruction that a keyword is or was meant to be. Of short words that are near to several nobody can say.
+fn meant(keyword: &str) -> Option<&'static str> {
+    let known = KEYWORDS
+        .into_iter()
+        .find(|known| known.eq_ignore_ascii_case(keyword));
+    if known.is_some() {
+        return known;
+    }
+    let is_word = keyword.bytes().all(|byte| byte.is_ascii_alphabetic());
+    let near = nearest(keyword, KEYWORDS, false);
+    near.filter(|near| *near == FROM || (is_word && keyword.len() >= MIN_TYPO_CHARS))
+}
+
+/// Returns the name behind AS.
+fn written_name(node: &Node) -> Option<String> {
+    let mut words = node.original.split_whitespace();
+    words.find(|word| word.eq_ignore_ascii_case("as"))?;
+    words.next().map(str::to_lowercase)
+}
+
+/// Returns what the flags of an instruction take files from, as far as it can be told.
+fn sources_of(node: &Node) -> Vec<String> {
+    let flags = node
+        .flags
+        .iter()
+        .flat_map(|flag| flag.text.trim_start_matches("--").split(','))
+        .map(|part| part.strip_prefix("mount=").unwrap_or(part));
+    let values = flags.filter_map(|part| part.strip_prefix("from="));
+    values.map(str::to_owned).collect()
 }
 
 fn instruction(node: &Node) -> Result<Instruction, Problem> {

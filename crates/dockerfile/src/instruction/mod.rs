@@ -43,6 +43,8 @@ pub struct Dockerfile {
     pub meta_args: Vec<Instruction>,
     /// The stages in order.
     pub stages: Vec<Stage>,
+    /// Whether something is missing that nothing is known of; see [`crate::Ast`].
+    pub has_gap: bool,
 }
 
 /// One FROM and what follows it.
@@ -60,6 +62,8 @@ pub struct Stage {
     pub comments: Vec<String>,
     /// The instructions behind FROM.
     pub instructions: Vec<Instruction>,
+    /// Whether FROM could not be read: of what it says only the stage's name may be known.
+    pub is_unreadable: bool,
 }
 
 /// One instruction.
@@ -116,6 +120,24 @@ pub enum InstructionKind {
     Volume(Vec<String>),
     /// `WORKDIR`.
     Workdir(String),
+    /// Something in which a mistake was found: it holds the place.
+    Unreadable(Unreadable),
+}
+
+/// What is known of an instruction that could not be read.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Unreadable {
+    /// The keyword that it has or that was meant, in upper case, where that is known.
+    pub meant: Option<&'static str>,
+    /// Where its flags take files from: stages, contexts or images.
+    pub from: Vec<String>,
+}
+
+impl Unreadable {
+    /// Returns whether it may set variables: nobody knows what an unknown instruction does.
+    pub fn may_set_variables(&self) -> bool {
+        matches!(self.meant, None | Some("ARG" | "ENV"))
+    }
 }
 
 /// `FROM [--platform=…] image [AS name]`.

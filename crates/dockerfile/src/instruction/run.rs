@@ -50,10 +50,10 @@ pub(super) fn command_arguments(words: &[Word], is_json: bool) -> Vec<String> {
 }
 
 fn each<T>(words: &[Word], read: impl Fn(&str) -> Result<T, Problem>) -> Result<Vec<T>, Problem> {
-    words
+    let values = words
         .iter()
-        .map(|word| read(&word.text).map_err(|problem| problem.at(word.span.clone())))
-        .collect()
+        .map(|word| read(&word.text).map_err(|problem| problem.at(word.span.clone())));
+    Problem::collect(values)
 }
 
 fn network(mode: &str) -> Result<NetworkMode, Problem> {

@@ -34,7 +34,11 @@ pub(super) fn check_stages(
         &mut Vec::new(),
     );
     walk(dockerfile, input, &expander, warnings, &mut |_, _, _| {});
-    for stage in &dockerfile.stages {
+    for stage in dockerfile
+        .stages
+        .iter()
+        .filter(|stage| !stage.is_unreadable)
+    {
         let names = dockerfile
             .stages
             .iter()
@@ -172,6 +176,14 @@ fn base_state(
     input: &LintInput<'_>,
     warnings: &mut Vec<Diagnostic>,
 ) -> StageState {
+    if stage.is_unreadable {
+        return StageState {
+            has_workdir: true,
+            has_shell: true,
+            has_unknown_env: true,
+            ..StageState::default()
+        };
+    }
     let platform = facts.platform.as_deref().unwrap_or(input.target_platform);
     let found = match facts.image.as_str() {
         "scratch" => None,
@@ -259,6 +271,11 @@ impl Checker<'_> {
                 }
             }
             InstructionKind::Workdir(path) => self.check_workdir(path, location),
+            InstructionKind::Unreadable(unreadable) => {
+                self.state.has_unknown_env |= unreadable.may_set_variables();
+                self.state.has_workdir |= unreadable.meant == Some("WORKDIR");
+                self.state.has_shell |= unreadable.meant == Some("SHELL");
+            }
             InstructionKind::From(_) | InstructionKind::Maintainer(_) => {}
         }
     }
@@ -285,9 +302,6 @@ impl Checker<'_> {
         let flags = [&copy.chown, &copy.chmod, &copy.checksum];
         for word in flags.into_iter().flatten() {
             self.expand(word, location);
-        }
-        for pattern in &copy.exclude {
-            self.expand(pattern, location);
         }
         self.expand(&copy.destination, location);
         let sources: Vec<String> = copy

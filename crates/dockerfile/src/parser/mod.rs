@@ -45,12 +45,14 @@ pub fn parse(source: &str) -> Parsed {
         source: source.to_owned(),
         directives: Directives::default(),
         nodes: Vec::new(),
+        has_gap: false,
     };
     if source.len() > MAX_FILE_BYTES {
         let error = Error::FileTooLarge {
             size_bytes: source.len(),
             limit_bytes: MAX_FILE_BYTES,
         };
+        ast.has_gap = true;
         return Parsed {
             ast,
             diagnostics: vec![Diagnostic::error(Phase::Syntax, &error, 0..0, 1..=1)],
@@ -61,8 +63,10 @@ pub fn parse(source: &str) -> Parsed {
         directives: DirectiveReader::default(),
         nodes: Vec::new(),
         diagnostics: Vec::new(),
+        has_gap: false,
     };
     parser.run();
+    ast.has_gap = parser.has_gap;
     ast.directives = parser.directives.directives;
     ast.nodes = parser.nodes;
     let mut diagnostics = parser.diagnostics;
@@ -82,6 +86,7 @@ struct Parser<'a> {
     directives: DirectiveReader,
     nodes: Vec<Node>,
     diagnostics: Vec<Diagnostic>,
+    has_gap: bool,
 }
 
 /// One instruction's joined text and where it ended.
@@ -101,6 +106,7 @@ impl<'a> Parser<'a> {
                 Ok(false) => {}
                 Ok(true) => continue,
                 Err(error) => {
+                    self.has_gap |= matches!(error, Error::InvalidEscapeToken { .. });
                     self.report(&error, line.start..line.end(), line.number..=line.number);
                     continue;
                 }
@@ -119,6 +125,7 @@ impl<'a> Parser<'a> {
                     let error = Error::TooManyInstructions {
                         limit: MAX_INSTRUCTIONS,
                     };
+                    self.has_gap = true;
                     return self.report(&error, assembled.span, line.number..=line.number);
                 }
                 self.add_node(assembled, std::mem::take(&mut comments));
@@ -136,6 +143,7 @@ impl<'a> Parser<'a> {
             let error = Error::LineTooLong {
                 limit_bytes: MAX_LINE_BYTES,
             };
+            self.has_gap = true;
             self.report(&error, line.start..line.end(), line.number..=line.number);
         }
     }

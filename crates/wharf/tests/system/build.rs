@@ -322,12 +322,36 @@ fn dockerfiles_are_checked_without_building() {
         targets.stdout,
         "TARGET          DESCRIPTION\nfirst (default) \n"
     );
-    let broken = ask("FROM busybox\nRUNN x\nCOPY a\n", &["--check"]);
+    let broken = ask(
+        "FROM busybox\nRUNN x\nSTOPSIGNAL nope\nEXPOSE x 80 y\nCOPY a\nENV A\nLABEL a=${A:?}\n",
+        &["--check"],
+    );
     assert_eq!(broken.code, 1, "{broken:?}");
     assert!(
-        broken.stderr.contains("did you mean RUN?") && broken.stderr.contains("3 | COPY a"),
+        broken.stderr.contains("did you mean RUN?") && broken.stderr.contains("5 | COPY a"),
         "{broken:?}"
     );
+    assert!(!broken.stderr.contains("LABEL"), "{broken:?}");
+    // What the text alone shows and what it means are told together, BuildKit's first.
+    let both = |said: &str| {
+        let places = [
+            "invalid signal: nope",
+            "invalid containerPort: x",
+            "invalid containerPort: y",
+            "COPY requires at least two arguments",
+        ]
+        .map(|text| said.find(text));
+        assert!(
+            places.iter().all(Option::is_some) && places.is_sorted(),
+            "{said}"
+        );
+    };
+    both(&broken.stderr);
+    let built = d.call(Client::Wharf, &["build", "context"]);
+    assert_eq!(built.code, 1, "{built:?}");
+    both(&built.stderr);
+    let first = "error: ENV must have two arguments";
+    assert!(built.stderr.contains(first), "{built:?}");
     assert_eq!(
         d.ok(Client::Wharf, &["images", "-q"]).lines().count(),
         1,

@@ -263,6 +263,7 @@ fn fields(kind: &InstructionKind) -> Value {
         InstructionKind::Label(labels) => json!({"Labels": pairs(labels)}),
         InstructionKind::Expose(ports) => json!({"Ports": ports}),
         InstructionKind::From(_) => json!({"unexpected": "FROM"}),
+        InstructionKind::Unreadable(_) => json!({"unexpected": "a mistake"}),
         InstructionKind::Healthcheck(health) => json!({"Health": {
             "Test": health.test,
             "Interval": health.interval_ns,

@@ -53,6 +53,14 @@ struct BuildError {
     location: Location,
 }
 
+impl BuildError {
+    /// Says whether this is a mistake that reading the Dockerfile gave.
+    fn tells(&self, known: &wharf_dockerfile::Diagnostic) -> bool {
+        let line = self.location.ranges.first().map(|range| range.start.line);
+        known.is_error() && line == Some(known.line()) && known.headline() == self.message
+    }
+}
+
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct SourceFile {
     filename: String,
@@ -184,23 +192,23 @@ impl CheckAnswer {
     pub fn mistake(&self, file: &str) -> Option<String> {
         let error = self.error.as_ref()?;
         let source = self.source();
-        let (_, diagnostics) = wharf_dockerfile::load(&source);
-        let mistakes: Vec<_> = diagnostics
-            .into_iter()
-            .filter(wharf_dockerfile::Diagnostic::is_error)
-            .collect();
-        let text = if mistakes.is_empty() {
-            let tell = |error: &BuildError| {
-                let lines = excerpt(file, &source, &error.location);
-                format!("{}\n{lines}", error.message)
-            };
-            match self.mistakes.as_slice() {
-                [] => tell(error),
-                all => all.iter().map(tell).collect::<Vec<_>>().join("\n"),
-            }
-        } else {
-            wharf_dockerfile::render(file, &source, &mistakes)
+        let (_, read) = wharf_dockerfile::load(&source);
+        let all = match self.mistakes.as_slice() {
+            [] => std::slice::from_ref(error),
+            all => all,
         };
+        // What the text alone shows has its exact place; of what was found later the lines are known.
+        let tell = |error: &BuildError| {
+            let known = read.iter().find(|known| error.tells(known));
+            match known {
+                Some(known) => wharf_dockerfile::render(file, &source, std::slice::from_ref(known)),
+                None => {
+                    let lines = excerpt(file, &source, &error.location);
+                    format!("{}\n{lines}", error.message)
+                }
+            }
+        };
+        let text: String = all.iter().map(tell).collect();
         Some(text.trim_end().to_owned())
     }
 

@@ -34,7 +34,7 @@ pub struct Case {
     pub needs_containerd: bool,
     /// Why the record was not made by a real BuildKit.
     pub derived: Option<String>,
-    /// What is made in place of an image: `tar` or `local`.
+    /// What is made in place of an image: `tar`, `local`, `oci` or `docker`.
     pub output: Option<String>,
     files: Vec<File>,
 }

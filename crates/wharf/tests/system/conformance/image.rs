@@ -26,13 +26,58 @@ pub fn render(archive: &Path, base: &str, now_seconds: u64) -> String {
     let files = read(archive);
     let manifest: Value = serde_json::from_slice(&files["manifest.json"]).unwrap();
     let image = &manifest[0];
-    let config: Value = serde_json::from_slice(&files[image["Config"].as_str().unwrap()]).unwrap();
+    let config = &files[image["Config"].as_str().unwrap()];
+    let layers = image["Layers"].as_array().unwrap().iter();
+    let layers: Vec<&[u8]> = layers
+        .map(|layer| files[layer.as_str().unwrap()].as_slice())
+        .collect();
+    render_image(config, &layers, base, now_seconds)
+}
+
+/// Renders the image of an archive in the layout of OCI (`type=oci`) with the kinds of its documents.
+pub fn render_layout(archive: &Path, base: &str, now_seconds: u64) -> String {
+    let files = read(archive);
+    let blob = |descriptor: &Value| {
+        let digest = descriptor["digest"].as_str().unwrap();
+        files[&format!("blobs/{}", digest.replace(':', "/"))].as_slice()
+    };
+    let index: Value = serde_json::from_slice(&files["index.json"]).unwrap();
+    let layout: Value = serde_json::from_slice(&files["oci-layout"]).unwrap();
+    let mut text = format!("layout {layout}\n");
+    let mut describe = |what: &str, descriptor: &Value| {
+        let mut annotations = descriptor["annotations"].clone();
+        if let Some(fields) = annotations.as_object_mut() {
+            fields.remove("org.opencontainers.image.created");
+            if fields.is_empty() {
+                annotations = Value::Null;
+            }
+        }
+        let kind = descriptor["mediaType"].as_str().unwrap_or("none");
+        let _ = writeln!(text, "  {what} {kind} {}", sorted(&annotations));
+    };
+    describe("index", &index);
+    let found = index["manifests"].as_array().unwrap();
+    assert_eq!(found.len(), 1, "{index}");
+    describe("manifest", &found[0]);
+    let manifest: Value = serde_json::from_slice(blob(&found[0])).unwrap();
+    describe("config", &manifest["config"]);
+    let layers = manifest["layers"].as_array().unwrap();
+    for layer in layers {
+        describe("layer", layer);
+    }
+    let layers: Vec<&[u8]> = layers.iter().map(blob).collect();
+    text + &render_image(blob(&manifest["config"]), &layers, base, now_seconds)
+}
+
+/// Renders an image of its config and layers.
+fn render_image(config: &[u8], content: &[&[u8]], base: &str, now_seconds: u64) -> String {
+    let config: Value = serde_json::from_slice(config).unwrap();
     let (mut shown, mut layers) = (Vec::new(), String::new());
-    for (number, layer) in image["Layers"].as_array().unwrap().iter().enumerate() {
+    for (number, layer) in content.iter().enumerate() {
         let text = if config["rootfs"]["diff_ids"][number] == base {
             "busybox\n".to_owned()
         } else {
-            render_layer(&plain(&files[layer.as_str().unwrap()]), now_seconds)
+            render_layer(&plain(layer), now_seconds)
         };
         shown.push(!text.is_empty());
         if !text.is_empty() {

@@ -181,8 +181,11 @@ fn build_with(
     }
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     let now_seconds = (now - RECENT).as_secs();
-    if case.output.is_some() {
-        return Outcome::Image(image::render_files(&output, now_seconds));
+    match case.output.as_deref() {
+        None => {}
+        Some("oci") => return Outcome::Image(image::render_layout(&output, base, now_seconds)),
+        Some("docker") => return Outcome::Image(image::render(&output, base, now_seconds)),
+        Some(_) => return Outcome::Image(image::render_files(&output, now_seconds)),
     }
     let archive = directory.join("image.tar");
     let save = ["save", "-o", archive.to_str().unwrap(), &tag].map(str::to_owned);

@@ -155,7 +155,8 @@ impl Recorder {
             .env("DOCKER_CONFIG", self.peer.path("client"))
             .env("DOCKER_CLI_HINTS", "false")
             .env("BUILDKIT_PROGRESS", "plain")
-            .env("BUILDX_GIT_INFO", "false");
+            .env("BUILDX_GIT_INFO", "false")
+            .env("BUILDX_NO_DEFAULT_ATTESTATIONS", "1");
         command
     }
 
