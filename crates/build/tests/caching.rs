@@ -422,7 +422,7 @@ fn files_that_change_before_they_are_mounted_are_seen_as_they_are_or_as_they_wer
     bench.file("f", "old");
     let f = bench.context().join("f").display().to_string();
     let text =
-        format!("FROM base\nRUN outside {f} new\nRUN --mount=type=bind,target=/m get m/f /seen\n");
+        format!("FROM base\nRUN outside {f} new\nRUN --mount=type=bind,target=/m get /m/f /seen\n");
     bench.build(&text);
     bench.file("f", "old");
     let (image, _) = bench.build(&text);

@@ -44,7 +44,10 @@ fn words(error: &clap::Error, program: &str, args: &[OsString]) -> Option<(Strin
         | ErrorKind::WrongNumberOfValues => (wrong_count(program, &path, &command)?, 1),
         _ => return None,
     };
-    let usage = usage_line(&command, &path);
+    let usage = match error.kind() {
+        ErrorKind::InvalidSubcommand => path.clone(),
+        _ => usage_line(&command, &path),
+    };
     let help = format!("Run '{path} --help' for more information");
     Some((format!("{first_line}\n\nUsage:  {usage}\n\n{help}"), status))
 }
@@ -69,6 +72,9 @@ fn usage_line(command: &clap::Command, path: &str) -> String {
     }
     if command.has_subcommands() {
         line.push_str(" COMMAND");
+        if !path.contains(' ') {
+            line.push_str(" [ARG...]");
+        }
     }
     for positional in command.get_positionals() {
         let names: Vec<&str> = positional
@@ -334,7 +340,7 @@ mod tests {
             (
                 &["wharf", "container", "nonsense"],
                 "wharf: unknown command: wharf container nonsense",
-                "wharf container COMMAND",
+                "wharf container",
             ),
         ] {
             let (told, told_usage, status) = told(line);

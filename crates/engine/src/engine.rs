@@ -231,6 +231,7 @@ fn open_rooms(options: &EngineOptions) -> Result<Opened> {
         }
     }
     crate::build::mounts::sweep_secrets(&options.run_dir);
+    crate::build::groups::sweep(&options.run_dir);
     let networks =
         crate::network::open(&store, &options.root, &id, &containers, &options.settings)?;
     Ok(Opened {

@@ -50,6 +50,8 @@ pub struct Settings {
     pub shm_size_bytes: Option<i64>,
     /// Runs a small init as process 1 where nothing is asked for.
     pub init: bool,
+    /// The small init of containers that an OCI runtime program makes; empty means one that is installed.
+    pub init_program: std::path::PathBuf,
     /// Control group namespace where nothing is asked for: `private` or `host`; empty leaves the
     /// choice to the engine.
     pub cgroupns_mode: String,

@@ -62,6 +62,11 @@ impl AddressPool {
         Ok(())
     }
 
+    /// Tells whether an address is one of those that are given to who asks for none in particular.
+    pub(crate) fn is_for_anybody(&self, address: IpAddr) -> bool {
+        self.subnet.contains(address) && (self.range.0..=self.range.1).contains(&bits_of(address))
+    }
+
     /// Makes the search go on after `address`, as if it had been given out last.
     pub(crate) fn continue_after(&mut self, address: IpAddr) {
         let bits = bits_of(address);

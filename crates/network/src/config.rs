@@ -88,6 +88,16 @@ pub struct Pool {
     pub chosen: bool,
 }
 
+/// Returns the name of the auxiliary address that containers on a bridge use as their gateway in place of the bridge,
+/// docker's for `default-gateway`.
+pub fn gateway_name(ipv6: bool) -> &'static str {
+    if ipv6 {
+        "DefaultGatewayIPv6"
+    } else {
+        "DefaultGatewayIPv4"
+    }
+}
+
 /// A network that exists. The caller keeps it across restarts of the daemon.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NetworkConfig {

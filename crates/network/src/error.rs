@@ -188,14 +188,14 @@ pub enum NetworkError {
         device: String,
     },
     /// A driver's option with a value that is none.
-    #[error("invalid value {value:?} of option {key}: {reason}")]
+    #[error("failed to parse {key} value: {value} ({reason})")]
     InvalidOption {
         /// The option's name.
         key: String,
         /// The refused value.
         value: String,
         /// Which rule it breaks.
-        reason: &'static str,
+        reason: String,
     },
     /// A request for a network that cannot be.
     #[error("{reason}")]

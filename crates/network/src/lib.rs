@@ -30,7 +30,7 @@ mod subnet;
 mod subnet_choice;
 mod sysctl;
 
-pub use config::{Driver, NetworkConfig, NetworkRequest, Pool, PoolRequest};
+pub use config::{Driver, NetworkConfig, NetworkRequest, Pool, PoolRequest, gateway_name};
 pub use counters::InterfaceCounters;
 pub use dns::{ResolverPorts, ResolverRequest, Upstream};
 pub use endpoint::{Endpoint, EndpointRequest, InterfaceAddress};

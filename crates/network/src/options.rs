@@ -14,6 +14,9 @@ const HOST_IPV6: &str = "com.docker.network.host_ipv6";
 /// Smallest and largest packet size the kernel takes for a bridge (`ETH_MIN_MTU`, `ETH_MAX_MTU`).
 const MTU_RANGE: std::ops::RangeInclusive<u32> = 68..=65_535;
 
+/// Docker's words for a text that is no address.
+const NO_ADDRESS: &str = "nil ip";
+
 /// Name of a container's interfaces, before the number.
 pub const DEFAULT_INTERFACE_PREFIX: &str = "eth";
 
@@ -81,7 +84,7 @@ impl BridgeOptions {
         let flag = |key: &str, default: bool| match bridge(key) {
             None => Ok(default),
             Some(text) => parse_bool(text)
-                .ok_or_else(|| invalid(&format!("{BRIDGE}{key}"), text, "expected true or false")),
+                .ok_or_else(|| invalid(&format!("{BRIDGE}{key}"), text, no_bool(text))),
         };
         let device = bridge("name").filter(|name| !name.is_empty());
         if let Some(name) = device {
@@ -98,11 +101,7 @@ impl BridgeOptions {
             host_binding: match bridge("host_binding_ipv4").filter(|text| !text.is_empty()) {
                 None => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
                 Some(text) => text.parse().map_err(|_| {
-                    invalid(
-                        &format!("{BRIDGE}host_binding_ipv4"),
-                        text,
-                        "expected an IP address",
-                    )
+                    invalid(&format!("{BRIDGE}host_binding_ipv4"), text, NO_ADDRESS)
                 })?,
             },
             mtu_bytes: mtu(options)?.unwrap_or(MTU_BYTES),
@@ -158,10 +157,10 @@ impl SubInterfaceOptions {
             "" | "bridge" => 4,
             "passthru" => 8,
             other => {
-                return Err(invalid(
-                    "macvlan_mode",
+                return Err(no_mode(
+                    "macvlan mode",
                     other,
-                    "expected bridge, private, vepa or passthru",
+                    "'bridge' mode is the macvlan",
                 ));
             }
         };
@@ -180,7 +179,7 @@ impl SubInterfaceOptions {
             "l3" => 1,
             "l3s" => 2,
             other => {
-                return Err(invalid("ipvlan_mode", other, "expected l2, l3 or l3s"));
+                return Err(no_mode("ipvlan mode", other, "'l2' mode is the ipvlan"));
             }
         };
         let flag = match options.get("ipvlan_flag").map_or("", String::as_str) {
@@ -188,11 +187,7 @@ impl SubInterfaceOptions {
             "private" => 1,
             "vepa" => 2,
             other => {
-                return Err(invalid(
-                    "ipvlan_flag",
-                    other,
-                    "expected bridge, private or vepa",
-                ));
+                return Err(no_mode("ipvlan flag", other, "'bridge' is the ipvlan"));
             }
         };
         SubInterfaceOptions::with_mode(options, SubMode::Ipvlan(mode, flag))
@@ -235,16 +230,10 @@ fn parse_mode(key: &str, text: &str, internal: bool) -> Result<GatewayMode, Netw
         "nat-unprotected" => Ok(GatewayMode::NatUnprotected),
         "routed" => Ok(GatewayMode::Routed),
         "isolated" if internal => Ok(GatewayMode::Isolated),
-        "isolated" => Err(invalid(
-            key,
-            text,
-            "gateway mode 'isolated' can only be used for an internal network",
-        )),
-        _ => Err(invalid(
-            key,
-            text,
-            "expected nat, nat-unprotected, routed or isolated",
-        )),
+        "isolated" => Err(NetworkError::InvalidNetwork {
+            reason: "gateway mode 'isolated' can only be used for an internal network".to_owned(),
+        }),
+        _ => Err(invalid(key, text, format!("unknown gateway mode {text}"))),
     }
 }
 
@@ -252,10 +241,17 @@ fn mtu(options: &BTreeMap<String, String>) -> Result<Option<u32>, NetworkError> 
     let Some(text) = options.get(MTU).filter(|text| !text.is_empty()) else {
         return Ok(None);
     };
-    match text.parse() {
-        Ok(0) => Ok(None),
-        Ok(mtu) if MTU_RANGE.contains(&mtu) => Ok(Some(mtu)),
-        _ => Err(invalid(MTU, text, "expected a number from 68 to 65535")),
+    match text.parse::<i64>().map(|mtu| (mtu, u32::try_from(mtu))) {
+        Ok((0, _)) => Ok(None),
+        Ok((_, Ok(mtu))) if MTU_RANGE.contains(&mtu) => Ok(Some(mtu)),
+        Ok((mtu, _)) => Err(NetworkError::InvalidNetwork {
+            reason: format!("invalid MTU number: {mtu}"),
+        }),
+        Err(_) => Err(invalid(
+            MTU,
+            text,
+            format!("strconv.Atoi: parsing {text:?}: invalid syntax"),
+        )),
     }
 }
 
@@ -266,10 +262,7 @@ fn address<A: std::str::FromStr>(
     options
         .get(key)
         .filter(|text| !text.is_empty())
-        .map(|text| {
-            text.parse()
-                .map_err(|_| invalid(key, text, "expected an IP address of the right family"))
-        })
+        .map(|text| text.parse().map_err(|_| invalid(key, text, NO_ADDRESS)))
         .transpose()
 }
 
@@ -299,11 +292,22 @@ fn interface_prefix(options: &BTreeMap<String, String>) -> Result<String, Networ
     Ok(prefix.to_owned())
 }
 
-fn invalid(key: &str, value: &str, reason: &'static str) -> NetworkError {
+/// Returns Go's words for a text that is no boolean.
+fn no_bool(text: &str) -> String {
+    format!("strconv.ParseBool: parsing {text:?}: invalid syntax")
+}
+
+fn no_mode(what: &str, mode: &str, default: &str) -> NetworkError {
+    NetworkError::InvalidNetwork {
+        reason: format!("requested {what} '{mode}' is not valid, {default} driver default"),
+    }
+}
+
+fn invalid(key: &str, value: &str, reason: impl Into<String>) -> NetworkError {
     NetworkError::InvalidOption {
         key: key.to_owned(),
         value: value.to_owned(),
-        reason,
+        reason: reason.into(),
     }
 }
 
@@ -360,17 +364,57 @@ mod tests {
 
     #[test]
     fn wrong_values_are_named() {
-        for (key, value) in [
-            ("com.docker.network.bridge.enable_icc", "maybe"),
-            ("com.docker.network.driver.mtu", "12"),
-            ("com.docker.network.driver.mtu", "x"),
-            ("com.docker.network.bridge.host_binding_ipv4", "here"),
-            ("com.docker.network.bridge.gateway_mode_ipv4", "isolated"),
-            ("com.docker.network.container_iface_prefix", "../x"),
-            ("com.docker.network.host_ipv4", "::1"),
+        for (key, value, reason) in [
+            (
+                "com.docker.network.bridge.enable_icc",
+                "maybe",
+                "strconv.ParseBool: parsing \"maybe\": invalid syntax",
+            ),
+            (
+                "com.docker.network.driver.mtu",
+                "x",
+                "strconv.Atoi: parsing \"x\": invalid syntax",
+            ),
+            (
+                "com.docker.network.bridge.host_binding_ipv4",
+                "here",
+                "nil ip",
+            ),
+            (
+                "com.docker.network.bridge.gateway_mode_ipv4",
+                "x",
+                "unknown gateway mode x",
+            ),
+            (
+                "com.docker.network.container_iface_prefix",
+                "../x",
+                "expected 1 to 12 letters and digits",
+            ),
+            ("com.docker.network.host_ipv4", "::1", "nil ip"),
         ] {
             let error = BridgeOptions::parse(&options(&[(key, value)]), false).unwrap_err();
-            assert!(error.to_string().contains(key), "{error}");
+            let expected = format!("failed to parse {key} value: {value} ({reason})");
+            assert_eq!(error.to_string(), expected);
+        }
+        for (key, value, expected) in [
+            (
+                "com.docker.network.bridge.gateway_mode_ipv4",
+                "isolated",
+                "gateway mode 'isolated' can only be used for an internal network",
+            ),
+            (
+                "com.docker.network.driver.mtu",
+                "12",
+                "invalid MTU number: 12",
+            ),
+            (
+                "com.docker.network.driver.mtu",
+                "-5",
+                "invalid MTU number: -5",
+            ),
+        ] {
+            let error = BridgeOptions::parse(&options(&[(key, value)]), false).unwrap_err();
+            assert_eq!(error.to_string(), expected);
         }
         assert!(
             BridgeOptions::parse(

@@ -371,7 +371,27 @@ fn a_namespace_can_be_attached_again_at_once() {
         let first = network.attach(namespace.as_fd(), &wanted).unwrap();
         network.detach(&first);
         let second = network.attach(namespace.as_fd(), &wanted).unwrap();
-        assert_ne!(first.ipv4, second.ipv4);
+        assert_eq!(
+            first.ipv4, second.ipv4,
+            "a container gets its own address back"
+        );
+        network.detach(&second);
+        // Unless somebody else has it by then.
+        let mut wanted = network_request("own");
+        wanted.pools = vec![pool("10.66.0.0/24")];
+        let own = network.create(wanted).unwrap();
+        let wanted = request(&own);
+        let first = network.attach(namespace.as_fd(), &wanted).unwrap();
+        network.detach(&first);
+        let other = EndpointRequest {
+            container_id: "e".repeat(64),
+            ipv4: first.ipv4.map(|own| own.address),
+            ..request(&own)
+        };
+        let namespace_of_other = network.new_namespace().unwrap();
+        network.attach(namespace_of_other.as_fd(), &other).unwrap();
+        let third = network.attach(namespace.as_fd(), &wanted).unwrap();
+        assert_ne!(first.ipv4, third.ipv4);
     });
 }
 

@@ -49,8 +49,8 @@ pub use init::start_failure_code;
 pub use launch::launch;
 pub use request::{
     AttachRequest, ExecRequest, ExecStarted, ExitStatus, ExternalRuntime, LaunchRequest,
-    LogAddress, LogConfig, LogDriver, RemoteLog, RootMount, Started, Stdio, SyslogConfig,
-    SyslogFormat,
+    LogAddress, LogConfig, LogDriver, LogIdentity, LogTls, RemoteLog, RootMount, Started, Stdio,
+    SyslogConfig, SyslogFormat,
 };
 pub use shim::{SHIM_ARGUMENT, shim_main};
 pub use sweep::{remove_remains, sweep};

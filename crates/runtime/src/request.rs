@@ -124,6 +124,42 @@ pub enum LogAddress {
     Udp(std::net::SocketAddr),
     /// A TCP port.
     Tcp(std::net::SocketAddr),
+    /// A TCP port with TLS.
+    Tls(std::net::SocketAddr, Box<LogTls>),
+}
+
+/// Whom a shim trusts that sends its log over TLS, and who it is. Files are read by who asks for the container, so
+/// that a shim needs none of them later.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogTls {
+    /// The name or address that the daemon's certificate is to be for.
+    pub server_name: String,
+    /// Authorities in PEM form that are trusted beside the machine's.
+    pub authorities: Option<String>,
+    /// What the daemon is shown.
+    pub identity: Option<LogIdentity>,
+    /// Takes whatever certificate the daemon has.
+    pub skips_verification: bool,
+}
+
+/// A certificate and its key, both in PEM form.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogIdentity {
+    /// The certificate, and those between it and its authority.
+    pub certificate: String,
+    /// The private key.
+    pub key: String,
+}
+
+impl std::fmt::Debug for LogTls {
+    /// Without the key: a request may be written down somewhere.
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("LogTls")
+            .field("server_name", &self.server_name)
+            .field("skips_verification", &self.skips_verification)
+            .finish_non_exhaustive()
+    }
 }
 
 /// How syslog messages look.
@@ -137,6 +173,9 @@ pub struct SyslogConfig {
     pub tag: String,
     /// The host's name.
     pub hostname: String,
+    /// Whether each message has its length in front instead of a line end alone (RFC 5425 §4.3).
+    #[serde(default)]
+    pub counts_octets: bool,
 }
 
 /// The form of a syslog message.

@@ -64,7 +64,11 @@ pub(crate) async fn web_socket(mut call: Call) -> Answer {
 fn attach_request(query: &Query) -> AttachRequest {
     AttachRequest {
         logs: query.switch("logs", false),
-        stream: query.switch("stream", false),
+        // Without any stream there is nothing to follow.
+        stream: query.switch("stream", false)
+            && ["stdin", "stdout", "stderr"]
+                .iter()
+                .any(|name| query.switch(name, false)),
         stdin: query.switch("stdin", false),
         stdout: query.switch("stdout", false),
         stderr: query.switch("stderr", false),

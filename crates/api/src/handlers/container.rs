@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use wharf_engine::model::request::{ListContainers, WaitCondition};
 use wharf_engine::model::view::{FileChange, FileChangeKind, WaitResult};
+use wharf_engine::{EngineError, ErrorKind};
 
 /// First version whose stop calls take a signal.
 const FIRST_WITH_STOP_SIGNAL: &str = "1.42";
@@ -152,21 +153,36 @@ fn stop_options(call: &Call) -> Result<(Option<String>, Option<i64>), Failure> {
     Ok((signal.map(str::to_owned), call.query.integer("t")?))
 }
 
+/// Says what an error stood in the way of, as docker does but for a container that is not there or does not run.
+fn told_of(error: EngineError, what: &str) -> Failure {
+    let is_plain = matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotModified);
+    let failure = Failure::from(error);
+    if is_plain {
+        failure
+    } else {
+        failure.context(what)
+    }
+}
+
 /// `POST /containers/{name}/stop`
 pub(crate) async fn stop(call: Call) -> Answer {
     let (signal, timeout_s) = stop_options(&call)?;
+    let name = call.container();
     call.engine
-        .stop_container(call.container(), signal.as_deref(), timeout_s)
-        .await?;
+        .stop_container(name, signal.as_deref(), timeout_s)
+        .await
+        .map_err(|error| told_of(error, &format!("cannot stop container: {name}")))?;
     respond::no_content()
 }
 
 /// `POST /containers/{name}/restart`
 pub(crate) async fn restart(call: Call) -> Answer {
     let (signal, timeout_s) = stop_options(&call)?;
+    let name = call.container();
     call.engine
-        .restart_container(call.container(), signal.as_deref(), timeout_s)
-        .await?;
+        .restart_container(name, signal.as_deref(), timeout_s)
+        .await
+        .map_err(|error| told_of(error, &format!("Cannot restart container {name}")))?;
     respond::no_content()
 }
 

@@ -5,6 +5,8 @@ use crate::call::Call;
 use crate::hijack;
 use crate::respond::{self, Answer};
 use crate::wire::create::{ExecBody, ExecStart};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use http::StatusCode;
 use serde_json::json;
 use wharf_engine::model::request::CreateExec;
@@ -76,9 +78,10 @@ pub(crate) async fn inspect(call: Call) -> Answer {
         "OpenStdin": exec.request.attach_stdin,
         "OpenStderr": exec.request.attach_stderr,
         "OpenStdout": exec.request.attach_stdout,
-        "CanRemove": exec.exit_code.is_some(),
+        // The field is docker's; an exec's record goes by itself.
+        "CanRemove": false,
         "ContainerID": exec.container_id,
-        "DetachKeys": "",
+        "DetachKeys": STANDARD.encode(exec.detach_keys()),
         "Pid": exec.pid,
     }))
 }

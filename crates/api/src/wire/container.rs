@@ -78,7 +78,7 @@ struct StateView {
 struct HealthView {
     status: String,
     failing_streak: i64,
-    log: Option<Vec<HealthResultView>>,
+    log: Vec<HealthResultView>,
 }
 
 #[derive(Debug, Serialize)]
@@ -293,7 +293,7 @@ impl HealthView {
         Self {
             status: health.status.clone(),
             failing_streak: health.failing_streak,
-            log: none_if_empty(results.collect()),
+            log: results.collect(),
         }
     }
 }
@@ -395,12 +395,16 @@ fn named_endpoints(
     endpoints
 }
 
-/// Exposed ports with null, published ones with their places on the host.
+/// Exposed ports with null, published ones with their places on the host; nothing of a container that no network leads
+/// out of.
 fn ports(container: &Container) -> BTreeMap<String, Option<Vec<PortOnHost>>> {
+    let mut endpoints = container.networks.values();
+    let leads_out = endpoints.any(|own| !own.gateway.is_empty() || !own.ipv6_gateway.is_empty());
     let exposed = container
         .config
         .exposed_ports
         .keys()
+        .filter(|_| leads_out)
         .map(|port| (port.clone(), None));
     let mut ports: BTreeMap<String, Option<Vec<PortOnHost>>> = exposed.collect();
     for port in &container.published_ports {
@@ -410,7 +414,11 @@ fn ports(container: &Container) -> BTreeMap<String, Option<Vec<PortOnHost>>> {
             .get_or_insert_default()
             .push(PortOnHost {
                 host_ip: port.host_ip.clone(),
-                host_port: port.host_port.to_string(),
+                // 0 where the container's own address is reached.
+                host_port: match port.host_port {
+                    0 => String::new(),
+                    port => port.to_string(),
+                },
             });
     }
     ports

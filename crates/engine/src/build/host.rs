@@ -1,6 +1,7 @@
 //! What the build room asks of the engine: base images, views of layers, running steps, fetching.
 
 use super::claims::Claim;
+use super::groups::BuildGroup;
 use super::mounts;
 use crate::container::registry::Entry;
 use crate::container::{files, runtime_error, spec};
@@ -54,14 +55,7 @@ pub(super) struct BuildHost {
     /// Keep the layers of images that came out of directories.
     layouts: Mutex<Vec<Lease>>,
     /// The control group of the build; each step's is below it.
-    cgroup: String,
-}
-
-impl Drop for BuildHost {
-    fn drop(&mut self) {
-        // What cannot be removed now is swept at the next start.
-        let _swept_later = wharf_runtime::remove_cgroup(&self.cgroup);
-    }
+    group: BuildGroup,
 }
 
 impl BuildHost {
@@ -73,10 +67,12 @@ impl BuildHost {
         progress: ProgressSender,
         build: &str,
     ) -> Self {
-        let parent = match request.resources.cgroup_parent.trim_matches('/') {
-            "" => engine.instance.clone(),
-            parent => parent.to_owned(),
-        };
+        let group = BuildGroup::new(
+            &engine.options.run_dir,
+            &engine.instance,
+            &request.resources.cgroup_parent,
+            build,
+        );
         let host_config = step_limits(
             &request.resources,
             &request.ulimits,
@@ -94,7 +90,7 @@ impl BuildHost {
             image_stays: !request.options.drops_image || !request.tags.is_empty(),
             claim: Mutex::default(),
             layouts: Mutex::default(),
-            cgroup: format!("/{parent}/build-{build}"),
+            group,
         }
     }
 
@@ -293,7 +289,7 @@ impl BuildHost {
         })?;
         let _secrets = mounts::add(&mut spec, step, &self.engine.options.run_dir)?;
         // A group around the container's own: it outlives that and tells the peak of its memory.
-        let group = format!("{}/{}", self.cgroup, step.id);
+        let group = format!("{}/{}", self.group.path(), step.id);
         let request = LaunchRequest {
             id: step.id.clone(),
             state_dir: self.engine.state_dir(&step.id),

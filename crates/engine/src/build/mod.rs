@@ -5,6 +5,7 @@ mod cancel;
 mod claims;
 mod emulation;
 mod fetch;
+pub(crate) mod groups;
 mod host;
 mod lines;
 pub(crate) mod mounts;

@@ -48,6 +48,8 @@ impl Engine {
         let stream = byte_stream::produce(move |out| {
             let files = engine.open_files(&container)?;
             let (root, inside, _) = files.locate(&absolute(&path))?;
+            let inside = followed(&root, inside, &path)
+                .map_err(|error| not_found_or(error, &container, &path))?;
             let name = if path.ends_with("/.") || path == "." {
                 OsString::from(".")
             } else {
@@ -107,7 +109,8 @@ impl Engine {
         self.check_writable(container, &wanted, writable)?;
         let (_, reader) = wharf_layer::decompress(std::io::BufReader::new(ChunkReader::new(body)))
             .map_err(|e| EngineError::wrap(ErrorKind::Invalid, "cannot read the archive", e))?;
-        let owner = if options.copy_uid_gid {
+        // Only a user that was asked for takes the files from the owners in the archive.
+        let owner = if options.copy_uid_gid && !container.config.user.is_empty() {
             Some(super::spec::owner_of(self, container)?)
         } else {
             None
@@ -144,26 +147,31 @@ impl Engine {
     fn stat_path(&self, container: &Container, path: &str) -> Result<PathStat> {
         let files = self.open_files(container)?;
         let wanted = absolute(path);
-        let (root, inside, _) = files.locate(wanted.parent().unwrap_or(Path::new("/")))?;
-        let (root, inside) = match wanted.file_name().filter(|_| !path.ends_with("/.")) {
-            Some(name) if !path.ends_with('/') => (root, inside.join(name)),
-            _ => {
+        let (root, inside) = match wanted.file_name().filter(|_| !follows(path)) {
+            Some(name) => {
+                let parent = wanted.parent().unwrap_or(Path::new("/"));
+                let (root, directory, _) = files.locate(parent)?;
+                let inside = directory.join(name);
+                match root.lstat(&inside) {
+                    // A mount point itself is described by what is mounted.
+                    Ok(stat) if stat.is_dir() => {
+                        let (root, inside, _) = files.locate(&wanted)?;
+                        (root, inside)
+                    }
+                    _ => (root, inside),
+                }
+            }
+            None => {
                 let (root, inside, _) = files.locate(&wanted)?;
+                let inside = followed(&root, inside, path)
+                    .map_err(|error| not_found_or(error, container, path))?;
                 (root, inside)
             }
-        };
-        // A mount point itself is described by what is mounted.
-        let (root, inside) = match root.lstat(&inside) {
-            Ok(stat) if stat.is_dir() => {
-                let (root, inside, _) = files.locate(&wanted)?;
-                (root, inside)
-            }
-            _ => (root, inside),
         };
         let stat = root
             .lstat(&inside)
             .map_err(|e| not_found_or(e, container, path))?;
-        if !stat.is_dir() && (path.ends_with('/') || path.ends_with("/.")) {
+        if !stat.is_dir() && follows(path) {
             return Err(EngineError::invalid(format!(
                 "lstat {path}: not a directory"
             )));
@@ -258,8 +266,24 @@ fn file_change(change: wharf_layer::Change) -> FileChange {
     }
 }
 
+/// Returns a client's path from the root on, cleaned by its text.
 fn absolute(path: &str) -> PathBuf {
-    Path::new("/").join(path.trim_start_matches('/'))
+    PathBuf::from(super::mounts::clean(&format!("/{path}")))
+}
+
+/// Tells whether a path asks for what a symbolic link names: by a separator or a dot at its end.
+fn follows(path: &str) -> bool {
+    path.ends_with('/') || path.ends_with("/.")
+}
+
+/// Returns where a path leads, through a link at its end only where it asks for that.
+fn followed(root: &Root, inside: PathBuf, path: &str) -> wharf_safefs::Result<PathBuf> {
+    if follows(path) {
+        root.resolve(&inside)
+            .map(|resolved| Path::new("/").join(resolved))
+    } else {
+        Ok(inside)
+    }
 }
 
 fn base_name(path: &str) -> OsString {

@@ -98,8 +98,13 @@ impl Engine {
             };
             return Ok((-1, text));
         }
-        let code = self.exec(&id)?.exit_code.unwrap_or(-1);
-        Ok((code, String::from_utf8_lossy(&output).into_owned()))
+        let said = String::from_utf8_lossy(&output);
+        let ended = self.exec(&id)?;
+        if ended.pid == 0 {
+            // There never was a process: what was said is why, in the form that terminals get.
+            return Ok((-1, said.trim_end().to_owned()));
+        }
+        Ok((ended.exit_code.unwrap_or(-1), said.into_owned()))
     }
 
     fn record_health(&self, entry: &Entry, check: &Healthcheck, result: HealthResult) {

@@ -191,11 +191,7 @@ impl LogOptions {
                 | "syslog-tls-key"
                 | "syslog-tls-skip-verify",
                 Driver::Syslog,
-            ) => {
-                return Err(EngineError::not_implemented(
-                    "syslog over TLS is not supported: send to a local syslog daemon that forwards",
-                ));
-            }
+            ) => {}
             _ => return Ok(false),
         }
         Ok(true)

@@ -14,6 +14,9 @@ const WELL_KNOWN: [&str; 4] = ["runc", "crun", "youki", "runsc"];
 /// takes its place.
 const DOCKER_DEFAULT: &str = "runc";
 
+/// Small inits that are looked for on the host: docker's, and those that need no library in a container.
+const INITS: [&str; 3] = ["docker-init", "tini-static", "tini"];
+
 /// A runtime by its name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Runtime {
@@ -102,6 +105,35 @@ pub(crate) fn all(settings: &Settings) -> Vec<(String, String)> {
     found
 }
 
+/// Returns the small init that is put in front of the command of a container that a program makes, as docker does.
+///
+/// # Errors
+/// None is installed, or the one that the administrator named is not there.
+pub(crate) fn find_init(settings: &Settings) -> Result<PathBuf> {
+    find_init_in(settings, &|program| on_path(program))
+}
+
+fn find_init_in(
+    settings: &Settings,
+    installed: &dyn Fn(&str) -> Option<PathBuf>,
+) -> Result<PathBuf> {
+    let named = &settings.init_program;
+    if named.is_absolute() {
+        return Ok(named.clone());
+    }
+    let named = named.to_str().filter(|name| !name.is_empty());
+    let candidates = named.map_or(INITS.to_vec(), |name| vec![name]);
+    candidates
+        .iter()
+        .find_map(|program| installed(program))
+        .ok_or_else(|| {
+            EngineError::invalid(format!(
+                "an init process (--init) needs {} on the host: install it (Debian: tini), or name a program with init-path",
+                candidates.join(", ")
+            ))
+        })
+}
+
 fn on_path(program: &str) -> Option<PathBuf> {
     wharf_runtime::defaults::PATH
         .split(':')
@@ -114,6 +146,33 @@ fn on_path(program: &str) -> Option<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn inits_are_named_or_found() {
+        let find = |named: &str, there: &str| {
+            let settings = Settings {
+                init_program: named.into(),
+                ..Settings::default()
+            };
+            let installed =
+                |program: &str| (program == there).then(|| Path::new("/usr/bin").join(program));
+            find_init_in(&settings, &installed).ok()
+        };
+        for (named, there, expected) in [
+            ("", "docker-init", Some("/usr/bin/docker-init")),
+            ("", "tini-static", Some("/usr/bin/tini-static")),
+            ("", "dumb-init", None),
+            ("dumb-init", "dumb-init", Some("/usr/bin/dumb-init")),
+            ("dumb-init", "docker-init", None),
+            ("/opt/init", "", Some("/opt/init")),
+        ] {
+            assert_eq!(
+                find(named, there),
+                expected.map(PathBuf::from),
+                "{named} {there}"
+            );
+        }
+    }
 
     #[test]
     fn names_lead_to_runtimes() {

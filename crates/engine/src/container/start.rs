@@ -146,7 +146,15 @@ impl Engine {
         let directory = Path::new(&container.directory);
         let root = self.detached_root(container, false)?;
         spec::ensure_marks(&root)?;
-        let spec = spec::build(self, container, &root)?;
+        let mut spec = spec::build(self, container, &root)?;
+        let settings = self.settings();
+        let runtime = super::runtimes::find(&settings, &container.host_config.runtime)?.program();
+        // In a namespace of others it would not be the first process (spec runtime §2.8).
+        let host = &container.host_config;
+        let wants_init = host.init.unwrap_or(false) && host.pid_mode.is_empty();
+        if wants_init && runtime.is_some() {
+            spec::add_init(&mut spec, &super::runtimes::find_init(&settings)?);
+        }
         let log = super::log_plan::plan(container).map_err(|error| {
             EngineError::internal(format!(
                 "{TASK_FRAME}: failed to initialize logging driver: {}",
@@ -171,10 +179,9 @@ impl Engine {
             },
             log,
             cgroup_path: spec::cgroup_path(&self.instance, container),
-            init: container.host_config.init.unwrap_or(false),
+            init: wants_init && runtime.is_none(),
             stop_on_disconnect: false,
-            runtime: super::runtimes::find(&self.settings(), &container.host_config.runtime)?
-                .program(),
+            runtime,
         })
     }
 

@@ -144,44 +144,45 @@ impl Network {
         matches!(self.name.as_str(), "bridge" | "host" | "none")
     }
 
-    /// Returns the subnets: those in use, or those asked for.
+    /// Returns the subnets as docker shows them: those asked for, with what was asked for, then those that were chosen.
     pub fn subnets(&self) -> Vec<SubnetView> {
-        match &self.config {
-            Some(config) => config
-                .pools
-                .iter()
-                .map(|pool| SubnetView {
-                    subnet: pool.subnet.to_string(),
-                    ip_range: pool
-                        .range
-                        .map(|range| range.to_string())
-                        .unwrap_or_default(),
-                    gateway: pool.gateway.to_string(),
-                    auxiliary: texts(&pool.auxiliary),
-                })
-                .collect(),
-            None => self
-                .ipam
-                .config
-                .iter()
-                .map(|asked| SubnetView {
-                    subnet: asked
-                        .subnet
-                        .map(|subnet| subnet.to_string())
-                        .unwrap_or_default(),
-                    ip_range: asked
-                        .ip_range
-                        .map(|range| range.to_string())
-                        .unwrap_or_default(),
-                    gateway: asked
-                        .gateway
-                        .map(|gateway| gateway.to_string())
-                        .unwrap_or_default(),
-                    auxiliary: texts(&asked.auxiliary),
-                })
-                .collect(),
-        }
+        let Some(config) = &self.config else {
+            return self.ipam.config.iter().map(asked).collect();
+        };
+        let is_asked_for = |pool: &wharf_network::Pool| {
+            let mut asked = self.ipam.config.iter().filter_map(|asked| asked.subnet);
+            asked.any(|subnet| subnet.masked() == pool.subnet)
+        };
+        let given = self
+            .ipam
+            .config
+            .iter()
+            .filter(|asked| asked.subnet.is_some());
+        let chosen = config.pools.iter().filter(|pool| !is_asked_for(pool));
+        given.map(asked).chain(chosen.map(in_use)).collect()
     }
+}
+
+fn in_use(pool: &wharf_network::Pool) -> SubnetView {
+    SubnetView {
+        subnet: pool.subnet.to_string(),
+        ip_range: text(pool.range.as_ref()),
+        gateway: pool.gateway.to_string(),
+        auxiliary: texts(&pool.auxiliary),
+    }
+}
+
+fn asked(config: &IpamConfig) -> SubnetView {
+    SubnetView {
+        subnet: text(config.subnet.as_ref()),
+        ip_range: text(config.ip_range.as_ref()),
+        gateway: text(config.gateway.as_ref()),
+        auxiliary: texts(&config.auxiliary),
+    }
+}
+
+fn text(value: Option<&impl std::fmt::Display>) -> String {
+    value.map(ToString::to_string).unwrap_or_default()
 }
 
 fn texts(addresses: &BTreeMap<String, IpAddr>) -> BTreeMap<String, String> {

@@ -206,6 +206,18 @@ pub struct ExecDetails {
     pub request: super::request::CreateExec,
 }
 
+impl ExecDetails {
+    /// Returns the keys that were asked for to detach with, as the bytes a terminal sends for them.
+    #[must_use]
+    pub fn detach_keys(&self) -> Vec<u8> {
+        let given = self.request.detach_keys.as_deref();
+        given
+            .filter(|keys| !keys.is_empty())
+            .and_then(|keys| crate::container::detach_keys::parse(Some(keys)).ok())
+            .unwrap_or_default()
+    }
+}
+
 /// A duplex byte stream to a container's process: input in, output out.
 pub struct AttachedStream {
     /// Output comes out (docker's stdcopy frames unless `tty`); input goes in; shutting down the

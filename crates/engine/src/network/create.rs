@@ -51,7 +51,11 @@ impl Engine {
         let mut network = Network {
             id: identity::random_id()?,
             name: request.name.clone(),
-            driver: request.driver.clone(),
+            // What only keeps settings is of no driver, as docker shows it.
+            driver: match request.config_only {
+                true => "null".to_owned(),
+                false => request.driver.clone(),
+            },
             created_at_ns: now_ns(),
             ipv4: request.ipv4.unwrap_or(true),
             ipv6: request.ipv6.unwrap_or(false),

@@ -4,7 +4,7 @@ use crate::error::{EngineError, Result};
 use crate::model::network::{IpamConfig, Prefix};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use wharf_network::AddressPoolBase;
+use wharf_network::{AddressPoolBase, gateway_name};
 
 /// Holds the settings of networks. Those of the default bridge count from the start at which no
 /// container is on it.
@@ -21,6 +21,10 @@ pub struct NetworkSettings {
     pub fixed_cidr: Option<Prefix>,
     /// The same for IPv6; gives the bridge a subnet if `bip6` does not.
     pub fixed_cidr_v6: Option<Prefix>,
+    /// The gateway of containers on the default bridge, where it is not the bridge.
+    pub gateway: Option<IpAddr>,
+    /// The same for IPv6.
+    pub gateway_v6: Option<IpAddr>,
     /// Whether the default bridge gives out IPv6 addresses.
     pub ipv6: bool,
     /// Largest packet on the default bridge, in bytes.
@@ -75,6 +79,8 @@ impl NetworkSettings {
             ("bip6", self.bip6, true),
             ("fixed-cidr", self.fixed_cidr, false),
             ("fixed-cidr-v6", self.fixed_cidr_v6, true),
+            ("default-gateway", self.gateway.map(host_prefix), false),
+            ("default-gateway-v6", self.gateway_v6.map(host_prefix), true),
         ] {
             if let Some(prefix) = prefix
                 && prefix.address.is_ipv6() != ipv6
@@ -87,6 +93,24 @@ impl NetworkSettings {
             && (range.length < bip.length || !bip.masked().contains(range.address))
         {
             return fail(format!("fixed-cidr: {range} is not part of bip {bip}"));
+        }
+        for (name, gateway, subnet) in [
+            (
+                "default-gateway",
+                self.gateway,
+                self.bip.or(self.fixed_cidr),
+            ),
+            (
+                "default-gateway-v6",
+                self.gateway_v6,
+                self.bip6.or(self.fixed_cidr_v6),
+            ),
+        ] {
+            if let (Some(gateway), Some(subnet)) = (gateway, subnet)
+                && !subnet.masked().contains(gateway)
+            {
+                return fail(format!("{name}: {gateway} is not part of {subnet}"));
+            }
         }
         Ok(())
     }
@@ -117,21 +141,29 @@ impl NetworkSettings {
 
     /// Returns the subnets of the default bridge that are set.
     pub(super) fn bridge_subnets(&self) -> Vec<IpamConfig> {
-        let config = |own: Option<Prefix>, range: Option<Prefix>| {
-            let subnet = own.or(range)?;
+        let config = |own: Option<Prefix>, range: Option<Prefix>, gateway: Option<IpAddr>| {
+            let subnet = own.or(range);
+            if subnet.is_none() && gateway.is_none() {
+                return None;
+            }
+            // What containers use as their gateway is an address that nobody gets, as docker has it.
+            let gateway = gateway.map(|gateway| (gateway_name(gateway.is_ipv6()), gateway));
             Some(IpamConfig {
-                subnet: Some(Prefix {
+                subnet: subnet.map(|subnet| Prefix {
                     address: subnet.masked().network(),
                     length: subnet.length,
                 }),
                 ip_range: range.filter(|_| own.is_some()),
                 gateway: own.map(|own| own.address),
-                ..IpamConfig::default()
+                auxiliary: gateway
+                    .map(|(name, gateway)| (name.to_owned(), gateway))
+                    .into_iter()
+                    .collect(),
             })
         };
         [
-            config(self.bip, self.fixed_cidr),
-            config(self.bip6, self.fixed_cidr_v6),
+            config(self.bip, self.fixed_cidr, self.gateway),
+            config(self.bip6, self.fixed_cidr_v6, self.gateway_v6),
         ]
         .into_iter()
         .flatten()
@@ -161,6 +193,13 @@ impl NetworkSettings {
     }
 }
 
+fn host_prefix(address: IpAddr) -> Prefix {
+    Prefix {
+        address,
+        length: if address.is_ipv6() { 128 } else { 32 },
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -175,6 +214,7 @@ mod tests {
             bip: Some(prefix("10.9.0.1/16")),
             fixed_cidr: Some(prefix("10.9.8.0/24")),
             fixed_cidr_v6: Some(prefix("fd00:1::/64")),
+            gateway: "10.9.0.254".parse().ok(),
             mtu: Some(1400),
             icc: Some(false),
             ..NetworkSettings::default()
@@ -184,7 +224,12 @@ mod tests {
         assert_eq!(subnets[0].subnet, Some(prefix("10.9.0.0/16")));
         assert_eq!(subnets[0].ip_range, Some(prefix("10.9.8.0/24")));
         assert_eq!(subnets[0].gateway, Some(prefix("10.9.0.1/16").address));
+        assert_eq!(
+            subnets[0].auxiliary.get("DefaultGatewayIPv4"),
+            settings.gateway.as_ref()
+        );
         assert_eq!(subnets[1].subnet, Some(prefix("fd00:1::/64")));
+        assert!(subnets[1].auxiliary.is_empty());
         assert!(settings.bridge_has_ipv6());
         let options = settings.bridge_options("127.0.0.1");
         assert_eq!(options["com.docker.network.driver.mtu"], "1400");
@@ -219,7 +264,14 @@ mod tests {
             fixed_cidr: Some(prefix(range)),
             ..NetworkSettings::default()
         };
+        let gateway = |bip: Option<&str>, gateway: &str| NetworkSettings {
+            bip: bip.map(prefix),
+            gateway: gateway.parse().ok(),
+            ..NetworkSettings::default()
+        };
         for (settings, name) in [
+            (gateway(Some("10.9.0.1/16"), "10.8.0.1"), "default-gateway"),
+            (gateway(None, "fd00::1"), "default-gateway"),
             (pools("10.0.0.0/16", 8), "default-address-pools"),
             (pools("10.0.0.0/16", 33), "default-address-pools"),
             (ranges("10.9.0.1/16", "10.8.0.0/24"), "fixed-cidr"),

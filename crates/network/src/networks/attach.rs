@@ -49,6 +49,10 @@ impl Networks {
         let inner = &self.inner;
         request.validate()?;
         inner.wake(&request.network_id)?;
+        if inner.lock().returns(request) {
+            // The bridge would go on sending what is for the old interface's address there.
+            inner.reaper.flush();
+        }
         let mut endpoint = inner.lock().reserve(request, random_hexadecimal(64)?)?;
         let joined = inner.connect(namespace, &mut endpoint, request);
         if let Err(error) = joined {

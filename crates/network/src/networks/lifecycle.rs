@@ -1,15 +1,16 @@
 //! Making, adopting and removing networks.
 
+use std::collections::HashSet;
 use std::net::IpAddr;
 
 use super::state::{Kind, Open};
 use super::{Inner, Networks, open_netlink};
 use crate::bridge::{self, BridgePlan};
-use crate::config::{Driver, NetworkConfig, NetworkRequest, Pool, PoolRequest};
+use crate::config::{Driver, NetworkConfig, NetworkRequest, Pool, PoolRequest, gateway_name};
 use crate::endpoint::is_identifier;
 use crate::error::NetworkError;
 use crate::netlink::{Link, Netlink};
-use crate::options::{BridgeOptions, GatewayMode, SubInterfaceOptions};
+use crate::options::{BridgeOptions, GatewayMode, SubInterfaceOptions, SubMode};
 use crate::subnet::Subnet;
 use crate::subnet_choice::{self, ChoiceLock};
 
@@ -230,6 +231,7 @@ impl Inner {
                 ));
             }
         }
+        check_auxiliary(&pools)?;
         Ok(NetworkConfig {
             id: request.id.clone(),
             name: request.name.clone(),
@@ -425,10 +427,14 @@ fn ensure_parent(
             .link_by_name(name)
             .map_err(NetworkError::netlink(format!("look up device {name}")))
     };
+    let prefix = match options.mode {
+        SubMode::Macvlan(_) => "dm",
+        SubMode::Ipvlan(..) => "di",
+    };
     let name = options
         .parent
         .clone()
-        .unwrap_or_else(|| format!("dm-{}", id.get(..12).unwrap_or(id)));
+        .unwrap_or_else(|| format!("{prefix}-{}", id.get(..12).unwrap_or(id)));
     if let Some(link) = look_up(netlink, &name)? {
         return Ok((link, false));
     }
@@ -460,9 +466,19 @@ fn complete(request: &PoolRequest, subnet: Subnet, chosen: bool) -> Pool {
     Pool {
         subnet,
         range: request.range,
-        gateway: request.gateway.unwrap_or_else(|| subnet.gateway()),
+        gateway: request
+            .gateway
+            .unwrap_or_else(|| default_gateway(subnet, request.range)),
         auxiliary: request.auxiliary.clone(),
         chosen,
+    }
+}
+
+/// Returns the first address that may be given out, as docker has it: that of the range where there is one.
+fn default_gateway(subnet: Subnet, range: Option<Subnet>) -> IpAddr {
+    match range.map(|range| range.network()) {
+        Some(first) if first != subnet.network() && subnet.contains(first) => first,
+        _ => subnet.gateway(),
     }
 }
 
@@ -472,8 +488,35 @@ fn is_of_family(pool: &PoolRequest, ipv6: bool) -> bool {
         .subnet
         .map(|subnet| subnet.is_ipv6())
         .or(pool.range.map(|range| range.is_ipv6()))
-        .or(pool.gateway.map(|gateway| gateway.is_ipv6()));
+        .or(pool.gateway.map(|gateway| gateway.is_ipv6()))
+        .or(pool.auxiliary.values().next().map(IpAddr::is_ipv6));
     named.unwrap_or(false) == ipv6
+}
+
+/// Refuses auxiliary addresses that are taken, and a gateway of containers that they could not reach.
+fn check_auxiliary(pools: &[Pool]) -> Result<(), NetworkError> {
+    for pool in pools {
+        let mut taken = HashSet::from([pool.gateway]);
+        for (name, address) in &pool.auxiliary {
+            if !taken.insert(*address) {
+                return Err(NetworkError::InvalidNetwork {
+                    reason: format!(
+                        "failed to allocate secondary ip address ({name}:{address}): Address already in use"
+                    ),
+                });
+            }
+        }
+        let gateway = pool.auxiliary.get(gateway_name(pool.subnet.is_ipv6()));
+        if let Some(gateway) = gateway.filter(|gateway| !pool.subnet.contains(**gateway)) {
+            return Err(NetworkError::InvalidNetwork {
+                reason: format!(
+                    "default gateway {gateway} is not part of subnet {}",
+                    pool.subnet
+                ),
+            });
+        }
+    }
+    Ok(())
 }
 
 fn check_single_pools(request: &NetworkRequest) -> Result<(), NetworkError> {

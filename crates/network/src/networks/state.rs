@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
 use crate::address_pool::AddressPool;
-use crate::config::NetworkConfig;
+use crate::config::{NetworkConfig, gateway_name};
 use crate::endpoint::{Endpoint, EndpointRequest, InterfaceAddress};
 use crate::error::NetworkError;
 use crate::firewall::{AllowedLink, BridgeRules, FamilyRules, Rules};
@@ -12,6 +12,9 @@ use crate::options::{BridgeOptions, GatewayMode, SubInterfaceOptions};
 use crate::port::PublishedPort;
 use crate::port_allocator::PortAllocator;
 use crate::subnet::Subnet;
+
+/// Most endpoints that are gone and whose addresses are remembered.
+const MAX_FORMER: usize = 4096;
 
 /// Everything that is given out. The lock is never held while the kernel changes devices or rules.
 #[derive(Default)]
@@ -26,6 +29,9 @@ pub(super) struct State {
     pub(super) published: HashMap<String, Vec<PublishedPort>>,
     /// Endpoints by their identifier.
     pub(super) endpoints: HashMap<String, Endpoint>,
+    /// Addresses of endpoints that are gone, by network and container: one that starts again gets its own back, as
+    /// with docker, while others get those that were free for longest.
+    former: HashMap<(String, String), Vec<IpAddr>>,
     /// Exceptions of networks that keep containers apart, by the container that may reach.
     pub(super) links: HashMap<String, Vec<AllowedLink>>,
 }
@@ -108,8 +114,10 @@ impl Open {
         }
     }
 
-    /// Returns the gateway that containers of a family use; none leads out of an internal network.
-    pub(super) fn gateway(&self, ipv6: bool) -> Option<IpAddr> {
+    /// Returns the gateway that a container with this address uses, that of its own subnet; none leads out of an
+    /// internal network.
+    fn gateway(&self, address: IpAddr) -> Option<IpAddr> {
+        let ipv6 = address.is_ipv6();
         let isolated = match &self.kind {
             Kind::Bridge { options, .. } => options.mode(ipv6) == GatewayMode::Isolated,
             Kind::Sub { options, .. } => options.is_layer3(),
@@ -117,7 +125,14 @@ impl Open {
         if self.config.internal || isolated {
             return None;
         }
-        self.config.pools_of(ipv6).next().map(|pool| pool.gateway)
+        self.config
+            .pools_of(ipv6)
+            .find(|pool| pool.subnet.contains(address))
+            .map(|pool| {
+                let other = pool.auxiliary.get(gateway_name(ipv6));
+                let is_bridge = matches!(self.kind, Kind::Bridge { .. });
+                other.filter(|_| is_bridge).copied().unwrap_or(pool.gateway)
+            })
     }
 
     /// Tells whether containers leave straight out of their device, without a gateway.
@@ -128,11 +143,13 @@ impl Open {
         }
     }
 
-    /// Takes an address of a family: the wanted one, or the next of the first pool that has one.
+    /// Takes an address of a family: the wanted one, or one of `former` if it is free, or the next of the first pool
+    /// that has one.
     fn take(
         &mut self,
         ipv6: bool,
         wanted: Option<IpAddr>,
+        former: &[IpAddr],
     ) -> Result<Option<(IpAddr, u8)>, NetworkError> {
         let mut pools = self
             .pools
@@ -141,8 +158,17 @@ impl Open {
             .filter(|(pool, _)| pool.subnet().is_ipv6() == ipv6)
             .peekable();
         let Some(address) = wanted else {
+            let mut pools: Vec<&mut AddressPool> = pools.map(|(pool, _)| pool).collect();
+            for pool in &mut pools {
+                let taken = former.iter().find(|address| {
+                    pool.is_for_anybody(**address) && pool.reserve(**address).is_ok()
+                });
+                if let Some(address) = taken {
+                    return Ok(Some((*address, pool.subnet().prefix_length())));
+                }
+            }
             let mut last = Ok(None);
-            for (pool, _) in pools {
+            for pool in pools {
                 match pool.allocate() {
                     Ok(address) => return Ok(Some((address, pool.subnet().prefix_length()))),
                     Err(error) => last = Err(error),
@@ -210,6 +236,10 @@ impl Open {
     }
 }
 
+fn key(request: &EndpointRequest) -> (String, String) {
+    (request.network_id.clone(), request.container_id.clone())
+}
+
 impl State {
     /// Returns everything the table is made from.
     pub(super) fn rules(&self) -> Rules {
@@ -269,13 +299,14 @@ impl State {
         endpoint_id: String,
     ) -> Result<Endpoint, NetworkError> {
         let interface = self.interface_name(request)?;
+        let former = self.former.remove(&key(request)).unwrap_or_default();
         let network = self.networks.get_mut(&request.network_id).ok_or_else(|| {
             NetworkError::UnknownNetwork {
                 id: request.network_id.clone(),
             }
         })?;
-        let ipv4 = network.take(false, request.ipv4.map(IpAddr::V4))?;
-        let ipv6 = match network.take(true, request.ipv6.map(IpAddr::V6)) {
+        let ipv4 = network.take(false, request.ipv4.map(IpAddr::V4), &former)?;
+        let ipv6 = match network.take(true, request.ipv6.map(IpAddr::V6), &former) {
             Ok(taken) => taken,
             Err(error) => {
                 if let Some((address, _)) = ipv4 {
@@ -283,6 +314,9 @@ impl State {
                 }
                 return Err(error);
             }
+        };
+        let gateway_of = |network: &Open, taken: Option<(IpAddr, u8)>| {
+            taken.and_then(|(address, _)| network.gateway(address))
         };
         let endpoint = Endpoint {
             endpoint_id,
@@ -302,14 +336,14 @@ impl State {
                 }),
                 IpAddr::V4(_) => None,
             }),
-            gateway_ipv4: network.gateway(false).and_then(|gateway| match gateway {
-                IpAddr::V4(gateway) => Some(gateway),
-                IpAddr::V6(_) => None,
-            }),
-            gateway_ipv6: network.gateway(true).and_then(|gateway| match gateway {
-                IpAddr::V6(gateway) => Some(gateway),
-                IpAddr::V4(_) => None,
-            }),
+            gateway_ipv4: match gateway_of(network, ipv4) {
+                Some(IpAddr::V4(gateway)) => Some(gateway),
+                _ => None,
+            },
+            gateway_ipv6: match gateway_of(network, ipv6) {
+                Some(IpAddr::V6(gateway)) => Some(gateway),
+                _ => None,
+            },
             mac: String::new(),
             interface,
             host_interface: String::new(),
@@ -332,7 +366,18 @@ impl State {
                 network.release(address);
             }
         }
+        if self.former.len() >= MAX_FORMER {
+            self.former.clear();
+        }
+        let addresses = endpoint.addresses().collect();
+        self.former
+            .insert((endpoint.network_id, endpoint.container_id), addresses);
         true
+    }
+
+    /// Says whether a container was on a network before, so that its former interface may be there still.
+    pub(super) fn returns(&self, request: &EndpointRequest) -> bool {
+        self.former.contains_key(&key(request))
     }
 
     /// Returns a container's endpoints, the one that is its gateway first: the highest priority,

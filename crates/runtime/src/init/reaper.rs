@@ -4,7 +4,14 @@ use std::mem::zeroed;
 
 use crate::init::plan::ProcessPlan;
 use crate::init::privileges;
+use crate::shim::memory;
 use crate::sys;
+
+/// How long nothing has to happen before memory is given back.
+const REST_AFTER: libc::timespec = libc::timespec {
+    tv_sec: 0,
+    tv_nsec: 500_000_000,
+};
 
 /// Stays as process 1 until the command ends, then ends with its code; does not return.
 pub fn run(child: i32, process: &ProcessPlan) -> ! {
@@ -22,12 +29,21 @@ pub fn run(child: i32, process: &ProcessPlan) -> ! {
         sys::exit_now(1);
     }
     let signals = block_all();
+    let mut is_resting = false;
     loop {
-        // SAFETY: all-zero is a valid siginfo; both outlive the call.
+        let limit = (!is_resting).then_some(&REST_AFTER);
+        let limit = limit.map_or(std::ptr::null(), std::ptr::from_ref);
+        // SAFETY: all-zero is a valid siginfo; all outlive the call.
         let signal = unsafe {
             let mut info: libc::siginfo_t = zeroed();
-            libc::sigwaitinfo(&raw const signals, &raw mut info)
+            libc::sigtimedwait(&raw const signals, &raw mut info, limit)
         };
+        if signal < 0 && sys::errno() == libc::EAGAIN {
+            memory::release_in_container();
+            is_resting = true;
+            continue;
+        }
+        is_resting = false;
         match signal {
             libc::SIGCHLD => {
                 if let Some(code) = reap(child) {

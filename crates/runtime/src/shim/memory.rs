@@ -29,7 +29,15 @@ const ENTRIES_AT_ONCE: usize = 256;
 /// life of a container. What is used again comes back from the page cache. To be called on the first thread, where
 /// no signal runs a handler.
 pub fn release() {
-    let mut ranges = Ranges::default();
+    release_found(Ranges::default());
+}
+
+/// The same in a container, whose `/proc` may be anything: what may have been written is left alone.
+pub fn release_in_container() {
+    release_found(Ranges::new(None));
+}
+
+fn release_found(mut ranges: Ranges) {
     ranges.find();
     // SAFETY: nothing lives below the stack's end.
     unsafe { release_stack(ranges.page_bytes) };
@@ -81,19 +89,23 @@ struct Ranges {
 
 impl Default for Ranges {
     fn default() -> Self {
+        // Without it what may have been written is left alone.
+        Self::new(trusted::open("/proc/self/pagemap").ok())
+    }
+}
+
+impl Ranges {
+    fn new(page_map: Option<File>) -> Self {
         // SAFETY: plain call.
         let page_bytes = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
         Self {
             found: [const { 0..0 }; MAX_RANGES],
             count: 0,
             page_bytes: usize::try_from(page_bytes).unwrap_or(4096),
-            // Without it what may have been written is left alone.
-            page_map: trusted::open("/proc/self/pagemap").ok(),
+            page_map,
         }
     }
-}
 
-impl Ranges {
     fn find(&mut self) {
         // SAFETY: the callback fits what it is called with.
         unsafe { libc::dl_iterate_phdr(Some(see_object), (&raw mut *self).cast()) };

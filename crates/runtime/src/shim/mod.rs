@@ -7,7 +7,7 @@ mod connection;
 mod exit;
 mod external;
 pub(crate) mod log;
-mod memory;
+pub(crate) mod memory;
 mod new_container;
 mod process;
 mod server;

@@ -292,6 +292,7 @@ fn engine_settings(layer: &Layer, log_level: LevelFilter) -> Result<Settings, St
         ulimits: ulimits.collect(),
         shm_size_bytes,
         init: layer.init.unwrap_or(false),
+        init_program: layer.init_path.clone().unwrap_or_default(),
         cgroupns_mode: layer.default_cgroupns_mode.clone().unwrap_or_default(),
         cgroup_parent: layer.cgroup_parent.clone().unwrap_or_default(),
         no_new_privileges: layer.no_new_privileges.unwrap_or(false),
@@ -314,6 +315,12 @@ fn network_settings(layer: &Layer) -> Result<NetworkSettings, String> {
         let text = text.as_deref().filter(|text| !text.is_empty());
         text.map(|text| prefix(name, text)).transpose()
     };
+    let gateway = |name: &str, text: &Option<String>| {
+        let text = text.as_deref().filter(|text| !text.is_empty());
+        let not_one = |text: &str| format!("{name}: {text:?} is not an address");
+        text.map(|text| text.parse().map_err(|_| not_one(text)))
+            .transpose()
+    };
     let pools = layer.default_address_pools.iter().flatten();
     let pools = pools.map(|pool| Ok((prefix("default-address-pools", &pool.base)?, pool.size)));
     let gateways = match &layer.host_gateway_ips {
@@ -332,6 +339,8 @@ fn network_settings(layer: &Layer) -> Result<NetworkSettings, String> {
         bip6: optional("bip6", &layer.bip6)?,
         fixed_cidr: optional("fixed-cidr", &layer.fixed_cidr)?,
         fixed_cidr_v6: optional("fixed-cidr-v6", &layer.fixed_cidr_v6)?,
+        gateway: gateway("default-gateway", &layer.default_gateway)?,
+        gateway_v6: gateway("default-gateway-v6", &layer.default_gateway_v6)?,
         ipv6: layer.ipv6.unwrap_or(false),
         mtu: layer.mtu.filter(|mtu| *mtu > 0),
         icc: layer.icc,
@@ -533,6 +542,8 @@ mod tests {
             ("ip = \"here\"", "ip"),
             ("bip = \"here\"", "bip"),
             ("fixed-cidr-v6 = \"10.0.0.0/8\"", "fixed-cidr-v6"),
+            ("default-gateway = \"here\"", "default-gateway"),
+            ("default-gateway-v6 = \"10.0.0.1\"", "default-gateway-v6"),
             ("host-gateway-ips = [\"x\"]", "host-gateway-ips"),
             ("default-runtime = \"nope\"", "default-runtime"),
             ("default-ipc-mode = \"host\"", "default-ipc-mode"),

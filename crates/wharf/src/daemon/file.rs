@@ -59,7 +59,10 @@ pub struct Layer {
     pub bip6: Option<String>,
     pub fixed_cidr: Option<String>,
     pub fixed_cidr_v6: Option<String>,
+    pub default_gateway: Option<String>,
+    pub default_gateway_v6: Option<String>,
     pub ipv6: Option<bool>,
+    pub init_path: Option<PathBuf>,
     pub mtu: Option<u32>,
     pub icc: Option<bool>,
     pub ip_masq: Option<bool>,
@@ -191,9 +194,9 @@ const UNSUPPORTED: [(&str, &str); 16] = [
     ),
     ("shutdown-timeout", "stopping the daemon stops no container"),
     (
-        "bridge default-gateway default-gateway-v6",
-        "the default bridge is the engine's own and its containers' gateway; make a network with the option \
-         com.docker.network.bridge.name for another device",
+        "bridge",
+        "the default bridge is the engine's own; make a network with the option com.docker.network.bridge.name for \
+         another device",
     ),
     (
         "http-proxy https-proxy no-proxy",
@@ -213,8 +216,8 @@ const UNSUPPORTED: [(&str, &str); 16] = [
         "the flag --cache-limit says what builds may keep",
     ),
     (
-        "init-path userland-proxy-path",
-        "no program beside the engine is used",
+        "userland-proxy-path",
+        "published ports need no program beside the engine",
     ),
     (
         "cpu-rt-period cpu-rt-runtime oom-score-adjust",
@@ -335,7 +338,7 @@ impl Layer {
             registry_mirrors dns dns_opts dns_search default_ulimits default_shm_size
             default_cgroupns_mode cgroup_parent init no_new_privileges ip default_ipc_mode
             default_runtime runtimes default_address_pools bip bip6 fixed_cidr fixed_cidr_v6 ipv6
-            mtu icc ip_masq default_network_opts host_gateway_ips max_concurrent_downloads
+            default_gateway default_gateway_v6 init_path mtu icc ip_masq default_network_opts host_gateway_ips max_concurrent_downloads
             max_concurrent_uploads max_download_attempts seccomp_profile proxies
         };
         merged.hosts = hosts;
@@ -385,6 +388,8 @@ mod tests {
         honoured debug true
         honoured default-address-pools [{"base": "10.0.0.0/8", "size": 24}]
         honoured default-cgroupns-mode "host"
+        honoured default-gateway "10.0.0.1"
+        honoured default-gateway-v6 "fd00::1"
         honoured default-ipc-mode "shareable"
         honoured default-network-opts {"bridge": {"com.docker.network.driver.mtu": "1400"}}
         honoured default-runtime "wharf"
@@ -402,6 +407,7 @@ mod tests {
         honoured hosts ["unix:///x"]
         honoured icc false
         honoured init true
+        honoured init-path "/x"
         honoured insecure-registries ["10.0.0.0/8"]
         honoured ip "127.0.0.1"
         honoured ip-masq false
@@ -452,13 +458,10 @@ mod tests {
         warned cpu-rt-period 1
         warned cpu-rt-runtime 1
         warned cri-containerd true
-        warned default-gateway "10.0.0.1"
-        warned default-gateway-v6 "fd00::1"
         warned exec-opts ["native.cgroupdriver=systemd"]
         warned experimental true
         warned features {"buildkit": true}
         warned firewall-backend "iptables"
-        warned init-path "/x"
         warned ip-forward false
         warned ip-forward-no-drop true
         warned ip6tables false

@@ -19,12 +19,23 @@ exit 1
 "#;
 
 /// A control group that containers are put below, removed with all below it.
-struct Parent(String);
+pub struct Parent(pub String);
+
+/// Returns the directories of a control group, one a hierarchy.
+fn directories(group: &str) -> Vec<PathBuf> {
+    let root = Path::new("/sys/fs/cgroup");
+    let hierarchies = std::fs::read_dir(root).unwrap();
+    hierarchies
+        .map(|entry| entry.unwrap().path())
+        .chain([root.to_owned()])
+        .map(|hierarchy| hierarchy.join(group.trim_start_matches('/')))
+        .filter(|directory| directory.is_dir())
+        .collect()
+}
 
 impl Drop for Parent {
     fn drop(&mut self) {
-        for hierarchy in ["/sys/fs/cgroup/pids", "/sys/fs/cgroup"] {
-            let directory = PathBuf::from(format!("{hierarchy}{}", self.0));
+        for directory in directories(&self.0) {
             for below in std::fs::read_dir(&directory)
                 .into_iter()
                 .flatten()
@@ -39,13 +50,10 @@ impl Drop for Parent {
 
 impl Parent {
     fn is_empty(&self) -> bool {
-        ["/sys/fs/cgroup/pids", "/sys/fs/cgroup"]
-            .iter()
-            .all(|hierarchy| {
-                let entries = std::fs::read_dir(format!("{hierarchy}{}", self.0));
-                let mut entries = entries.into_iter().flatten().flatten();
-                !entries.any(|entry| entry.path().is_dir())
-            })
+        directories(&self.0).iter().all(|directory| {
+            let mut entries = std::fs::read_dir(directory).unwrap().flatten();
+            !entries.any(|entry| entry.path().is_dir())
+        })
     }
 }
 
@@ -210,4 +218,32 @@ fn a_shim_that_is_killed_leaves_nothing_for_the_next_daemon() {
         "exited 255"
     );
     assert_nothing_left(&d);
+}
+
+#[test]
+fn a_build_that_was_killed_leaves_no_group_below_a_named_parent() {
+    let parent = Parent(format!("/wharf-built-{}", std::process::id()));
+    let mut d = Daemon::with_busybox();
+    d.write("context/Dockerfile", "FROM busybox\nRUN sleep 1000\n");
+    let mut build = d
+        .command(Client::Wharf)
+        .args(["build", "--cgroup-parent", &parent.0, "context"])
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    eventually("the step's group", || {
+        !directories(&parent.0).is_empty() && !parent.is_empty()
+    });
+    d.kill();
+    build.wait().unwrap();
+    assert!(!parent.is_empty());
+    d.launch();
+    assert!(parent.is_empty());
+    assert!(
+        std::fs::read_dir(d.path("run/build-groups"))
+            .unwrap()
+            .next()
+            .is_none()
+    );
 }

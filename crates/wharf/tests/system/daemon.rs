@@ -1,5 +1,6 @@
 //! The daemon itself: its configuration, its sockets and who may do what on them.
 
+use crate::cut_starts::Parent;
 use crate::harness::{Client, Daemon, PATIENCE, eventually};
 use std::io::{Read, Write};
 use std::mem::ManuallyDrop;
@@ -265,7 +266,7 @@ fn sockets_with_policies() {
 }
 
 /// Makes an authority, a server's and a client's certificate below `directory`.
-fn make_certificates(d: &Daemon) -> bool {
+pub fn make_certificates(d: &Daemon) -> bool {
     let script = "set -e; mkdir -p tls; cd tls
         openssl req -x509 -newkey rsa:2048 -nodes -days 2 -keyout ca-key.pem -out ca.pem -subj /CN=ca \
             -addext basicConstraints=critical,CA:TRUE -addext keyUsage=critical,keyCertSign
@@ -513,6 +514,7 @@ fn networks_follow_the_settings() {
     let third = std::process::id() % 200;
     let settings = format!(
         r#"{{"bip": "10.232.{third}.1/24", "fixed-cidr": "10.232.{third}.128/25", "mtu": 1400,
+            "default-gateway": "10.232.{third}.130", "icc": false,
             "default-address-pools": [{{"base": "10.233.{third}.0/24", "size": 27}}],
             "default-network-opts": {{"bridge": {{"com.docker.network.driver.mtu": "1300"}}}},
             "host-gateway-ips": ["192.0.2.1", "2001:db8::1"], "default-ipc-mode": "shareable"}}"#
@@ -521,7 +523,7 @@ fn networks_follow_the_settings() {
     d.launch_with(&["--config-file", file.to_str().unwrap()]);
     d.import("busybox");
     let ok = |arguments: &[&str]| d.ok(Client::Wharf, arguments);
-    let script = "ip -4 -o addr show eth0; ip -o link show eth0; cat /etc/hosts";
+    let script = "ip -4 -o addr show eth0; ip -o link show eth0; ip route; cat /etc/hosts";
     let said = ok(&[
         "run",
         "--rm",
@@ -536,6 +538,7 @@ fn networks_follow_the_settings() {
         &format!("10.232.{third}.1"),
         "/24",
         "mtu 1400",
+        &format!("default via 10.232.{third}.130 "),
         "192.0.2.1\tgw",
     ] {
         assert!(said.contains(part), "{part} is not in {said}");
@@ -547,6 +550,11 @@ fn networks_follow_the_settings() {
     assert_eq!(own, format!("10.233.{third}.0/27 1300"));
     let bridge = ok(&["network", "inspect", "-f", shown, "bridge"]);
     assert_eq!(bridge, format!("10.232.{third}.0/24 1400"));
+    let shown = "{{json (index .IPAM.Config 0).AuxiliaryAddresses}} \
+        {{index .Options \"com.docker.network.bridge.enable_icc\"}}";
+    let bridge = ok(&["network", "inspect", "-f", shown, "bridge"]);
+    let expected = format!(r#"{{"DefaultGatewayIPv4":"10.232.{third}.130"}} false"#);
+    assert_eq!(bridge, expected);
     let info = ok(&["info"]);
     assert!(
         info.contains(&format!("Base: 10.233.{third}.0/24, Size: 27")),
@@ -573,6 +581,74 @@ fn networks_follow_the_settings() {
     assert!(!bridge.starts_with("10.232."), "{bridge}");
 }
 
+#[test]
+fn containers_follow_the_settings() {
+    let mut d = Daemon::prepared();
+    let parent = Parent(format!("/wharf-set-{}", std::process::id()));
+    let group = &parent.0;
+    let denies = d.write(
+        "seccomp.json",
+        r#"{"defaultAction": "SCMP_ACT_ALLOW",
+            "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO"}]}"#,
+    );
+    let settings = format!(
+        r#"{{"default-ulimits": {{"nofile": {{"Name": "nofile", "Hard": 77, "Soft": 55}}}},
+            "default-shm-size": "8M", "default-cgroupns-mode": "host", "cgroup-parent": "{group}",
+            "no-new-privileges": true, "init": true, "ip": "127.0.0.1", "dns": ["192.0.2.53"],
+            "dns-opts": ["ndots:3"], "dns-search": ["set.example"], "seccomp-profile": {:?}, "pidfile": {:?},
+            "log-driver": "local", "max-concurrent-downloads": 2}}"#,
+        denies.display().to_string(),
+        d.path("pid").display().to_string(),
+    );
+    let file = d.write("daemon.json", settings);
+    d.launch_with(&["--config-file", file.to_str().unwrap()]);
+    d.import("busybox");
+    let pid = std::fs::read_to_string(d.path("pid")).unwrap();
+    assert_eq!(pid.trim().parse().ok(), d.running_pid());
+    for client in crate::harness::clients() {
+        let script =
+            "ulimit -n; ulimit -Hn; df -k /dev/shm | awk 'NR == 2 {print $2}'; cat /proc/1/comm
+            grep NoNewPrivs /proc/self/status; cat /proc/self/cgroup; cat /etc/resolv.conf
+            mkdir /made || echo no directory; exec sleep 1000";
+        let run = [
+            "run", "-d", "-p", "80", "--name", "set", "busybox", "sh", "-c",
+        ];
+        d.ok(client, &[&run[..], &[script]].concat());
+        let mut said = String::new();
+        eventually("the container said all", || {
+            said = d.ok(client, &["logs", "set"]);
+            said.contains("no directory")
+        });
+        assert!(said.starts_with("55\n77\n8192\n"), "{said}");
+        for part in [
+            "NoNewPrivs:\t1",
+            &format!("{group}/"),
+            "nameserver 192.0.2.53",
+            "options ndots:3",
+            "search set.example",
+        ] {
+            assert!(said.contains(part), "{part} is not in {said}");
+        }
+        assert!(
+            !said.contains("\nsh\n"),
+            "the first process is an init: {said}"
+        );
+        let port = d.ok(client, &["port", "set", "80"]);
+        assert!(
+            port.starts_with("127.0.0.1:") && !port.contains('\n'),
+            "{port}"
+        );
+        let driver = d.ok(
+            client,
+            &["inspect", "-f", "{{.HostConfig.LogConfig.Type}}", "set"],
+        );
+        assert_eq!(driver, "local");
+        d.ok(client, &["rm", "-f", "set"]);
+    }
+    d.stop();
+    assert!(!d.path("pid").exists());
+}
+
 /// Returns an OCI runtime program that can make containers here.
 fn runtime_program() -> Option<std::path::PathBuf> {
     let named = std::env::var("WHARF_TEST_RUNTIMES").unwrap_or_default();
@@ -593,10 +669,16 @@ fn containers_are_made_by_the_runtime_they_ask_for() {
     };
     let mut d = Daemon::prepared();
     let settings = format!(
-        r#"{{"runtimes": {{"mine": {{"path": {:?}}}}}}}"#,
-        program.display().to_string()
+        r#"{{"runtimes": {{"mine": {{"path": {:?}}}}}, "init-path": {:?}}}"#,
+        program.display().to_string(),
+        // A small init is a program that runs another: this one says so before.
+        d.write("init", "#!/bin/sh\necho init $1\nshift\nexec \"$@\"\n")
+            .display()
+            .to_string()
     );
     let file = d.write("daemon.json", settings);
+    let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(d.path("init"), executable).unwrap();
     d.launch_with(&["--config-file", file.to_str().unwrap()]);
     d.import("busybox");
     for client in crate::harness::clients() {
@@ -635,6 +717,11 @@ fn containers_are_made_by_the_runtime_they_ask_for() {
             "mine"
         );
         d.ok(client, &["rm", "-v", "cc"]);
+        let with_init = ["run", "--rm", "--init", "--runtime", "mine", "busybox"];
+        let with_init = [&with_init[..], &["sh", "-c", "echo ran; exit 3"]].concat();
+        let ran = d.call(client, &with_init);
+        let found = (ran.code, ran.stdout.as_str());
+        assert_eq!(found, (3, "init --\nran\n"), "{}", ran.stderr);
         d.ok(
             client,
             &[

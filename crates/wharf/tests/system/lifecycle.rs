@@ -1,6 +1,6 @@
 //! Lives of containers: hijacked streams of all kinds, policies across a killed daemon, health.
 
-use crate::harness::{Client, Daemon, eventually, skip};
+use crate::harness::{Client, Daemon, clients, eventually, skip};
 use crate::raw;
 use serde_json::json;
 use std::io::{BufReader, Read, Write};
@@ -247,6 +247,109 @@ fn volumes_of_stopped_containers_are_reached_by_cp() {
     d.ok(Client::Wharf, &["cp", "cc:/vol/new", "back"]);
     assert_eq!(std::fs::read_to_string(d.path("back")).unwrap(), "new\n");
     assert_eq!(d.ok(Client::Wharf, &["diff", "cc"]), "A /own");
+}
+
+/// A separator behind a link asks for what the link names, `..` ends at the root, and `cp -a` keeps owners where the
+/// container has no user of its own.
+#[test]
+fn cp_follows_links_where_it_is_asked_to_and_keeps_owners() {
+    let d = Daemon::with_busybox();
+    let script = "mkdir /d; echo x > /d/x; ln -s /d /ld; ln -s x /d/lx; sleep 1000";
+    d.ok(
+        Client::Wharf,
+        &["run", "-d", "--name", "cc", "busybox", "sh", "-c", script],
+    );
+    eventually("the links are there", || {
+        d.call(Client::Wharf, &["exec", "cc", "test", "-L", "/d/lx"])
+            .code
+            == 0
+    });
+    d.write("f", "new\n");
+    std::os::unix::fs::chown(d.path("f"), Some(5), Some(6)).unwrap();
+    for client in clients() {
+        let name = format!("{client:?}");
+        for (from, file) in [("cc:/ld/", "x"), ("cc:/ld/.", "x"), ("cc:../../d", "x")] {
+            let to = format!("{name}{}", from.replace(['/', ':'], "-"));
+            d.ok(client, &["cp", from, &to]);
+            let found = std::fs::read_to_string(d.path(&to).join(file));
+            assert_eq!(found.unwrap(), "x\n", "{client:?} {from}");
+        }
+        let into = format!("cc:/ld/{name}");
+        d.ok(client, &["cp", "-a", "f", &into]);
+        d.ok(client, &["cp", "f", "cc:/ld/"]);
+        for path in [format!("/d/{name}"), "/d/f".to_owned()] {
+            let owner = d.ok(client, &["exec", "cc", "stat", "-c", "%u:%g", &path]);
+            assert_eq!(owner.trim(), "5:6", "{client:?} {path}");
+        }
+    }
+}
+
+/// Lists find containers by the ports of the host, and events tell of images with their labels; removing a running
+/// container by force does not tell that it was stopped.
+#[test]
+fn ports_are_filtered_at_the_host_and_events_are_whole() {
+    let d = Daemon::with_busybox();
+    let create = [
+        "run",
+        "-d",
+        "--name",
+        "web",
+        "-p",
+        "127.0.0.1::80",
+        "--expose",
+        "53/udp",
+    ];
+    d.ok(
+        Client::Wharf,
+        &[&create[..], &["busybox", "sleep", "1000"]].concat(),
+    );
+    let port = d.ok(Client::Wharf, &["port", "web", "80"]);
+    let port = port.trim().rsplit(':').next().unwrap().to_owned();
+    for (filter, expected) in [
+        (format!("publish={port}"), "web"),
+        ("publish=80".to_owned(), ""),
+        ("expose=80".to_owned(), "web"),
+        ("expose=53/udp".to_owned(), "web"),
+        (format!("expose={port}"), ""),
+    ] {
+        let names = d.ok(
+            Client::Wharf,
+            &["ps", "--filter", &filter, "--format", "{{.Names}}"],
+        );
+        assert_eq!(names.trim(), expected, "{filter}");
+    }
+    let commit = ["commit", "-c", "LABEL kind=test", "web", "made:1"];
+    d.ok(Client::Wharf, &commit);
+    d.ok(Client::Wharf, &["exec", "web", "true"]);
+    d.ok(Client::Wharf, &["rm", "-f", "web"]);
+    let told = |filters: &[&str], format: &str| {
+        let mut line = vec![
+            "events", "--since", "1m", "--until", "0s", "--format", format,
+        ];
+        line.extend(filters.iter().flat_map(|filter| ["--filter", filter]));
+        let told = d.ok(Client::Wharf, &line);
+        told.lines().map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        told(
+            &["type=image", "label=kind=test"],
+            "{{.Action}} {{.Actor.Attributes.kind}}"
+        ),
+        ["create test", "tag test"]
+    );
+    let actions = told(&["container=web"], "{{.Action}}|");
+    for action in [
+        "exec_create: true |",
+        "exec_start: true |",
+        "die|",
+        "destroy|",
+    ] {
+        assert!(
+            actions.iter().any(|told| told == action),
+            "{action}: {actions:?}"
+        );
+    }
+    assert!(!actions.iter().any(|told| told == "stop|"), "{actions:?}");
 }
 
 /// testcontainers for Python starts, waits for, uses and stops three containers.

@@ -1,7 +1,10 @@
 //! Log drivers and readers: nothing is lost, nothing fills the disk, nothing holds others up.
 
+use crate::daemon::make_certificates;
 use crate::harness::{Client, Daemon, eventually};
+use std::io::{BufRead, BufReader, Lines};
 use std::net::UdpSocket;
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 const COUNT: &str = "i=0; while [ $i -lt 20000 ]; do i=$((i+1)); echo $i; done";
@@ -86,6 +89,125 @@ fn odd_output_comes_back_as_it_was() {
         let stamped = d.ok(Client::Wharf, &["logs", "-t", "--tail", "2", driver]);
         assert!(stamped.ends_with("Z end"), "{driver}");
     }
+}
+
+/// A syslog daemon that speaks TLS, asks for a certificate and prints what it gets.
+struct SecureServer {
+    child: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+    port: u16,
+}
+
+impl SecureServer {
+    fn start(d: &Daemon, arguments: &[&str]) -> Self {
+        let mut child = Command::new("openssl")
+            .args(["s_server", "-accept", "127.0.0.1:0"])
+            .args(["-cert", "server.pem", "-key", "server-key.pem"])
+            .args(arguments)
+            .current_dir(d.path("tls"))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let port = lines
+            .by_ref()
+            .map_while(Result::ok)
+            .find_map(|line| line.strip_prefix("ACCEPT 127.0.0.1:")?.parse().ok())
+            .expect("the server listens");
+        Self { child, lines, port }
+    }
+
+    /// Returns the next line that has a part.
+    fn line_with(&mut self, part: &str) -> String {
+        self.lines
+            .by_ref()
+            .map_while(Result::ok)
+            .find(|line| line.contains(part))
+            .unwrap_or_else(|| panic!("the server ended without {part:?}"))
+    }
+}
+
+impl Drop for SecureServer {
+    fn drop(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+#[test]
+fn lines_reach_a_syslog_daemon_over_tls() {
+    const LINES: usize = 20_000;
+    let d = Daemon::with_busybox();
+    if !make_certificates(&d) {
+        return;
+    }
+    let file =
+        |key: &str, name: &str| format!("syslog-tls-{key}={}", d.path("tls").join(name).display());
+    let (ca, certificate, key) = (
+        file("ca-cert", "ca.pem"),
+        file("cert", "cert.pem"),
+        file("key", "key.pem"),
+    );
+    let strict = ["-Verify", "1", "-verify_return_error", "-CAfile", "ca.pem"];
+    let run = |port: u16, options: &[&str], script: &str| {
+        let address = format!("syslog-address=tcp+tls://127.0.0.1:{port}");
+        let mut arguments = vec!["run", "--rm", "--log-driver", "syslog"];
+        for option in [address.as_str(), "tag=t"].iter().chain(options) {
+            arguments.extend(["--log-opt", option]);
+        }
+        arguments.extend(["busybox", "sh", "-c", script]);
+        let called = d.call(Client::Wharf, &arguments);
+        (
+            called.code,
+            called.stdout.trim_end().to_owned(),
+            called.stderr,
+        )
+    };
+
+    // Its certificate is asked for and good; messages are counted, as RFC 5425 has it.
+    let mut server = SecureServer::start(&d, &strict);
+    let options = [ca.as_str(), &certificate, &key, "syslog-format=rfc5424"];
+    let (code, out, said) = run(server.port, &options, "echo out; echo last >&2");
+    assert_eq!((code, out.as_str()), (0, "out"), "{said}");
+    for (priority, text) in [(" <30>1 ", " - out"), (" <27>1 ", " - last")] {
+        let line = server.line_with(priority);
+        assert!(line.ends_with(text), "{line}");
+        let (count, message) = line.split_once(' ').unwrap();
+        assert_eq!(count.parse(), Ok(message.len() + 1), "{line}");
+    }
+    drop(server);
+
+    // More than one record, faster than it is taken.
+    let mut server = SecureServer::start(&d, &strict);
+    let script = format!("i=0; while [ $i -lt {LINES} ]; do i=$((i+1)); echo line $i; done");
+    let (code, _, said) = run(server.port, &options[..3], &script);
+    assert_eq!(code, 0, "{said}");
+    for number in 1..=LINES {
+        let line = server.line_with("]: line ");
+        assert!(
+            line.ends_with(&format!("]: line {number}")),
+            "{number}: {line}"
+        );
+    }
+    drop(server);
+
+    // Who is not trusted gets nothing, unless that is asked for.
+    let mut server = SecureServer::start(&d, &[]);
+    let (code, _, said) = run(server.port, &[], "true");
+    assert_eq!(code, 125, "{said}");
+    let expected = "failed to initialize logging driver: invalid peer certificate: UnknownIssuer";
+    assert!(said.contains(expected), "{said}");
+    let (code, _, said) = run(server.port, &["syslog-tls-skip-verify=1"], "echo unseen");
+    assert_eq!(code, 0, "{said}");
+    assert!(server.line_with("]: ").ends_with("]: unseen"));
+    let (code, _, said) = run(server.port, &["syslog-tls-ca-cert=/nosuch"], "true");
+    // As docker's client has it for every start that does not find a file.
+    assert_eq!(code, 127, "{said}");
+    let expected =
+        "could not read CA certificate \"/nosuch\": open /nosuch: no such file or directory";
+    assert!(said.contains(expected), "{said}");
 }
 
 #[test]

@@ -218,17 +218,13 @@ fn check_port_bindings(host: &HostConfig) -> Result<()> {
     Ok(())
 }
 
-/// Looks for the runtime, and for what only the built-in one does.
+/// Looks for the runtime, and for the init that containers of a program need.
 fn check_runtime(engine: &Engine, host: &HostConfig) -> Result<()> {
     let settings = engine.settings();
     let asks_for_init = host.init.unwrap_or(settings.init);
     match runtimes::find(&settings, &host.runtime)? {
         Runtime::BuiltIn => {}
-        Runtime::External(_) if asks_for_init => {
-            return Err(EngineError::invalid(
-                "an init process (--init) is not supported with an external runtime",
-            ));
-        }
+        Runtime::External(_) if asks_for_init => drop(runtimes::find_init(&settings)?),
         Runtime::External(_) => {}
     }
     Ok(())

@@ -4,10 +4,12 @@
 //! runtime would be given is what ours is given.
 
 mod devices;
+mod init;
 mod mounts;
 mod namespaces;
 mod resources;
 
+pub(crate) use init::add_init;
 pub(crate) use namespaces::joined_network;
 pub(crate) use resources::linux_resources;
 

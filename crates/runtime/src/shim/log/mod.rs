@@ -6,6 +6,7 @@ mod journald;
 mod json;
 mod local;
 mod remote;
+mod secure;
 mod syslog;
 mod time;
 

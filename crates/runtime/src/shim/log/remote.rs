@@ -9,11 +9,13 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::journald::JournalEntries;
+use super::secure::SecureStream;
 use super::{Line, syslog};
 use crate::error::{Result, RuntimeError, errno_text};
 use crate::request::{LogAddress, RemoteLog, SyslogConfig};
 use crate::shim::connection::send_now;
 use crate::shim::process::set_nonblocking;
+use crate::sys::SysResult;
 
 /// Bytes that wait for a daemon before the container waits too.
 const MAX_QUEUED_BYTES: u64 = 64 << 10;
@@ -35,6 +37,40 @@ enum Format {
     Journal(JournalEntries),
 }
 
+/// A connection to a log daemon, which never blocks.
+enum Connection {
+    Plain(OwnedFd),
+    Secure(SecureStream),
+}
+
+impl Connection {
+    fn as_raw_fd(&self) -> RawFd {
+        match self {
+            Self::Plain(socket) => socket.as_raw_fd(),
+            Self::Secure(stream) => stream.as_raw_fd(),
+        }
+    }
+
+    /// Says whether something that was taken over waits to be sent.
+    fn is_waiting(&self) -> bool {
+        matches!(self, Self::Secure(stream) if stream.is_waiting())
+    }
+
+    fn send(&mut self, bytes: &[u8]) -> SysResult<usize> {
+        match self {
+            Self::Plain(socket) => send_now(socket.as_raw_fd(), &[bytes]),
+            Self::Secure(stream) => stream.send(bytes),
+        }
+    }
+
+    fn push(&mut self) -> SysResult<()> {
+        match self {
+            Self::Plain(_) => Ok(()),
+            Self::Secure(stream) => stream.push(),
+        }
+    }
+}
+
 /// A log daemon and what waits for it.
 ///
 /// A daemon that is slow holds the container up, or loses it its oldest lines if the log does not
@@ -42,7 +78,7 @@ enum Format {
 pub(super) struct Remote {
     address: LogAddress,
     format: Format,
-    socket: Option<OwnedFd>,
+    socket: Option<Connection>,
     queue: VecDeque<Vec<u8>>,
     queued_bytes: u64,
     /// How much of the first message went out already.
@@ -74,6 +110,10 @@ impl Remote {
             Err(_) if matches!(format, Format::Journal(_)) => {
                 return Err(failed("journald is not enabled on this host".to_owned()));
             }
+            // Connected, and then something was wrong with a certificate.
+            Err(error) if error.raw_os_error().is_none() => {
+                return Err(failed(error.to_string()));
+            }
             Err(error) => {
                 let text = error.raw_os_error().map_or(error.to_string(), errno_text);
                 return Err(failed(format!("dial {}: {text}", display(&address))));
@@ -99,7 +139,7 @@ impl Remote {
     /// Returns where messages wait to be sent.
     pub(super) fn waiting(&self) -> Option<RawFd> {
         let socket = self.socket.as_ref()?;
-        (!self.queue.is_empty()).then(|| socket.as_raw_fd())
+        (!self.queue.is_empty() || socket.is_waiting()).then(|| socket.as_raw_fd())
     }
 
     /// Sends a line, or lets it wait.
@@ -128,11 +168,11 @@ impl Remote {
                 self.forget_all();
                 return;
             }
-            let (Some(socket), Some(message)) = (&self.socket, self.queue.front()) else {
+            let (Some(socket), Some(message)) = (&mut self.socket, self.queue.front()) else {
                 return;
             };
             let rest = message.get(self.sent..).unwrap_or_default();
-            match send_now(socket.as_raw_fd(), &[rest]) {
+            match socket.send(rest) {
                 Ok(count) if count < rest.len() => self.sent += count,
                 // A message too long for a datagram cannot be sent at all.
                 Ok(_) | Err(libc::EMSGSIZE) => self.forget_first(),
@@ -142,6 +182,10 @@ impl Remote {
                     self.sent = 0;
                 }
             }
+        }
+        let pushed = self.socket.as_mut().map_or(Ok(()), Connection::push);
+        if !matches!(pushed, Ok(()) | Err(libc::EAGAIN | libc::EINTR)) {
+            self.socket = None;
         }
         self.queue.shrink_to(0);
     }
@@ -162,6 +206,9 @@ impl Remote {
                 return;
             }
             self.flush();
+        }
+        if let Some(Connection::Secure(stream)) = &mut self.socket {
+            stream.close();
         }
     }
 
@@ -189,8 +236,8 @@ impl Remote {
     }
 }
 
-fn connect(address: &LogAddress) -> std::io::Result<OwnedFd> {
-    let socket = match address {
+fn connect(address: &LogAddress) -> std::io::Result<Connection> {
+    let socket: OwnedFd = match address {
         LogAddress::Unix(path) => connect_unix(path)?,
         LogAddress::Udp(address) => {
             let any = if address.is_ipv4() {
@@ -203,9 +250,13 @@ fn connect(address: &LogAddress) -> std::io::Result<OwnedFd> {
             socket.into()
         }
         LogAddress::Tcp(address) => TcpStream::connect_timeout(address, CONNECT_TIMEOUT)?.into(),
+        LogAddress::Tls(address, tls) => {
+            let stream = SecureStream::connect(address, tls, CONNECT_TIMEOUT)?;
+            return Ok(Connection::Secure(stream));
+        }
     };
     set_nonblocking(socket.as_raw_fd());
-    Ok(socket)
+    Ok(Connection::Plain(socket))
 }
 
 fn connect_unix(path: &Path) -> std::io::Result<OwnedFd> {
@@ -224,7 +275,7 @@ fn display(address: &LogAddress) -> String {
     match address {
         LogAddress::Unix(path) => format!("unix {}", path.display()),
         LogAddress::Udp(address) => format!("udp {address}"),
-        LogAddress::Tcp(address) => format!("tcp {address}"),
+        LogAddress::Tcp(address) | LogAddress::Tls(address, _) => format!("tcp {address}"),
     }
 }
 
@@ -242,6 +293,7 @@ mod tests {
                 format: SyslogFormat::Unix,
                 tag: "t".into(),
                 hostname: "h".into(),
+                counts_octets: false,
             },
         };
         Remote::open(&config, max_buffer_bytes)

@@ -36,6 +36,11 @@ pub(super) fn encode(config: &SyslogConfig, line: &Line<'_>) -> Vec<u8> {
     let mut message = head.into_bytes();
     message.extend_from_slice(line.text());
     message.push(b'\n');
+    if config.counts_octets {
+        let mut counted = format!("{} ", message.len()).into_bytes();
+        counted.append(&mut message);
+        return counted;
+    }
     message
 }
 
@@ -52,6 +57,13 @@ mod tests {
             part: None,
         };
         let process = std::process::id();
+        let config = |format, counts_octets| SyslogConfig {
+            facility: 3,
+            format,
+            tag: "t".into(),
+            hostname: "h".into(),
+            counts_octets,
+        };
         for (format, expected) in [
             (
                 SyslogFormat::Unix,
@@ -70,14 +82,11 @@ mod tests {
                 format!("<27>1 2024-05-01T10:00:00.123456Z h t {process} t - hi\n"),
             ),
         ] {
-            let config = SyslogConfig {
-                facility: 3,
-                format,
-                tag: "t".into(),
-                hostname: "h".into(),
-            };
-            let message = encode(&config, &line);
+            let message = encode(&config(format, false), &line);
             assert_eq!(String::from_utf8(message).unwrap(), expected);
+            let message = encode(&config(format, true), &line);
+            let counted = format!("{} {expected}", expected.len());
+            assert_eq!(String::from_utf8(message).unwrap(), counted);
         }
     }
 }
