@@ -277,7 +277,7 @@ impl Lowering<'_, '_> {
         if let Some(index) = self.earlier_stage(stage, from) {
             return self.stage_output(index, from, at);
         }
-        let earlier = self.input.dockerfile.stages.get(..stage);
+        let earlier = self.input.dockerfile.stages.get(..=stage);
         if may_have_any_name(earlier.unwrap_or_default()) {
             return Ok(None);
         }

@@ -87,11 +87,16 @@ pub(super) fn hangs_on_variables(instruction: &Instruction) -> bool {
     }
 }
 
-/// Says whether one of the stages could have any name: its FROM could not be read.
+/// Says whether one of the stages could have any name: its FROM could not be read, or something in it may be one.
 pub(super) fn may_have_any_name(stages: &[Stage]) -> bool {
-    stages
-        .iter()
-        .any(|stage| stage.is_unreadable && stage.from.stage_name.is_none())
+    let may_be_from = |instruction: &Instruction| match &instruction.kind {
+        InstructionKind::Unreadable(unreadable) => unreadable.meant.is_none(),
+        _ => false,
+    };
+    stages.iter().any(|stage| {
+        let is_unnamed = stage.is_unreadable && stage.from.stage_name.is_none();
+        is_unnamed || stage.instructions.iter().any(may_be_from)
+    })
 }
 
 /// Returns the place of a text within an instruction, as a word of its own where it is one; the whole instruction where

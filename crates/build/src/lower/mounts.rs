@@ -236,7 +236,7 @@ impl Lowering<'_, '_> {
         state: &StageState,
         at: &Location,
     ) -> Result<Option<Edge>, BuildError> {
-        let earlier = self.input.dockerfile.stages.get(..stage);
+        let earlier = self.input.dockerfile.stages.get(..=stage);
         match self.stage_named(from) {
             Some(index) if index < stage => self.stage_output(index, from, at),
             _ if may_have_any_name(earlier.unwrap_or_default()) => Ok(None),

@@ -43,6 +43,8 @@ pub fn interpret(ast: &Ast) -> (Dockerfile, Vec<Diagnostic>) {
         match read {
             Some(instruction) => {
                 if let Err(problem) = place(&mut dockerfile, instruction, node) {
+                    // Where a stage is missing nobody knows what it was.
+                    dockerfile.has_gap = true;
                     diagnostics.extend(problem.diagnostics(Phase::File, node));
                 }
             }

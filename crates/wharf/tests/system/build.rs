@@ -350,8 +350,8 @@ fn dockerfiles_are_checked_without_building() {
     let built = d.call(Client::Wharf, &["build", "context"]);
     assert_eq!(built.code, 1, "{built:?}");
     both(&built.stderr);
-    let first = "error: ENV must have two arguments";
-    assert!(built.stderr.contains(first), "{built:?}");
+    let first = "Error response from daemon: ENV must have two arguments\n";
+    assert!(built.stderr.starts_with(first), "{built:?}");
     assert_eq!(
         d.ok(Client::Wharf, &["images", "-q"]).lines().count(),
         1,
