@@ -9,7 +9,8 @@ use wharf_llb::{Edge, Op, SourceOp};
 use super::mistakes::may_have_any_name;
 use super::names::{internal, named};
 use super::{Lowering, StageState, Use, no_image};
-use crate::{BaseImage, BuildError, MAIN_CONTEXT};
+use crate::context::MAIN_CONTEXT;
+use crate::{BaseImage, BuildError};
 
 /// Prefix of an image in a directory.
 pub(crate) const OCI_LAYOUT: &str = "oci-layout://";

@@ -12,7 +12,8 @@ use super::contexts::NamedContext;
 use super::sources::{git_source, http_source, is_address, is_git};
 use super::stages::SCRATCH;
 use super::{LowerInput, mistake};
-use crate::{BuildError, MAIN_CONTEXT};
+use crate::BuildError;
+use crate::context::MAIN_CONTEXT;
 
 pub(super) const EPOCH_ARG: &str = "SOURCE_DATE_EPOCH";
 

@@ -15,10 +15,12 @@ use super::agent::{Agent, no_agent};
 use super::node::Outcome;
 use super::snapshot::{PendingLayer, Snapshot};
 use crate::cache;
-use crate::{BuildError, Secret, SolveOptions};
+use crate::{BuildError, BuildRequest, Secret, SolveOptions};
 
 /// Protocols that git may use: nothing that runs a program or reads files of this machine.
 const PROTOCOLS: &str = "git:http:https:ssh";
+/// The build argument that keeps `.git` in a build context that is a repository.
+const KEEP_GIT_DIR_ARG: &str = "BUILDKIT_CONTEXT_KEEP_GIT_DIR";
 /// Hexadecimal characters of a whole commit.
 const COMMIT_CHARS: [usize; 2] = [40, 64];
 /// Bytes of what git says that are shown.
@@ -167,6 +169,18 @@ impl<'a> Means<'a> {
             ssh: &options.ssh,
             caller: options.caller.as_ref(),
             keep_git_dir: None,
+        }
+    }
+
+    /// Returns what a request brings.
+    pub fn of_request(request: &'a BuildRequest) -> Self {
+        let keeps = request.build_args.get(KEEP_GIT_DIR_ARG).cloned().flatten();
+        Self {
+            secrets: &request.secrets,
+            ssh: &request.ssh,
+            caller: request.caller.as_ref(),
+            keep_git_dir: keeps
+                .map(|value| matches!(value.as_str(), "1" | "true" | "True" | "TRUE" | "t" | "T")),
         }
     }
 
