@@ -18,8 +18,8 @@ use crate::limits::Limits;
 use crate::place::{self, Attributes, Placing};
 use crate::recipe::{Recipe, RecipeBuilder};
 use crate::source::with_source;
-use crate::tar::reader::TarReader;
 use crate::tar::Entry;
+use crate::tar::reader::TarReader;
 use crate::tree::{Directory, Tree, as_path, clean, split};
 use crate::whiteout::{self, LINK_DIRECTORY, Meaning, OPAQUE_USER_XATTR, OPAQUE_XATTR};
 
