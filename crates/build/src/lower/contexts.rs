@@ -201,7 +201,7 @@ impl Lowering<'_, '_> {
             Some(Resolved::Unknown) => return Ok(None),
             None => {}
         }
-        if from == super::stages::SCRATCH {
+        if from == super::froms::SCRATCH {
             return Ok(None);
         }
         self.check_reference(from, at)?;
@@ -210,7 +210,7 @@ impl Lowering<'_, '_> {
         let Some(base) = found.map_err(|error| no_image(self.input, from, at, error))? else {
             return Ok(None);
         };
-        let name = super::stages::canonical(from, &base);
+        let name = super::bases::canonical(from, &base);
         let name = format!("FROM {name}");
         let edge = self.image_vertex(from, &base, &platform, named(name.clone()));
         let user = self.open.last().copied().unwrap_or_default();

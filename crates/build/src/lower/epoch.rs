@@ -9,8 +9,8 @@ use wharf_llb::SourceOp;
 
 use super::args::{Globals, given};
 use super::contexts::NamedContext;
+use super::froms::SCRATCH;
 use super::sources::{git_source, http_source, is_address, is_git};
-use super::stages::SCRATCH;
 use super::{LowerInput, mistake};
 use crate::BuildError;
 use crate::context::MAIN_CONTEXT;
