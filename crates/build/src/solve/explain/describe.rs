@@ -7,7 +7,7 @@ use wharf_llb::{Edge, Op, VertexId};
 use crate::listing::Listing;
 use crate::solve::Solver;
 use crate::solve::key::{self, Taking};
-use crate::solve::schedule::output_key;
+use crate::solve::lookup::output_key;
 use crate::solve::source::{Scheme, scheme};
 
 impl Solver<'_> {
