@@ -14,8 +14,10 @@ use wharf_image::{ContainerConfig, Digest, ImageConfig, Platform};
 use wharf_store::Store;
 
 use crate::context::{Context, DockerfileText};
+use crate::dockerfile::{lower_request, read, read_whole};
 use crate::lower::{OCI_LAYOUT, TimeSource};
-use crate::{BaseImage, BuildError, BuildRequest, Finding, Host, read, read_whole};
+use crate::solve::Means;
+use crate::{BaseImage, BuildError, BuildRequest, Finding, Host};
 
 /// How long registries are asked in vain before all others are left alone.
 const REGISTRY_PATIENCE: Duration = Duration::from_secs(5);
@@ -86,7 +88,7 @@ pub fn ask(
     request: &BuildRequest,
     question: Question,
 ) -> Result<Answer, BuildError> {
-    let mut context = Context::open(store, &request.context, &crate::means(request))?;
+    let mut context = Context::open(store, &request.context, &Means::of_request(request))?;
     let file = context.load(request)?;
     let about = match question {
         Question::Check => check_file(host, request, &file, context.known_ignore()),
@@ -109,7 +111,7 @@ fn check_file(
     let bases = Bases::new(host, request);
     let lowered = read_whole(host, request, file).and_then(|dockerfile| {
         let mut find = |name: &str, platform: &Platform| bases.find_or_stand_in(name, platform);
-        crate::lower_request(request, file, &dockerfile, (&mut find, &no_time))
+        lower_request(request, file, &dockerfile, (&mut find, &no_time))
     });
     let checked = check(request, file, ignore, &bases);
     let (warnings, error) = match (checked, lowered) {
@@ -137,7 +139,7 @@ fn outline_of(
     let bases = Bases::new(host, request);
     let dockerfile = read_whole(host, request, file)?;
     let mut find = |name: &str, platform: &Platform| bases.find_or_stand_in(name, platform);
-    crate::lower_request(request, file, &dockerfile, (&mut find, &no_time))?;
+    lower_request(request, file, &dockerfile, (&mut find, &no_time))?;
     let facts = Facts::new(request);
     let base_image = |name: &str, platform: &str| bases.facts(name, platform);
     let input = facts.input(&base_image, None);

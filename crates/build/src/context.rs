@@ -14,6 +14,9 @@ use crate::solve::{Means, bring};
 use crate::stat_cache::StatCache;
 use crate::{BuildError, BuildRequest, ContextSource};
 
+/// The name of the main build context.
+pub(crate) const MAIN_CONTEXT: &str = "context";
+/// The file in the context where the request names none.
 const DEFAULT_DOCKERFILE: &str = "Dockerfile";
 /// How an ignore file that comes beside the context is named.
 const BESIDE_DOCKERFILE: &str = "the Dockerfile's .dockerignore";

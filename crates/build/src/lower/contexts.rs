@@ -9,7 +9,8 @@ use wharf_llb::{Edge, Op, SourceOp};
 use super::mistakes::may_have_any_name;
 use super::names::{internal, named};
 use super::{Lowering, StageState, Use, no_image};
-use crate::{BaseImage, BuildError, MAIN_CONTEXT};
+use crate::context::MAIN_CONTEXT;
+use crate::{BaseImage, BuildError};
 
 /// Prefix of an image in a directory.
 pub(crate) const OCI_LAYOUT: &str = "oci-layout://";
@@ -200,7 +201,7 @@ impl Lowering<'_, '_> {
             Some(Resolved::Unknown) => return Ok(None),
             None => {}
         }
-        if from == super::stages::SCRATCH {
+        if from == super::froms::SCRATCH {
             return Ok(None);
         }
         self.check_reference(from, at)?;
@@ -209,7 +210,7 @@ impl Lowering<'_, '_> {
         let Some(base) = found.map_err(|error| no_image(self.input, from, at, error))? else {
             return Ok(None);
         };
-        let name = super::stages::canonical(from, &base);
+        let name = super::bases::canonical(from, &base);
         let name = format!("FROM {name}");
         let edge = self.image_vertex(from, &base, &platform, named(name.clone()));
         let user = self.open.last().copied().unwrap_or_default();

@@ -15,6 +15,7 @@ use super::{Lowering, StageState};
 use crate::BuildError;
 use crate::chmod::ModeChange;
 use crate::config;
+use crate::context::MAIN_CONTEXT;
 use crate::history;
 
 /// Mode of a here-document.
@@ -244,7 +245,7 @@ impl Lowering<'_, '_> {
         let taken = config::clean_absolute(source);
         let files = match &expanded.copy.from {
             Some(from) => self.from(from, &taken, state, place)?,
-            None => Some(self.context(crate::MAIN_CONTEXT, &taken)),
+            None => Some(self.context(MAIN_CONTEXT, &taken)),
         };
         let action = CopyAction {
             source: config::clean_absolute(parent),

@@ -9,10 +9,11 @@ use wharf_llb::SourceOp;
 
 use super::args::{Globals, given};
 use super::contexts::NamedContext;
+use super::froms::SCRATCH;
 use super::sources::{git_source, http_source, is_address, is_git};
-use super::stages::SCRATCH;
 use super::{LowerInput, mistake};
-use crate::{BuildError, MAIN_CONTEXT};
+use crate::BuildError;
+use crate::context::MAIN_CONTEXT;
 
 pub(super) const EPOCH_ARG: &str = "SOURCE_DATE_EPOCH";
 

@@ -1,13 +1,16 @@
 //! From a Dockerfile to a graph, purely: no file is read and nothing is run (spec llb §7).
 
 mod args;
+mod bases;
 mod contexts;
 mod copy;
 mod epoch;
+mod froms;
 mod instruction;
 mod mistakes;
 mod mounts;
 mod names;
+mod needs;
 mod run;
 mod sources;
 mod stages;
@@ -31,8 +34,8 @@ pub(crate) use mounts::CACHE_DIR as OWNED_CACHE;
 pub(crate) use sources::git_source;
 
 use args::Globals;
+use froms::From;
 use mistakes::Mistakes;
-use stages::From;
 
 /// What lowering depends on.
 pub(crate) struct LowerInput<'a> {
@@ -131,9 +134,9 @@ fn lower_all(
         let epoch = epoch::resolve(input, &expander, &mut globals);
         mistakes.keep(epoch)?.flatten()
     };
-    let froms = stages::expand_froms(input, &expander, &globals, mistakes)?;
-    let target = stages::find_target(input)?;
-    stages::check_cycles(input, mistakes)?;
+    let froms = froms::expand_froms(input, &expander, &globals, mistakes)?;
+    let target = needs::find_target(input)?;
+    needs::check_cycles(input, mistakes)?;
     let mut lowering = Lowering {
         input,
         expander,

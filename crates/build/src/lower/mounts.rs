@@ -15,6 +15,7 @@ use super::names::internal;
 use super::{Lowering, StageState, args, diagnostic};
 use crate::BuildError;
 use crate::config;
+use crate::context::MAIN_CONTEXT;
 
 /// Namespace of cache mounts' IDs.
 const CACHE_NAMESPACE_ARG: &str = "BUILDKIT_CACHE_MOUNT_NS";
@@ -156,7 +157,7 @@ impl Lowering<'_, '_> {
         let source = config::clean_absolute(&flag.source);
         let mut files = match (&flag.from, flag.kind) {
             (_, Kind::Tmpfs) | (None, Kind::Cache) => None,
-            (None, _) => Some(self.context(crate::MAIN_CONTEXT, &source)),
+            (None, _) => Some(self.context(MAIN_CONTEXT, &source)),
             (Some(from), _) => self.mounted(stage, from, &source, state, at)?,
         };
         let mut selector = source;

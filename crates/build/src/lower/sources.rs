@@ -23,7 +23,7 @@ impl Lowering<'_, '_> {
         platform: &Platform,
         metadata: Metadata,
     ) -> Edge {
-        let identifier = format!("docker-image://{}", super::stages::canonical(name, base));
+        let identifier = format!("docker-image://{}", super::bases::canonical(name, base));
         self.image_source(identifier, base, platform, metadata)
     }
 

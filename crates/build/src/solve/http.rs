@@ -67,7 +67,7 @@ impl Solver<'_> {
             && self.may_hit(id)
             && let Some(hit) = cache::find(self.store, &self.lease, &key, None)?
         {
-            return Ok((Outcome::Cached, super::schedule::from_hit(&hit, 0)));
+            return Ok((Outcome::Cached, super::lookup::from_hit(&hit, 0)));
         }
         let headers = self.headers(source)?;
         let document_key = Digest::of(format!("{url}\0{headers:?}")).hex();
@@ -96,7 +96,7 @@ impl Solver<'_> {
             && let Some((key, hit)) = hit
         {
             self.with_node(id, |node| node.key = Some(key));
-            return Ok((Outcome::Cached, super::schedule::from_hit(&hit, 0)));
+            return Ok((Outcome::Cached, super::lookup::from_hit(&hit, 0)));
         }
         let etag = fetched.etag.clone();
         let staging = self.store.stage()?;

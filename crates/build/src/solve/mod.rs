@@ -17,9 +17,11 @@ mod flight;
 mod git;
 mod http;
 mod key;
+mod lookup;
 mod mounts;
 mod nested;
 mod node;
+mod publish;
 mod run;
 mod schedule;
 mod snapshot;
@@ -210,7 +212,7 @@ impl<'a> Solver<'a> {
         });
         let keys = nodes.filter_map(|(_, node)| Some((node.key?, node.snapshots.len())));
         let numbered = |(key, outputs): (wharf_image::Digest, usize)| {
-            (0..outputs as u32).map(move |output| schedule::numbered(&key, output))
+            (0..outputs as u32).map(move |output| lookup::numbered(&key, output))
         };
         keys.flat_map(numbered).collect()
     }

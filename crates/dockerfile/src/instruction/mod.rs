@@ -2,6 +2,7 @@
 
 mod copy;
 mod duration;
+pub(crate) mod fields;
 mod flags;
 mod healthcheck;
 mod interpret;

@@ -2,9 +2,10 @@
 
 use crate::ast::{Node, Word};
 use crate::error::Error;
+use crate::instruction::fields::{parse_bool, split_fields};
 use crate::instruction::flags::{FlagKind, FlagSpec, Flags};
 use crate::instruction::interpret::Problem;
-use crate::instruction::mount::{self, MountFlag};
+use crate::instruction::mount::MountFlag;
 use crate::instruction::{CommandLine, Device, NetworkMode, Run, SecurityMode};
 
 const RUN_FLAGS: &[FlagSpec] = &[
@@ -85,7 +86,7 @@ fn device(text: &str) -> Result<Device, Problem> {
         name: String::new(),
         is_required: false,
     };
-    for (index, field) in mount::split_fields(text)?.iter().enumerate() {
+    for (index, field) in split_fields(text)?.iter().enumerate() {
         let (key, value) = match field.split_once('=') {
             Some((key, value)) => (key.to_lowercase(), Some(value)),
             None => (field.to_lowercase(), None),
@@ -94,7 +95,7 @@ fn device(text: &str) -> Result<Device, Problem> {
             ("name", Some(value)) => device.name = value.to_owned(),
             ("required", None) => device.is_required = true,
             ("required", Some(value)) => {
-                device.is_required = mount::parse_bool("required", value)?;
+                device.is_required = parse_bool("required", value)?;
             }
             // A device's full name has a `=` of its own: `vendor.com/class=name`.
             _ if index == 0 => device.name.clone_from(field),

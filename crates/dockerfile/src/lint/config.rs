@@ -4,7 +4,7 @@ use super::catalog::Rule;
 use crate::ast::Directives;
 use crate::diagnostic::Diagnostic;
 use crate::error::Error;
-use crate::instruction::mount::parse_flag;
+use crate::instruction::fields::parse_flag;
 
 /// Settings in one directive; what stands behind the last separator belongs to the last of them.
 const MAX_SETTINGS: usize = 3;

@@ -6,6 +6,7 @@
 
 mod capture;
 mod catalog;
+mod checker;
 mod config;
 mod from;
 mod globals;

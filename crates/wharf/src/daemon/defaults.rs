@@ -83,7 +83,7 @@ pub fn attempts(layer: &Layer) -> Result<Option<u32>, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::daemon::file::Proxies;
+    use crate::daemon::file::layer::Proxies;
 
     #[test]
     fn counts_have_their_ranges() {

@@ -1,256 +1,19 @@
-//! Why a step was executed: its structured key against the nearest earlier one.
+//! How one structured key differs from an earlier one, in words.
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
-use wharf_image::{DiffId, Digest};
-use wharf_llb::{Edge, Op, VertexId};
+use serde_json::Value;
 use wharf_store::Store;
 
-use super::key::{self, Taking};
-use super::schedule::output_key;
-use super::source::{Scheme, scheme};
-use super::{Label, Solver};
-use crate::BuildError;
-use crate::listing::{Listing, ListingChange};
+use super::Cause;
+use crate::listing::Listing;
 
-/// Kind of the documents that hold what last stood in a place.
-const SLOT_KIND: &str = "build-slot";
 /// Changed files that are named in the text.
 const SHOWN_FILES: usize = 5;
 /// Hexadecimal characters of a digest that are shown.
 const SHOWN_DIGEST_CHARS: usize = 12;
 /// Characters of a value that are shown.
 const SHOWN_VALUE_CHARS: usize = 60;
-
-/// One reason for which a step was executed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Cause {
-    /// What kind of reason: `first`, `no-cache`, `instruction`, `variable`, `option`, `files`, `input`, `image`,
-    /// `changing`, `removed`.
-    pub kind: String,
-    /// The reason in words.
-    pub text: String,
-    /// Which files are different.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub files: Option<ListingChange>,
-}
-
-impl Cause {
-    fn new(kind: &str, text: impl Into<String>) -> Self {
-        Self {
-            kind: kind.to_owned(),
-            text: text.into(),
-            files: None,
-        }
-    }
-}
-
-impl Solver<'_> {
-    /// Returns the structured key of a vertex, with what explains it.
-    pub(super) fn explanation(&self, id: VertexId) -> Value {
-        let vertex = self.input.graph.vertex(id);
-        let (kind, parts) = key::parts(vertex);
-        let label = self.input.labels.get(&id).cloned().unwrap_or_default();
-        let inputs: Vec<Value> = (0..vertex.inputs.len())
-            .map(|input| self.explain_input(id, input))
-            .collect();
-        json!({
-            "kind": kind,
-            "step": if label.text.is_empty() { self.name(id) } else { label.text.clone() },
-            "number": label.number,
-            "slot": label.slot,
-            "place": label.place,
-            "args": label.args,
-            "parts": parts,
-            "inputs": inputs,
-            "changed": self.changed_file(id),
-        })
-    }
-
-    fn explain_input(&self, id: VertexId, input: usize) -> Value {
-        let vertex = self.input.graph.vertex(id);
-        let Some(edge) = vertex.inputs.get(input) else {
-            return Value::Null;
-        };
-        let label = self.input.labels.get(&edge.vertex);
-        let mut told = json!({
-            "name": self.name(edge.vertex),
-            "number": label.map_or(0, |label| label.number),
-        });
-        if let Op::Source(source) = &self.input.graph.vertex(edge.vertex).op
-            && let Scheme::Image(image) = scheme(&source.identifier)
-        {
-            told["image"] = json!(image);
-        }
-        let contents = self.explain_contents(id, input);
-        if contents.is_empty() {
-            told["key"] = json!(self.key_of(edge));
-        } else {
-            told["contents"] = json!(contents);
-        }
-        told
-    }
-
-    fn key_of(&self, edge: &Edge) -> Option<Digest> {
-        let state = self.lock();
-        output_key(state.nodes.get(&edge.vertex)?, edge)
-    }
-
-    fn explain_contents(&self, id: VertexId, input: usize) -> Vec<Value> {
-        let selectors = key::selectors(self.input.graph.vertex(id), input);
-        let contents: Vec<(Digest, Listing)> = self
-            .with_node(id, |node| {
-                let Some(Taking::Content(_)) = node.takings.get(input) else {
-                    return Vec::new();
-                };
-                let of_input = node.contents.iter().filter(|((at, _), _)| *at == input);
-                of_input
-                    .map(|(_, content)| (content.digest, content.listing.clone()))
-                    .collect()
-            })
-            .unwrap_or_default();
-        let tell = |(source, (digest, listing)): (&str, (Digest, Listing))| {
-            // Without its listing a change is told without its files.
-            let kept = listing.keep(self.store).unwrap_or_default();
-            json!({ "source": source, "digest": digest, "files": listing.count, "listing": kept })
-        };
-        selectors.into_iter().zip(contents).map(tell).collect()
-    }
-
-    /// Returns what to call a vertex (spec llb §1, names).
-    pub(super) fn name(&self, id: VertexId) -> String {
-        let vertex = self.input.graph.vertex(id);
-        if !vertex.metadata.custom_name.is_empty() {
-            return vertex.metadata.custom_name.clone();
-        }
-        if let Some(label) = self.input.labels.get(&id)
-            && !label.text.is_empty()
-        {
-            return label.text.clone();
-        }
-        match &vertex.op {
-            Op::Exec(exec) => exec.meta.args.join(" "),
-            Op::Source(source) => source.identifier.clone(),
-            Op::Merge(_) => "merge".to_owned(),
-            Op::Diff(_) => "diff".to_owned(),
-            Op::Build(_) => "build".to_owned(),
-            Op::File(file) => file.actions.first().map_or_else(String::new, |action| {
-                use wharf_llb::FileActionKind as Kind;
-                match &action.kind {
-                    Kind::Copy(copy) => format!("copy {} {}", copy.source, copy.destination),
-                    Kind::Mkfile(file) => format!("mkfile {}", file.path),
-                    Kind::Mkdir(directory) => format!("mkdir {}", directory.path),
-                    Kind::Rm(remove) => format!("rm {}", remove.path),
-                    Kind::Symlink(link) => format!("symlink {} {}", link.target, link.path),
-                }
-            }),
-        }
-    }
-}
-
-/// Keeps what stands in a step's place now, for explaining the next miss there, and the layer that it added.
-pub(super) fn remember(
-    store: &Store,
-    explain: &Value,
-    key: Digest,
-    layer: Option<DiffId>,
-) -> Result<(), BuildError> {
-    let document = json!({ "key": key, "explain": explain, "layer": layer });
-    for slot in slots(explain) {
-        store.put_document(SLOT_KIND, &slot, &document)?;
-    }
-    Ok(())
-}
-
-/// Keeps what stands in a step's place now unless it stood there before.
-pub(super) fn remember_if_new(
-    store: &Store,
-    label: &Label,
-    key: Digest,
-    layer: Option<DiffId>,
-    explain: impl FnOnce() -> Value,
-) -> Result<(), BuildError> {
-    let Some(slot) = label_slots(label).into_iter().next() else {
-        return Ok(());
-    };
-    let known = store.document(SLOT_KIND, &slot)?;
-    if known.is_some_and(|known| known["key"] == json!(key)) {
-        return Ok(());
-    }
-    remember(store, &explain(), key, layer)
-}
-
-/// Returns the layer that what last stood in a step's place added.
-pub(super) fn earlier_layer(store: &Store, label: Option<&Label>) -> Option<DiffId> {
-    let earlier = earlier(store, label?)?;
-    earlier["layer"].as_str()?.parse().ok()
-}
-
-fn earlier(store: &Store, label: &Label) -> Option<Value> {
-    label_slots(label)
-        .iter()
-        .find_map(|slot| store.document(SLOT_KIND, slot).ok().flatten())
-}
-
-/// Returns why a step is executed.
-pub(super) fn causes(
-    store: &Store,
-    label: Option<&Label>,
-    key: Digest,
-    explain: &Value,
-    no_cache: bool,
-) -> Vec<Cause> {
-    if no_cache {
-        return vec![Cause::new("no-cache", "the cache was not to be used")];
-    }
-    let Some(label) = label else {
-        return Vec::new();
-    };
-    let Some(earlier) = earlier(store, label) else {
-        return vec![Cause::new("first", "it was never built before")];
-    };
-    if earlier["key"] == json!(key) {
-        return vec![Cause::new("removed", "its cached result was removed")];
-    }
-    let found = compare(store, &earlier["explain"], explain);
-    if let Some(path) = explain["changed"].as_str() {
-        return vec![Cause::new(
-            "changing",
-            format!("{path} changed while the build ran"),
-        )];
-    }
-    if let Some(path) = earlier["explain"]["changed"].as_str()
-        && found.is_empty()
-    {
-        let text =
-            format!("{path} changed while it was last copied, so that its result was not kept");
-        return vec![Cause::new("changing", text)];
-    }
-    if found.is_empty() {
-        return vec![Cause::new("removed", "its cached result was removed")];
-    }
-    found
-}
-
-fn label_slots(label: &Label) -> Vec<String> {
-    if label.slot.is_empty() {
-        return Vec::new();
-    }
-    let by_text = Digest::of(format!("text\0{}\0{}", label.slot, label.text)).hex();
-    let by_place = Digest::of(format!("place\0{}\0{}", label.slot, label.place)).hex();
-    vec![by_text, by_place]
-}
-
-fn slots(explain: &Value) -> Vec<String> {
-    label_slots(&Label {
-        text: text_of(&explain["step"]),
-        slot: text_of(&explain["slot"]),
-        place: explain["place"].as_u64().unwrap_or_default() as usize,
-        ..Label::default()
-    })
-}
 
 /// Returns how one structured key differs from an earlier one.
 pub(super) fn compare(store: &Store, old: &Value, new: &Value) -> Vec<Cause> {
@@ -301,6 +64,7 @@ fn compare_variables(old: &Value, new: &Value, causes: &mut Vec<Cause>) {
     }
 }
 
+/// Returns the variables of a structured key.
 fn variables(explain: &Value) -> BTreeMap<String, String> {
     let nothing = Vec::new();
     let list = explain["parts"]["op"]["env"].as_array().unwrap_or(&nothing);
@@ -425,6 +189,7 @@ fn compare_contents(store: &Store, old: &Value, new: &Value, causes: &mut Vec<Ca
     });
 }
 
+/// Tells how a base image changed.
 fn image_change(old: &str, new: &str) -> String {
     let ((old_name, old_digest), (new_name, new_digest)) = (familiar(old), familiar(new));
     if old_name == new_name {
@@ -444,7 +209,8 @@ fn familiar(image: &str) -> (String, String) {
     (name.to_owned(), digest.to_owned())
 }
 
-fn text_of(value: &Value) -> String {
+/// Returns a text of a structured key; empty where there is none.
+pub(super) fn text_of(value: &Value) -> String {
     value.as_str().unwrap_or_default().to_owned()
 }
 
@@ -461,6 +227,7 @@ fn one_line(text: &str) -> String {
     line
 }
 
+/// Returns a value on one line, cut where it is long.
 fn shown(text: &str) -> String {
     let text = one_line(text);
     if text.chars().count() <= SHOWN_VALUE_CHARS {

@@ -1,15 +1,12 @@
 //! Executing file changes (spec llb §2.3).
 
-use std::io::Write;
-use std::path::{Path, PathBuf};
+mod actions;
+mod owner;
+
 use std::sync::Arc;
 
-use wharf_image::Glob;
-use wharf_llb::{
-    Account, Chown, CopyAction, FileAction, FileActionKind, FileInput, FileOp, MkdirAction,
-    MkfileAction, RmAction, SymlinkAction, VertexId,
-};
-use wharf_safefs::{FsError, Root, Timestamp, trusted};
+use wharf_llb::{CopyAction, FileAction, FileActionKind, FileInput, FileOp, VertexId};
+use wharf_safefs::{Root, trusted};
 use wharf_store::Staging;
 
 use super::Solver;
@@ -17,15 +14,18 @@ use super::exec::{WORK, input_of};
 use super::run::{Inputs, Made, MadeOutput, StepOutput};
 use super::snapshot::Snapshot;
 use super::source::empty_context;
+use crate::BuildError;
 use crate::chmod::ModeChange;
 use crate::content::{Reading, Taken};
 use crate::context::Context;
 use crate::copy::{self, Attributes, Target};
-use crate::owner::{self, Owner};
 use crate::select::{SelectOptions, Tree};
-use crate::{BuildError, OutputStream};
 
-const NANOSECONDS: i64 = 1_000_000_000;
+use actions::{mkdir, mkfile, rm, symlink, timestamp};
+use owner::{find_owner, owner_of};
+
+pub(super) use owner::warn_of_owner;
+
 /// Mode bits that a file's own mode may have here.
 const MODE_BITS: u32 = 0o7777;
 
@@ -97,6 +97,7 @@ impl Solver<'_> {
         self.collect_works(works)
     }
 
+    /// Turns the trees that are outputs into layers, in the order of the outputs.
     fn collect_works(&self, works: Vec<Work>) -> Result<Made, BuildError> {
         let mut made: Vec<(u32, MadeOutput)> = Vec::new();
         for work in works {
@@ -132,6 +133,7 @@ impl Solver<'_> {
         })
     }
 
+    /// Applies one action to its tree.
     fn act(
         &self,
         id: VertexId,
@@ -230,6 +232,7 @@ pub(super) struct OpenedInput<'a> {
     pub taken: Arc<Taken>,
 }
 
+/// Where a copy reads.
 enum Opened<'a> {
     Context(Reading<'a>, &'a Context),
     Layers(Root),
@@ -266,6 +269,7 @@ impl OpenedInput<'_> {
     }
 }
 
+/// Returns the error of actions that are out of order.
 fn bad_action() -> BuildError {
     BuildError::Graph {
         message: "a file action refers to one that does not come before it".to_owned(),
@@ -292,189 +296,4 @@ pub(super) fn attributes(
         replaces: copy.always_replace,
         timestamp: copy.timestamp_ns.map(timestamp),
     })
-}
-
-fn mkdir(tree: &Root, directory: &MkdirAction) -> Result<(), BuildError> {
-    let path = Path::new(&directory.path);
-    let owner = find_owner(tree, directory.owner.as_ref())?;
-    let missing: Vec<PathBuf> = missing_directories(tree, path)?;
-    if missing.len() > 1 && !directory.make_parents {
-        return Err(BuildError::instruction(format!(
-            "cannot make the directory {}: the one above it does not exist",
-            directory.path
-        )));
-    }
-    let attributes = Attributes {
-        owner,
-        mode: Some(ModeChange::Octal(directory.mode & 0o777)),
-        ..Attributes::default()
-    };
-    copy::make_directory(tree, path, &attributes)?;
-    if let Some(time) = directory.timestamp_ns.map(timestamp) {
-        for path in missing {
-            tree.set_times(&path, time, time)?;
-        }
-    }
-    Ok(())
-}
-
-/// Returns which directories of a path are not there, deepest first.
-fn missing_directories(tree: &Root, path: &Path) -> Result<Vec<PathBuf>, BuildError> {
-    let mut missing = Vec::new();
-    for part in path.ancestors() {
-        let is_top = part.as_os_str().is_empty() || part == Path::new("/");
-        if is_top || tree.exists(part)? {
-            break;
-        }
-        missing.push(part.to_path_buf());
-    }
-    Ok(missing)
-}
-
-fn mkfile(tree: &Root, file: &MkfileAction) -> Result<(), BuildError> {
-    let owner = find_owner(tree, file.owner.as_ref())?;
-    let path = tree.resolve(&file.path)?;
-    let mut made = tree.create_file(&path, file.mode & 0o777)?;
-    made.write_all(&file.data)
-        .map_err(|error| FsError::io("write", &path, error))?;
-    drop(made);
-    if let Some((uid, gid)) = owner {
-        tree.chown(&path, uid, gid)?;
-    }
-    if let Some(time) = file.timestamp_ns.map(timestamp) {
-        tree.set_times(&path, time, time)?;
-    }
-    Ok(())
-}
-
-fn symlink(tree: &Root, link: &SymlinkAction) -> Result<(), BuildError> {
-    let owner = find_owner(tree, link.owner.as_ref())?;
-    tree.symlink(&link.target, &link.path)?;
-    if let Some((uid, gid)) = owner {
-        tree.chown(&link.path, uid, gid)?;
-    }
-    if let Some(time) = link.timestamp_ns.map(timestamp) {
-        tree.set_times(&link.path, time, time)?;
-    }
-    Ok(())
-}
-
-fn rm(tree: &Root, remove: &RmAction) -> Result<(), BuildError> {
-    let path = remove.path.trim_matches('/');
-    let paths = if remove.allow_wildcard && Glob::is_pattern(path) {
-        matching(tree, path)?
-    } else {
-        let path = Path::new(path);
-        let parent = tree.resolve(path.parent().unwrap_or(Path::new("")))?;
-        let place = parent.join(path.file_name().unwrap_or_default());
-        tree.lstat_optional(&place)?
-            .map(|_| place)
-            .into_iter()
-            .collect()
-    };
-    if paths.is_empty() && !remove.allow_not_found {
-        return Err(BuildError::instruction(format!(
-            "cannot remove {}: it does not exist",
-            remove.path
-        )));
-    }
-    for path in paths {
-        if path.as_os_str().is_empty() {
-            return Err(BuildError::instruction("cannot remove the root directory"));
-        }
-        tree.remove_all(&path)?;
-    }
-    Ok(())
-}
-
-/// Returns the paths that match a pattern, component by component.
-fn matching(tree: &Root, pattern: &str) -> Result<Vec<PathBuf>, BuildError> {
-    let mut paths = vec![PathBuf::new()];
-    for component in pattern.split('/') {
-        let compiled = Glob::parse(component).ok_or_else(|| {
-            BuildError::instruction(format!("syntax error in pattern {pattern:?}"))
-        })?;
-        let mut next = Vec::new();
-        for path in paths {
-            if !tree.stat(&path).is_ok_and(|found| found.is_dir()) {
-                continue;
-            }
-            let entries = tree.read_dir(&path)?.into_iter();
-            let names = entries.filter(|entry| compiled.matches(&entry.name.to_string_lossy()));
-            next.extend(names.map(|entry| path.join(entry.name)));
-        }
-        paths = next;
-    }
-    Ok(paths)
-}
-
-fn owner_of(kind: &FileActionKind) -> Option<&Chown> {
-    match kind {
-        FileActionKind::Copy(copy) => copy.owner.as_ref(),
-        FileActionKind::Mkdir(directory) => directory.owner.as_ref(),
-        FileActionKind::Mkfile(file) => file.owner.as_ref(),
-        FileActionKind::Symlink(link) => link.owner.as_ref(),
-        FileActionKind::Rm(_) => None,
-    }
-}
-
-/// Tells which names of an owner `tree` does not have.
-pub(super) fn warn_of_owner(
-    tree: &Root,
-    wanted: Option<&Chown>,
-    output: &StepOutput<'_, '_>,
-) -> Result<(), BuildError> {
-    let found = resolve_owner(tree, wanted)?;
-    for warning in found.map(|found| found.warnings).unwrap_or_default() {
-        output.write(
-            OutputStream::Stderr,
-            format!("warning: {warning}\n").as_bytes(),
-        );
-    }
-    Ok(())
-}
-
-fn find_owner(tree: &Root, wanted: Option<&Chown>) -> Result<Option<(u32, u32)>, BuildError> {
-    let found = resolve_owner(tree, wanted)?;
-    Ok(found.map(|found| (found.uid, found.gid)))
-}
-
-fn resolve_owner(
-    tree: &Root,
-    wanted: Option<&Chown>,
-) -> Result<Option<owner::Resolved>, BuildError> {
-    let Some(wanted) = wanted else {
-        return Ok(None);
-    };
-    let mut is_nowhere = false;
-    let mut account = |account: &Account| match account {
-        Account::Id(id) => owner::Account::Id(*id),
-        Account::Name { name, input } => {
-            is_nowhere |= *input == FileInput::Scratch;
-            owner::Account::Name(name.clone())
-        }
-    };
-    let user = wanted.user.as_ref().map(&mut account);
-    let wanted = Owner {
-        group: match (&user, &wanted.group) {
-            (_, Some(group)) => Some(account(group)),
-            (None, None) => return Ok(None),
-            (Some(_), None) => None,
-        },
-        user: user.unwrap_or(owner::Account::Id(0)),
-    };
-    if is_nowhere {
-        return Err(BuildError::instruction(format!(
-            "{} cannot be looked up: the step begins with no files and so with no /etc/passwd; name the owner by number",
-            wanted.names().join(":")
-        )));
-    }
-    owner::resolve(tree, &wanted).map(Some)
-}
-
-fn timestamp(nanoseconds: i64) -> Timestamp {
-    Timestamp {
-        seconds: nanoseconds.div_euclid(NANOSECONDS),
-        nanoseconds: u32::try_from(nanoseconds.rem_euclid(NANOSECONDS)).unwrap_or(0),
-    }
 }

@@ -1,155 +1,6 @@
-//! The configuration files: wharf's own `daemon.toml` and docker's `daemon.json`.
+//! docker's `daemon.json`: which keys count, which change nothing, and which wharf has not.
 
-use serde::Deserialize;
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-use wharf_safefs::trusted;
-
-/// wharf's own file.
-pub const TOML_PATH: &str = "/etc/wharf/daemon.toml";
-/// docker's file.
-pub const JSON_PATH: &str = "/etc/docker/daemon.json";
-/// Bytes of a configuration file.
-const MAX_FILE_BYTES: u64 = 1 << 20;
-
-/// What one source of settings says; None where it says nothing. Both files have docker's names
-/// for what docker has too.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
-#[serde(rename_all = "kebab-case", default, deny_unknown_fields)]
-pub struct Layer {
-    #[serde(alias = "data-root", alias = "graph")]
-    pub root: Option<PathBuf>,
-    #[serde(alias = "exec-root")]
-    pub run_dir: Option<PathBuf>,
-    pub pidfile: Option<PathBuf>,
-    pub hosts: Option<Vec<String>>,
-    pub listen: Option<Vec<Listen>>,
-    pub docker_socket: Option<bool>,
-    pub policy: Option<BTreeMap<String, PolicyTable>>,
-    pub group: Option<String>,
-    pub debug: Option<bool>,
-    pub log_level: Option<String>,
-    pub log_format: Option<String>,
-    pub metrics_addr: Option<String>,
-    pub tls: Option<bool>,
-    pub tlsverify: Option<bool>,
-    pub tlscacert: Option<PathBuf>,
-    pub tlscert: Option<PathBuf>,
-    pub tlskey: Option<PathBuf>,
-    pub labels: Option<Vec<String>>,
-    pub log_driver: Option<String>,
-    pub log_opts: Option<BTreeMap<String, String>>,
-    pub insecure_registries: Option<Vec<String>>,
-    pub registry_mirrors: Option<Vec<String>>,
-    pub dns: Option<Vec<String>>,
-    pub dns_opts: Option<Vec<String>>,
-    pub dns_search: Option<Vec<String>>,
-    pub default_ulimits: Option<BTreeMap<String, Limit>>,
-    pub default_shm_size: Option<Size>,
-    pub default_cgroupns_mode: Option<String>,
-    pub cgroup_parent: Option<String>,
-    pub init: Option<bool>,
-    pub no_new_privileges: Option<bool>,
-    pub ip: Option<String>,
-    pub default_ipc_mode: Option<String>,
-    pub default_runtime: Option<String>,
-    pub runtimes: Option<BTreeMap<String, RuntimeTable>>,
-    pub default_address_pools: Option<Vec<Pool>>,
-    pub bip: Option<String>,
-    pub bip6: Option<String>,
-    pub fixed_cidr: Option<String>,
-    pub fixed_cidr_v6: Option<String>,
-    pub default_gateway: Option<String>,
-    pub default_gateway_v6: Option<String>,
-    pub ipv6: Option<bool>,
-    pub init_path: Option<PathBuf>,
-    pub mtu: Option<u32>,
-    pub icc: Option<bool>,
-    pub ip_masq: Option<bool>,
-    pub default_network_opts: Option<BTreeMap<String, BTreeMap<String, String>>>,
-    pub max_concurrent_downloads: Option<i64>,
-    pub max_concurrent_uploads: Option<i64>,
-    pub max_download_attempts: Option<i64>,
-    pub seccomp_profile: Option<String>,
-    pub proxies: Option<Proxies>,
-    #[serde(alias = "host-gateway-ip")]
-    pub host_gateway_ips: Option<Addresses>,
-}
-
-/// Proxies of the engine itself.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case", default, deny_unknown_fields)]
-pub struct Proxies {
-    pub http_proxy: Option<String>,
-    pub https_proxy: Option<String>,
-    pub no_proxy: Option<String>,
-}
-
-/// An OCI runtime program.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct RuntimeTable {
-    pub path: PathBuf,
-    #[serde(rename = "runtimeArgs")]
-    pub arguments: Vec<String>,
-}
-
-/// Subnets for new networks.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Pool {
-    pub base: String,
-    pub size: u8,
-}
-
-/// One address or several.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(untagged)]
-pub enum Addresses {
-    One(String),
-    Several(Vec<String>),
-}
-
-/// A socket in `daemon.toml`.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct Listen {
-    /// `unix://…`, `tcp://…` or `fd://…`.
-    pub address: String,
-    /// A policy's name; everything is allowed without one.
-    pub policy: Option<String>,
-    /// Group that may use a unix socket.
-    pub group: Option<String>,
-}
-
-/// A policy in `daemon.toml`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case", default, deny_unknown_fields)]
-pub struct PolicyTable {
-    pub allow: Vec<String>,
-    pub label: Option<String>,
-    pub host_access: bool,
-}
-
-/// A resource limit as docker writes it.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Limit {
-    #[serde(rename = "Name", alias = "name")]
-    pub name: String,
-    #[serde(rename = "Hard", alias = "hard")]
-    pub hard: i64,
-    #[serde(rename = "Soft", alias = "soft")]
-    pub soft: i64,
-}
-
-/// Bytes, or a size such as `64M`.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(untagged)]
-pub enum Size {
-    Bytes(i64),
-    Text(String),
-}
+use super::Read;
 
 /// Keys of docker's file that name docker's own places: they count only in a file that was asked for.
 const PLACES: [&str; 6] = [
@@ -240,49 +91,11 @@ const UNSUPPORTED: [(&str, &str); 16] = [
     ),
 ];
 
-/// A file's settings and what the user should know about them.
-#[derive(Debug, Default, PartialEq)]
-pub struct Read {
-    pub layer: Layer,
-    pub warnings: Vec<String>,
-}
-
-/// Reads a file; None when it is not there.
+/// Reads the text of docker's file; `is_asked_for` says that the user named it.
 ///
-/// `is_asked_for` says that the user named the file: then it must exist, and all of it counts.
-pub fn read(path: &Path, is_asked_for: bool) -> Result<Option<Read>, String> {
-    if !is_asked_for && !trusted::exists(path).unwrap_or(false) {
-        return Ok(None);
-    }
-    let text = trusted::read_to_string(path, MAX_FILE_BYTES).map_err(|error| error.to_string())?;
-    let read = if path
-        .extension()
-        .is_some_and(|extension| extension == "json")
-    {
-        from_json(&text, is_asked_for)
-    } else {
-        from_toml(&text)
-    };
-    match read {
-        Ok(mut read) => {
-            for warning in &mut read.warnings {
-                warning.insert_str(0, &format!("{}: ", path.display()));
-            }
-            Ok(Some(read))
-        }
-        Err(error) => Err(format!("{}: {error}", path.display())),
-    }
-}
-
-fn from_toml(text: &str) -> Result<Read, String> {
-    let layer = toml::from_str(text).map_err(|error| error.to_string().trim_end().to_owned())?;
-    Ok(Read {
-        layer,
-        warnings: Vec::new(),
-    })
-}
-
-fn from_json(text: &str, is_asked_for: bool) -> Result<Read, String> {
+/// # Errors
+/// What is no JSON, and keys that neither docker nor wharf has.
+pub(super) fn from_json(text: &str, is_asked_for: bool) -> Result<Read, String> {
     if text.trim().is_empty() {
         return Ok(Read::default());
     }
@@ -316,40 +129,10 @@ fn from_json(text: &str, is_asked_for: bool) -> Result<Read, String> {
     Ok(Read { layer, warnings })
 }
 
-impl Layer {
-    /// Returns these settings, and where they say nothing those of `lower`.
-    #[must_use]
-    pub fn over(self, lower: Self) -> Self {
-        macro_rules! first {
-            ($($field:ident)+) => {
-                Self { $($field: self.$field.or(lower.$field),)+ ..Self::default() }
-            };
-        }
-        // Addresses given at one place replace all those of the places below.
-        let says_where = self.hosts.is_some() || self.listen.is_some();
-        let (hosts, listen) = if says_where {
-            (self.hosts, self.listen)
-        } else {
-            (lower.hosts, lower.listen)
-        };
-        let mut merged = first! {
-            root run_dir pidfile docker_socket policy group debug log_level log_format metrics_addr
-            tls tlsverify tlscacert tlscert tlskey labels log_driver log_opts insecure_registries
-            registry_mirrors dns dns_opts dns_search default_ulimits default_shm_size
-            default_cgroupns_mode cgroup_parent init no_new_privileges ip default_ipc_mode
-            default_runtime runtimes default_address_pools bip bip6 fixed_cidr fixed_cidr_v6 ipv6
-            default_gateway default_gateway_v6 init_path mtu icc ip_masq default_network_opts host_gateway_ips max_concurrent_downloads
-            max_concurrent_uploads max_download_attempts seccomp_profile proxies
-        };
-        merged.hosts = hosts;
-        merged.listen = listen;
-        merged
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::daemon::file::{Layer, Size};
 
     #[test]
     fn docker_s_keys_are_read_and_the_others_told() {
@@ -508,28 +291,5 @@ mod tests {
                 assert!(warning.starts_with(key), "{line}: {warning}");
             }
         }
-    }
-
-    #[test]
-    fn mistakes_name_the_key() {
-        let error = from_json(r#"{"debgu": true}"#, true).expect_err("a mistake");
-        assert!(error.contains("debgu"), "{error}");
-        let error = from_toml("lisen = []").expect_err("a mistake");
-        assert!(error.contains("lisen"), "{error}");
-        assert_eq!(from_json("", true), Ok(Read::default()));
-    }
-
-    #[test]
-    fn upper_layers_win_key_by_key() {
-        let upper = from_toml("debug = true\nhosts = [\"unix:///a\"]\n").expect("read");
-        let lower = from_toml(
-            "debug = false\nlog-level = \"warn\"\n[[listen]]\naddress = \"unix:///b\"\npolicy = \"read-only\"\n",
-        )
-        .expect("read");
-        let merged = upper.layer.over(lower.layer);
-        assert_eq!(merged.debug, Some(true));
-        assert_eq!(merged.log_level.as_deref(), Some("warn"));
-        assert_eq!(merged.hosts, Some(vec!["unix:///a".to_owned()]));
-        assert_eq!(merged.listen, None);
     }
 }
