@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use crate::cgroup::Cgroup;
 use crate::claim::Claim;
 use crate::error::{Result, RuntimeError};
-use crate::init;
+use crate::init::namespaces::has_own_pid_namespace;
 use crate::init::plan::SeccompFilter;
 use crate::protocol::{self, Response, SOCKET_NAME};
 use crate::request::{LaunchRequest, Started};
@@ -102,7 +102,7 @@ impl Server {
             state_dir: request.state_dir.clone(),
             _claim: claim,
             cgroup,
-            own_pid_namespace: init::has_own_pid_namespace(&request.spec),
+            own_pid_namespace: has_own_pid_namespace(&request.spec),
             stop_on_disconnect: request.stop_on_disconnect,
             seccomp,
             listener: listen(&request.state_dir)?,
