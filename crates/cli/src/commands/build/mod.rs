@@ -4,6 +4,7 @@ mod after;
 mod answer;
 mod caches;
 mod call;
+mod command_line;
 mod context;
 mod display;
 mod findings;
@@ -24,8 +25,9 @@ use std::path::Path;
 use serde_json::{Map, Value as Json};
 
 pub(crate) use after::{explain, open_shell, record};
+pub(crate) use command_line::rewritten;
 pub(crate) use flags::BuildArgs;
-pub(crate) use listing::{ContextListArgs, context_command, rewritten};
+pub(crate) use listing::{ContextListArgs, context_command};
 
 use display::Look;
 use follow::{Followed, follow};
