@@ -1,8 +1,9 @@
 //! From a parsed command line to the command.
 
-use crate::arguments::{
-    BuilderCommand, CacheCommand, Command, ContainerCommand, ImageCommand, NetworkCommand,
-    SystemCommand, VolumeCommand,
+use crate::arguments::Command;
+use crate::arguments::groups::{
+    BuilderCommand, CacheCommand, ContainerCommand, ImageCommand, NetworkCommand, SystemCommand,
+    VolumeCommand,
 };
 use crate::commands::container::{
     attach, copy, create, exec, lifecycle, list, logs, run, snapshot, stats, update,

@@ -7,7 +7,7 @@ use std::os::fd::AsRawFd;
 use std::path::Path;
 
 use crate::error::{Result, RuntimeError};
-use crate::init::mount_plan::path_string;
+use crate::init::mount_plan::paths::path_string;
 use crate::init::options::MountOptions;
 use crate::init::plan::c_string;
 use crate::sys::{self, SysResult};

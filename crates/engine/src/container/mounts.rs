@@ -120,7 +120,8 @@ impl Plan<'_> {
         point.non_recursive = options.non_recursive;
         point.read_only_top_only |= options.read_only_non_recursive;
         if point.kind == "tmpfs" {
-            point.options = mount_syntax::tmpfs_options(request.tmpfs.as_ref(), request.read_only)?;
+            point.options =
+                mount_syntax::tmpfs::tmpfs_options(request.tmpfs.as_ref(), request.read_only)?;
         }
         Ok(mount)
     }

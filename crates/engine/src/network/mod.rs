@@ -4,12 +4,14 @@ mod check;
 mod connect;
 mod create;
 mod explain;
+mod ipam;
 mod join;
 mod links;
 mod list;
 mod names;
 mod ports;
 mod registry;
+mod remove;
 mod settings;
 
 use crate::clock::now_ns;
@@ -177,7 +179,7 @@ fn default_bridge(id: &str, settings: &Settings) -> NetworkRequest {
         ipv4: true,
         ipv6: settings.network.bridge_has_ipv6(),
         internal: false,
-        pools: subnets.iter().map(create::pool_request).collect(),
+        pools: subnets.iter().map(ipam::pool_request).collect(),
         options: settings.network.bridge_options(&settings.publish_address),
     }
 }

@@ -9,6 +9,7 @@ mod conntrack;
 mod elements;
 mod monitor;
 mod nfnetlink;
+mod nft;
 mod ruleset;
 
 use std::collections::VecDeque;
@@ -18,7 +19,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub(crate) use attributes::Messages;
 pub(crate) use monitor::Monitor;
 pub(crate) use nfnetlink::{NFNL_SUBSYS_NFTABLES, NLM_F_CREATE, NfNetlink};
-pub(crate) use ruleset::foreign_drops;
+pub(crate) use nft::foreign_drops;
 
 use crate::error::NetworkError;
 use crate::options::GatewayMode;
@@ -164,7 +165,7 @@ impl Firewall {
     pub(crate) fn install(&self, rules: impl FnOnce() -> Rules) -> Result<(), NetworkError> {
         let _gate = self.netfilter();
         let text = ruleset::table_text(&self.table, &rules());
-        ruleset::run_nft(&self.table, &text, &self.own)
+        nft::run_nft(&self.table, &text, &self.own)
     }
 
     /// Publishes ports of one container, all or none.
@@ -210,7 +211,7 @@ impl Firewall {
     /// [`NetworkError::NftMissing`] or [`NetworkError::Ruleset`].
     pub(crate) fn remove(&self) -> Result<(), NetworkError> {
         let _gate = self.netfilter();
-        ruleset::run_nft(&self.table, &ruleset::removal_text(&self.table), &self.own)
+        nft::run_nft(&self.table, &ruleset::removal_text(&self.table), &self.own)
     }
 
     fn netfilter(&self) -> MutexGuard<'_, NfNetlink> {

@@ -4,7 +4,7 @@ use std::ffi::CStr;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 use crate::init::console;
-use crate::init::mounts;
+use crate::init::mounts::{self, restrictions, targets};
 use crate::init::plan::{InitPlan, ProcessPlan};
 use crate::init::privileges;
 use crate::init::reaper;
@@ -112,7 +112,7 @@ fn set_up(plan: &InitPlan, sync: RawFd, position: &mut Position) -> SysResult<()
     write_sysctls(plan, position)?;
     position.at(Stage::WorkingDirectory);
     make_working_directory(root.as_raw_fd(), &plan.process.cwd)?;
-    mounts::restrict(&plan.mounts, root.as_raw_fd(), position)?;
+    restrictions::restrict(&plan.mounts, root.as_raw_fd(), position)?;
     position.at(Stage::Hostname);
     if let Some(name) = &plan.hostname {
         // SAFETY: the name is readable for its whole length.
@@ -346,7 +346,7 @@ fn give_to_user(fd: RawFd, uid: u32) -> SysResult<()> {
 }
 
 fn make_working_directory(root: RawFd, cwd: &CStr) -> SysResult<()> {
-    match mounts::ensure_target(root, cwd, true, IN_ROOT) {
+    match targets::ensure_target(root, cwd, true, IN_ROOT) {
         // A read-only or foreign place: entering it tells whether that matters.
         Ok(_) | Err(libc::EROFS | libc::EACCES | libc::EPERM | libc::ENOTDIR) => Ok(()),
         Err(errno) => Err(errno),

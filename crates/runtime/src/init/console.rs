@@ -3,7 +3,7 @@
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
 use crate::init::child::{IN_ROOT, send_master};
-use crate::init::mounts::ensure_target;
+use crate::init::mounts::targets::ensure_target;
 use crate::sys::{self, SysResult};
 
 /// `f_type` of devpts (`linux/magic.h`).

@@ -4,26 +4,28 @@ pub mod child;
 pub mod console;
 pub mod mount_plan;
 pub mod mounts;
+pub mod namespaces;
 pub mod options;
 pub mod overlay;
 pub mod plan;
 pub mod privileges;
 pub mod reaper;
 pub mod report;
+pub mod streams;
 mod sysctl;
 
-use std::ffi::CString;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::path::Path;
 use std::time::Duration;
 
-use oci_spec::runtime::{LinuxNamespaceType, Spec};
 use wharf_safefs::trusted;
 
 use crate::cgroup::Cgroup;
 use crate::error::{Result, RuntimeError, errno_text};
-use crate::init::plan::{InitPlan, ProcessPlan, SeccompFilter, c_string};
+use crate::init::namespaces::{PidNamespaceScope, plan_namespaces};
+use crate::init::plan::{InitPlan, ProcessPlan, SeccompFilter};
 use crate::init::report::{GROUPED, REPORT_BYTES, Report, ReportKind, START};
+use crate::init::streams::{Streams, make_streams};
 use crate::request::{LaunchRequest, Stdio};
 use crate::socket;
 use crate::sys::{self, Cloned};
@@ -55,29 +57,6 @@ pub struct Spawned {
     pub streams: Streams,
     /// What it was made from, for errors.
     pub process: ProcessPlan,
-}
-
-/// The shim's ends of a process's standard streams.
-#[derive(Default)]
-pub struct Streams {
-    /// The terminal's master side; the pipes are empty then.
-    pub terminal: Option<OwnedFd>,
-    /// The writing end of standard input.
-    pub stdin: Option<OwnedFd>,
-    /// The reading end of standard output.
-    pub stdout: Option<OwnedFd>,
-    /// The reading end of standard error.
-    pub stderr: Option<OwnedFd>,
-}
-
-/// The process's ends, closed in the shim after the clone.
-pub struct ChildEnds {
-    /// The reading end of standard input.
-    pub stdin: OwnedFd,
-    /// The writing end of standard output.
-    pub stdout: OwnedFd,
-    /// The writing end of standard error.
-    pub stderr: OwnedFd,
 }
 
 /// What a process said.
@@ -300,75 +279,6 @@ fn next_event(sync: RawFd) -> Result<Event> {
     }
 }
 
-impl ChildEnds {
-    fn numbers(&self) -> [RawFd; 3] {
-        [
-            self.stdin.as_raw_fd(),
-            self.stdout.as_raw_fd(),
-            self.stderr.as_raw_fd(),
-        ]
-    }
-}
-
-/// Makes a process's standard streams; a terminal's come from the process itself.
-pub fn make_streams(stdio: Stdio) -> Result<(Streams, Option<ChildEnds>)> {
-    if stdio.tty {
-        return Ok((Streams::default(), None));
-    }
-    let pipe = || {
-        rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
-            .map_err(|errno| RuntimeError::io("make a pipe", errno))
-    };
-    let (stdin, input) = if stdio.open_stdin {
-        let (reading, writing) = pipe()?;
-        (reading, Some(writing))
-    } else {
-        (OwnedFd::from(trusted::open("/dev/null")?), None)
-    };
-    let (output, stdout) = pipe()?;
-    let (error, stderr) = pipe()?;
-    let streams = Streams {
-        terminal: None,
-        stdin: input,
-        stdout: Some(output),
-        stderr: Some(error),
-    };
-    let ends = ChildEnds {
-        stdin,
-        stdout,
-        stderr,
-    };
-    Ok((streams, Some(ends)))
-}
-
-/// While it lives, new children of the shim are made in another pid namespace.
-struct PidNamespaceScope {
-    own: OwnedFd,
-}
-
-impl PidNamespaceScope {
-    fn enter(namespace: OwnedFd) -> Result<Self> {
-        Self::enter_process(namespace.as_raw_fd())
-    }
-
-    /// Takes a pidfd or a descriptor of a namespace.
-    fn enter_process(fd: RawFd) -> Result<Self> {
-        let own = OwnedFd::from(trusted::open("/proc/self/ns/pid")?);
-        match sys::setns(fd, libc::CLONE_NEWPID) {
-            Ok(()) => Ok(Self { own }),
-            Err(libc::ESRCH) => Err(RuntimeError::NotRunning),
-            Err(errno) => Err(os("enter the pid namespace", errno)),
-        }
-    }
-}
-
-impl Drop for PidNamespaceScope {
-    fn drop(&mut self) {
-        // Going back to the own namespace is always allowed (pid_namespaces(7)).
-        let _ = sys::setns(self.own.as_raw_fd(), libc::CLONE_NEWPID);
-    }
-}
-
 fn plan_init(
     request: &LaunchRequest,
     network_namespace: Option<OwnedFd>,
@@ -398,7 +308,7 @@ fn plan_init(
         cgroup_namespace: cgroup.namespace(),
         hostname: name_bytes(spec.hostname().as_deref()),
         domainname: name_bytes(spec.domainname().as_deref()),
-        sysctls: plan_sysctls(spec)?,
+        sysctls: sysctl::plan_sysctls(spec)?,
         proc: open_proc()?,
         mounts: mount_plan::plan_mounts(spec, &request.root, &request.state_dir, cgroup)?,
         init: request.init,
@@ -410,115 +320,6 @@ fn plan_init(
 fn name_bytes(name: Option<&str>) -> Option<Vec<u8>> {
     name.filter(|name| !name.is_empty())
         .map(|name| name.as_bytes().to_vec())
-}
-
-#[derive(Default)]
-struct Namespaces {
-    flags: u64,
-    join: Vec<(OwnedFd, i32)>,
-    pid: Option<OwnedFd>,
-}
-
-fn plan_namespaces(spec: &Spec, network: Option<OwnedFd>) -> Result<Namespaces> {
-    let listed = spec
-        .linux()
-        .as_ref()
-        .and_then(|linux| linux.namespaces().as_deref())
-        .unwrap_or_default();
-    // The mount namespace is always new: nothing is ever mounted on the host.
-    let mut plan = Namespaces {
-        flags: libc::CLONE_NEWNS as u64,
-        ..Namespaces::default()
-    };
-    let has_network = network.is_some();
-    if let Some(fd) = network {
-        plan.join.push((fd, libc::CLONE_NEWNET));
-    }
-    for namespace in listed {
-        let kind = namespace.typ();
-        let flag = kind as i32;
-        let unsupported = |what: &str| RuntimeError::Unsupported {
-            what: what.to_owned(),
-        };
-        match (kind, namespace.path()) {
-            (LinuxNamespaceType::User, _) => return Err(unsupported("a user namespace")),
-            (LinuxNamespaceType::Mount, None) => {}
-            (LinuxNamespaceType::Mount, Some(_)) => {
-                return Err(unsupported("joining a mount namespace"));
-            }
-            (LinuxNamespaceType::Cgroup, None) => {}
-            (LinuxNamespaceType::Network, _) if has_network => {}
-            (LinuxNamespaceType::Time, None) => plan.flags |= flag as u64,
-            (_, None) => plan.flags |= u64::from(flag.unsigned_abs()),
-            (LinuxNamespaceType::Pid, Some(path)) => {
-                plan.pid = Some(OwnedFd::from(trusted::open(path)?));
-            }
-            (_, Some(path)) => {
-                let fd = OwnedFd::from(trusted::open(path)?);
-                plan.join.push((fd, flag));
-            }
-        }
-    }
-    Ok(plan)
-}
-
-/// Says whether a container gets a cgroup namespace of its own.
-pub fn wants_cgroup_namespace(spec: &Spec) -> bool {
-    spec.linux()
-        .as_ref()
-        .and_then(|linux| linux.namespaces().as_deref())
-        .unwrap_or_default()
-        .iter()
-        .any(|namespace| {
-            namespace.typ() == LinuxNamespaceType::Cgroup && namespace.path().is_none()
-        })
-}
-
-/// Says whether a container's processes all end with its first one.
-pub fn has_own_pid_namespace(spec: &Spec) -> bool {
-    spec.linux()
-        .as_ref()
-        .and_then(|linux| linux.namespaces().as_deref())
-        .unwrap_or_default()
-        .iter()
-        .any(|namespace| namespace.typ() == LinuxNamespaceType::Pid && namespace.path().is_none())
-}
-
-/// The most kernel parameters of one container.
-const MAX_SYSCTLS: usize = 1024;
-
-fn plan_sysctls(spec: &Spec) -> Result<Vec<(CString, Vec<u8>)>> {
-    let Some(sysctls) = spec
-        .linux()
-        .as_ref()
-        .and_then(|linux| linux.sysctl().as_ref())
-    else {
-        return Ok(Vec::new());
-    };
-    if sysctls.len() > MAX_SYSCTLS {
-        let reason = format!("{} of at most {MAX_SYSCTLS}", sysctls.len());
-        return Err(RuntimeError::invalid("sysctl", reason));
-    }
-    let mut planned = Vec::with_capacity(sysctls.len());
-    for (name, value) in sysctls {
-        // A name with slashes keeps its dots (interface names hold dots), as sysctl(8) has it.
-        let path = if name.contains('/') {
-            name.clone()
-        } else {
-            name.replace('.', "/")
-        };
-        let odd = |part: &str| matches!(part, "" | "." | "..");
-        if path.split('/').any(odd) {
-            return Err(RuntimeError::invalid(
-                "sysctl",
-                format!("{name:?} is no parameter"),
-            ));
-        }
-        sysctl::check(&path.replace('/', "."), spec)?;
-        planned.push((c_string("sysctl", &path)?, value.as_bytes().to_vec()));
-    }
-    planned.sort();
-    Ok(planned)
 }
 
 /// Opens `/proc/sys` of the host's procfs and makes sure that it is one.

@@ -4,7 +4,7 @@ use std::ffi::CString;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Result, RuntimeError};
-use crate::init::mount_plan::path_string;
+use crate::init::mount_plan::paths::path_string;
 use crate::init::plan::c_string;
 use crate::request::RootMount;
 

@@ -1,8 +1,14 @@
 //! Which kernel parameters are a container's own (`namespaces(7)`): all others are the whole machine's.
 
+use std::ffi::CString;
+
 use oci_spec::runtime::{LinuxNamespace, LinuxNamespaceType, Spec};
 
 use crate::error::{Result, RuntimeError};
+use crate::init::plan::c_string;
+
+/// The most kernel parameters of one container.
+const MAX_SYSCTLS: usize = 1024;
 
 /// Parameters of the IPC namespace.
 const IPC: [&str; 8] = [
@@ -16,11 +22,46 @@ const IPC: [&str; 8] = [
     "kernel.shm_rmid_forced",
 ];
 
+/// Reads the kernel parameters to set: their paths below `/proc/sys`, and values.
+pub(super) fn plan_sysctls(spec: &Spec) -> Result<Vec<(CString, Vec<u8>)>> {
+    let Some(sysctls) = spec
+        .linux()
+        .as_ref()
+        .and_then(|linux| linux.sysctl().as_ref())
+    else {
+        return Ok(Vec::new());
+    };
+    if sysctls.len() > MAX_SYSCTLS {
+        let reason = format!("{} of at most {MAX_SYSCTLS}", sysctls.len());
+        return Err(RuntimeError::invalid("sysctl", reason));
+    }
+    let mut planned = Vec::with_capacity(sysctls.len());
+    for (name, value) in sysctls {
+        // A name with slashes keeps its dots (interface names hold dots), as sysctl(8) has it.
+        let path = if name.contains('/') {
+            name.clone()
+        } else {
+            name.replace('.', "/")
+        };
+        let odd = |part: &str| matches!(part, "" | "." | "..");
+        if path.split('/').any(odd) {
+            return Err(RuntimeError::invalid(
+                "sysctl",
+                format!("{name:?} is no parameter"),
+            ));
+        }
+        check(&path.replace('/', "."), spec)?;
+        planned.push((c_string("sysctl", &path)?, value.as_bytes().to_vec()));
+    }
+    planned.sort();
+    Ok(planned)
+}
+
 /// Refuses a parameter that is not in a namespace of the container's own.
 ///
 /// # Errors
 /// [`RuntimeError::Start`] with the text clients know.
-pub fn check(name: &str, spec: &Spec) -> Result<()> {
+fn check(name: &str, spec: &Spec) -> Result<()> {
     let listed = spec
         .linux()
         .as_ref()

@@ -4,25 +4,18 @@
 use std::collections::BTreeMap;
 
 use libc::sock_filter;
-use oci_spec::runtime::{
-    LinuxSeccomp, LinuxSeccompAction, LinuxSeccompArg, LinuxSeccompOperator, LinuxSyscall,
-};
+use oci_spec::runtime::{LinuxSeccomp, LinuxSeccompAction, LinuxSeccompArg, LinuxSyscall};
 
 use crate::error::{Result, RuntimeError};
+use crate::seccomp::comparison::comparison;
+use crate::seccomp::instruction::{
+    JUMP, JUMP_GREATER_EQUAL, LOAD, RETURN, branch, skip_unless_equal, statement,
+};
 use crate::seccomp::table::Convention;
-
-const LOAD: u16 = 0x20;
-const JUMP: u16 = 0x05;
-const JUMP_EQUAL: u16 = 0x15;
-const JUMP_GREATER: u16 = 0x25;
-const JUMP_GREATER_EQUAL: u16 = 0x35;
-const AND: u16 = 0x54;
-const RETURN: u16 = 0x06;
 
 /// Offsets in `struct seccomp_data`.
 const OFFSET_NUMBER: u32 = 0;
 const OFFSET_ARCHITECTURE: u32 = 4;
-const OFFSET_ARGUMENTS: u32 = 16;
 
 const RETURN_KILL_PROCESS: u32 = 0x8000_0000;
 const RETURN_KILL_THREAD: u32 = 0;
@@ -198,16 +191,6 @@ fn search(segments: &[Segment]) -> Vec<sock_filter> {
     code
 }
 
-fn skip_unless_equal(program: &mut Vec<sock_filter>, value: u32, distance: usize) {
-    match u8::try_from(distance) {
-        Ok(distance) => program.push(branch(JUMP_EQUAL, value, 0, distance)),
-        Err(_) => {
-            program.push(branch(JUMP_EQUAL, value, 1, 0));
-            program.push(statement(JUMP, distance as u32));
-        }
-    }
-}
-
 fn chain_code(chain: &Chain) -> Vec<sock_filter> {
     let mut code = Vec::new();
     for (arguments, result) in chain {
@@ -222,105 +205,12 @@ fn chain_code(chain: &Chain) -> Vec<sock_filter> {
     code
 }
 
-/// Where a jump of a comparison goes.
-#[derive(Clone, Copy)]
-enum To {
-    Next,
-    Pass,
-    Fail,
-}
-
-/// Compares a 64-bit argument, half by half; on failure `behind` more instructions are skipped.
-fn comparison(argument: &LinuxSeccompArg, behind: usize) -> Vec<sock_filter> {
-    use LinuxSeccompOperator as Op;
-    let low = OFFSET_ARGUMENTS + 8 * argument.index() as u32;
-    let (low, high) = if cfg!(target_endian = "little") {
-        (low, low + 4)
-    } else {
-        (low + 4, low)
-    };
-    let halves = |value: u64| ((value >> 32) as u32, value as u32);
-    let (value_high, value_low) = halves(argument.value());
-    let equal = |value: u32, pass: To, fail: To| (JUMP_EQUAL, value, pass, fail);
-    let greater = |value: u32, pass: To, fail: To| (JUMP_GREATER, value, pass, fail);
-    let least = |value: u32, pass: To, fail: To| (JUMP_GREATER_EQUAL, value, pass, fail);
-    let load = |offset: u32| (LOAD, offset, To::Next, To::Next);
-    let mask = |value: u32| (AND, value, To::Next, To::Next);
-    let steps = match argument.op() {
-        Op::ScmpCmpEq => vec![
-            load(high),
-            equal(value_high, To::Next, To::Fail),
-            load(low),
-            equal(value_low, To::Pass, To::Fail),
-        ],
-        Op::ScmpCmpNe => vec![
-            load(high),
-            equal(value_high, To::Next, To::Pass),
-            load(low),
-            equal(value_low, To::Fail, To::Pass),
-        ],
-        Op::ScmpCmpGt | Op::ScmpCmpGe => vec![
-            load(high),
-            greater(value_high, To::Pass, To::Next),
-            equal(value_high, To::Next, To::Fail),
-            load(low),
-            if argument.op() == Op::ScmpCmpGt {
-                greater(value_low, To::Pass, To::Fail)
-            } else {
-                least(value_low, To::Pass, To::Fail)
-            },
-        ],
-        Op::ScmpCmpLt | Op::ScmpCmpLe => vec![
-            load(high),
-            greater(value_high, To::Fail, To::Next),
-            equal(value_high, To::Next, To::Pass),
-            load(low),
-            if argument.op() == Op::ScmpCmpLt {
-                least(value_low, To::Fail, To::Pass)
-            } else {
-                greater(value_low, To::Fail, To::Pass)
-            },
-        ],
-        Op::ScmpCmpMaskedEq => {
-            let (mask_high, mask_low) = (value_high, value_low);
-            let (wanted_high, wanted_low) = halves(argument.value_two().unwrap_or(0));
-            vec![
-                load(high),
-                mask(mask_high),
-                equal(wanted_high, To::Next, To::Fail),
-                load(low),
-                mask(mask_low),
-                equal(wanted_low, To::Pass, To::Fail),
-            ]
-        }
-    };
-    let count = steps.len();
-    let place = |(index, (code, k, pass, fail)): (usize, (u16, u32, To, To))| {
-        let after = count - 1 - index;
-        let distance = |to: To| match to {
-            To::Next => 0,
-            To::Pass => after,
-            To::Fail => after + behind,
-        };
-        // Six comparisons of six instructions are far below a jump's reach of 255.
-        branch(code, k, distance(pass) as u8, distance(fail) as u8)
-    };
-    steps.into_iter().enumerate().map(place).collect()
-}
-
-fn statement(code: u16, k: u32) -> sock_filter {
-    branch(code, k, 0, 0)
-}
-
-fn branch(code: u16, k: u32, jt: u8, jf: u8) -> sock_filter {
-    sock_filter { code, jt, jf, k }
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
+    use crate::seccomp::instruction::{AND, JUMP_EQUAL, JUMP_GREATER};
     use crate::seccomp::{default_profile, table::X32_BIT};
 
     /// Runs a filter as the kernel would.

@@ -3,7 +3,9 @@
 //! Compiling docker's profile costs milliseconds elsewhere and is done at every start there; here
 //! it is done once per profile, in the daemon, and handed to shims as bytes.
 
+mod comparison;
 mod compiler;
+mod instruction;
 mod profile;
 mod table;
 

@@ -17,9 +17,10 @@ use oci_spec::runtime::{LinuxNamespaceType, Process, Spec};
 use wharf_safefs::trusted;
 
 use crate::error::{Result, RuntimeError};
+use crate::init::console;
 use crate::init::overlay::{RootPlan, plan_root};
 use crate::init::plan::c_string;
-use crate::init::{ChildEnds, Streams, console, make_streams};
+use crate::init::streams::{ChildEnds, Streams, make_streams};
 use crate::request::{ExternalRuntime, LaunchRequest, RootMount, Stdio};
 use crate::socket;
 use crate::sys;

@@ -20,6 +20,7 @@ use crate::cgroup::Cgroup;
 use crate::claim::Claim;
 use crate::error::{Result, RuntimeError};
 use crate::init;
+use crate::init::namespaces::wants_cgroup_namespace;
 use crate::init::plan::SeccompFilter;
 use crate::protocol::{
     self, Failure, LENGTH_BYTES, LaunchMessage, Response, STATE_NAME, ShimState,
@@ -110,7 +111,7 @@ fn set_up(launcher: &OwnedFd) -> Result<Server> {
         reason: "the state directory is missing".to_owned(),
     })?;
     let network = network.filter(|_| message.has_network_namespace);
-    let namespace = init::wants_cgroup_namespace(&request.spec);
+    let namespace = wants_cgroup_namespace(&request.spec);
     let cgroup = Cgroup::new(&request.cgroup_path, namespace)?;
     let resources = request
         .spec

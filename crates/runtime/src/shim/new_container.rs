@@ -3,7 +3,8 @@
 use std::os::fd::OwnedFd;
 
 use crate::error::{Result, RuntimeError};
-use crate::init::{Spawned, Streams};
+use crate::init::Spawned;
+use crate::init::streams::Streams;
 use crate::shim::external::{External, Made};
 
 /// A container that was set up, and waits for its start.

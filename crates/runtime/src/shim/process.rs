@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
 
-use crate::init::Streams;
+use crate::init::streams::Streams;
 use crate::request::Stdio;
 use crate::shim::log::{LogStream, LogWriter};
 use crate::sys;

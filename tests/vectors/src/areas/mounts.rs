@@ -24,7 +24,7 @@ pub(super) fn check(vector: &Vector, _: &Document) -> Verdict {
         "tmpfs" => {
             let options = tmpfs_options(&input["options"]);
             let read_only = input["readonly"].as_bool().unwrap_or(false);
-            mount_syntax::tmpfs_options(options.as_ref(), read_only)
+            mount_syntax::tmpfs::tmpfs_options(options.as_ref(), read_only)
                 .map(|data| json!({ "data": data }))
         }
         other => return Err(format!("{other} is not known")),

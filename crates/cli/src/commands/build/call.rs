@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
+use crate::commands::build::BuildArgs;
 use crate::commands::build::answer::{CheckAnswer, OutlineAnswer, TargetsAnswer};
-use crate::commands::build::{BuildArgs, Purpose, build_request};
+use crate::commands::build::request::{Purpose, build_request};
 use crate::error::{CliError, Result};
 use crate::host_files;
 use crate::session::Session;

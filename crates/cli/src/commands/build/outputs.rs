@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use crate::commands::container::copy_archive::{self, Destination};
+use crate::commands::container::copy_archive::Destination;
+use crate::commands::container::copy_archive::pipe::pipe;
+use crate::commands::container::copy_archive::unpack::unpack;
 use crate::commands::container::snapshot::{refuse_terminal, write_archive};
 use crate::error::{CliError, Result};
 use crate::host_files;
@@ -124,8 +126,8 @@ pub(super) async fn unpack_answer(
     host_files::create_directories(directory)?;
     let mut response = session.client.send(request).await?;
     let destination = Destination::on_host(directory, "/.", true, None)?;
-    let (sender, reader) = copy_archive::pipe();
-    let unpacking = tokio::task::spawn_blocking(move || copy_archive::unpack(reader, &destination));
+    let (sender, reader) = pipe();
+    let unpacking = tokio::task::spawn_blocking(move || unpack(reader, &destination));
     while let Some(chunk) = response.chunk().await? {
         if sender.send(chunk).await.is_err() {
             break;

@@ -4,7 +4,7 @@ use std::io::Read;
 
 use crate::commands::build::outputs::BuildOutput;
 use crate::commands::build::{BuildArgs, Built, Failed, Taking, build, release, unnamed};
-use crate::commands::container::copy_archive;
+use crate::commands::container::copy_archive::pipe::pipe;
 use crate::error::{CliError, Result};
 use crate::http::{Request, path_part};
 use crate::session::Session;
@@ -78,7 +78,7 @@ async fn compare(session: &mut Session, first: &str, second: &str) -> Result<Opt
     for image in [first, second] {
         let request = Request::get(format!("/wharf/images/{}/files", path_part(image)));
         let mut response = session.client.send(request).await?;
-        let (sender, reader) = copy_archive::pipe();
+        let (sender, reader) = pipe();
         pumps.push(tokio::spawn(async move {
             while let Some(chunk) = response.chunk().await? {
                 if sender.send(chunk).await.is_err() {

@@ -8,6 +8,8 @@ use http::Method;
 use serde::Deserialize;
 
 use crate::archive;
+use crate::commands::container::copy_archive::pipe::pipe;
+use crate::commands::container::copy_archive::unpack::unpack;
 use crate::commands::container::copy_archive::{self, Destination};
 use crate::error::{CliError, Result};
 use crate::host_files;
@@ -146,8 +148,8 @@ async fn from_container(
         rebase,
     )?;
     destination.keep_owner = args.archive;
-    let (sender, reader) = copy_archive::pipe();
-    let unpacking = tokio::task::spawn_blocking(move || copy_archive::unpack(reader, &destination));
+    let (sender, reader) = pipe();
+    let unpacking = tokio::task::spawn_blocking(move || unpack(reader, &destination));
     let mut received = 0;
     while let Some(chunk) = response.chunk().await? {
         received += chunk.len();

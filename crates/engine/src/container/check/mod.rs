@@ -261,7 +261,7 @@ fn check_platform(host: &mut HostConfig, warnings: &mut Vec<String>) -> Result<(
         warnings.push("Published ports are discarded when using host network mode".to_owned());
     }
     for target in host.tmpfs.keys() {
-        mount_syntax::check_tmpfs_target(target)?;
+        mount_syntax::tmpfs::check_tmpfs_target(target)?;
     }
     if !values::is_cgroup_namespace_mode(&host.cgroupns_mode) {
         return invalid(format!(

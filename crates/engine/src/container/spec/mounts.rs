@@ -130,7 +130,7 @@ fn make_read_only(mount: &mut Value) {
 }
 
 fn tmpfs(destination: &str, options: &str) -> Result<Value> {
-    let options = mount_syntax::merge_tmpfs_options(options)?;
+    let options = mount_syntax::tmpfs::merge_tmpfs_options(options)?;
     Ok(
         json!({ "destination": destination, "type": "tmpfs", "source": "tmpfs", "options": options }),
     )

@@ -1,194 +1,32 @@
-//! What the build room asks of the engine: base images, views of layers, running steps, fetching.
+//! Running the steps of a build, each as the container that it is.
 
-use super::claims::Claim;
-use super::groups::BuildGroup;
-use super::mounts;
+use crate::build::host::BuildHost;
+use crate::build::mounts;
 use crate::container::registry::Entry;
 use crate::container::{files, runtime_error, spec};
 use crate::engine::Engine;
 use crate::error::{EngineError, ErrorKind, Result};
-use crate::image::pull::registry_error;
 use crate::model::container::Container;
 use crate::model::host_config::{HostConfig, Resources, Ulimit};
-use crate::model::request::Build;
-use crate::model::view::ProgressSender;
-use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::io::AsyncReadExt;
-use tokio::runtime::Handle;
-use wharf_build::{
-    BaseImage, FetchRequest, Fetched, Host, HostError, OutputStream, RunOutcome, RunStep,
-};
-use wharf_image::{ContainerConfig, Digest, ImageConfig, ImageId, Platform, Reference};
-use wharf_registry::Credentials;
+use wharf_build::{OutputStream, RunOutcome, RunStep};
+use wharf_image::ContainerConfig;
 use wharf_runtime::{LaunchRequest, RootMount, Shim, Stdio};
-use wharf_safefs::{Caller, Root, trusted};
-use wharf_store::Lease;
+use wharf_safefs::{Root, trusted};
 
 /// How often a running step looks whether its build was cancelled.
 const CANCEL_INTERVAL: Duration = Duration::from_millis(100);
 
-/// How long a registry may take to tell of an image that is only checked against.
-const CONFIG_PATIENCE: Duration = Duration::from_secs(10);
-
 /// Name of the machine in a step that names none: BuildKit's, so that what a step keeps of it is the same everywhere.
 const STEP_HOSTNAME: &str = "buildkitsandbox";
 
-/// Serves one build.
-pub(super) struct BuildHost {
-    engine: Arc<Engine>,
-    runtime: Handle,
-    cancelled: Arc<AtomicBool>,
-    progress: ProgressSender,
-    credentials: BTreeMap<String, Credentials>,
-    host_config: HostConfig,
-    /// Who asks, where that is known.
-    caller: Option<Caller>,
-    /// Whether the image stays when the build's client is done with it.
-    image_stays: bool,
-    /// Keeps the image.
-    claim: Mutex<Option<Claim>>,
-    /// Keep the layers of images that came out of directories.
-    layouts: Mutex<Vec<Lease>>,
-    /// The control group of the build; each step's is below it.
-    group: BuildGroup,
-}
-
 impl BuildHost {
-    /// Remembers what every step of the build needs.
-    pub(super) fn new(
-        engine: Arc<Engine>,
-        request: &Build,
-        cancelled: Arc<AtomicBool>,
-        progress: ProgressSender,
-        build: &str,
-    ) -> Self {
-        let group = BuildGroup::new(
-            &engine.options.run_dir,
-            &engine.instance,
-            &request.resources.cgroup_parent,
-            build,
-        );
-        let host_config = step_limits(
-            &request.resources,
-            &request.ulimits,
-            request.shm_size_bytes,
-            &request.extra_hosts,
-        );
-        Self {
-            engine,
-            runtime: Handle::current(),
-            cancelled,
-            progress,
-            credentials: request.credentials.clone(),
-            host_config,
-            caller: request.options.caller.clone(),
-            image_stays: !request.options.drops_image || !request.tags.is_empty(),
-            claim: Mutex::default(),
-            layouts: Mutex::default(),
-            group,
-        }
-    }
-
-    /// Returns the hold on the image, once it is stored.
-    pub(super) fn take_claim(&self) -> Option<Claim> {
-        let mut claim = self.claim.lock().unwrap_or_else(PoisonError::into_inner);
-        claim.take()
-    }
-
-    fn credentials_for(&self, reference: &Reference) -> Credentials {
-        let domain = reference.domain();
-        let aliases: &[&str] = if domain == "docker.io" {
-            &[
-                "https://index.docker.io/v1/",
-                "index.docker.io",
-                "docker.io",
-            ]
-        } else {
-            &[]
-        };
-        let known = std::iter::once(domain)
-            .chain(aliases.iter().copied())
-            .find_map(|key| self.credentials.get(key));
-        known.cloned().unwrap_or_default()
-    }
-
-    fn find_base(&self, name: &str, pull: bool, platform: Option<&Platform>) -> Result<BaseImage> {
-        let reference = crate::image::naming::parse(name).map(Reference::with_default_tag);
-        let local = self.engine.find_image(name);
-        let image = match (local, reference) {
-            (Ok(image), _) if !pull => image,
-            (Ok(image), Err(_)) => image,
-            (local, Ok(reference)) => {
-                let platform = platform.cloned().unwrap_or_else(Platform::host);
-                let credentials = self.credentials_for(&reference);
-                let pulled = self.runtime.block_on(self.engine.pull_one(
-                    &reference,
-                    &platform,
-                    &credentials,
-                    &self.progress,
-                ));
-                match (pulled, local) {
-                    (Ok(_), _) => self.engine.find_image(name)?,
-                    (Err(error), Ok(_) | Err(_)) => return Err(error),
-                }
-            }
-            (Err(error), Err(_)) => return Err(error),
-        };
-        Ok(base_image(image))
-    }
-
-    /// Returns the config of an image as its registry has it; nothing is kept.
-    fn find_config(&self, name: &str, platform: &Platform) -> Result<BaseImage> {
-        let reference = crate::image::naming::parse(name)?.with_default_tag();
-        let credentials = self.credentials_for(&reference);
-        let asked = self
-            .engine
-            .registry
-            .resolve(&reference, platform, &credentials);
-        let answer = async { tokio::time::timeout(CONFIG_PATIENCE, asked).await };
-        let resolved = self.runtime.block_on(answer).map_err(|_| {
-            let seconds = CONFIG_PATIENCE.as_secs();
-            EngineError::invalid(format!(
-                "{} did not answer within {seconds} s",
-                reference.domain()
-            ))
-        })?;
-        let resolved = resolved.map_err(registry_error)?;
-        let config = ImageConfig::parse(&resolved.config).map_err(|error| {
-            EngineError::invalid(format!("the config of {name} cannot be read: {error}"))
-        })?;
-        Ok(BaseImage {
-            id: Digest::of(&resolved.config),
-            digest: Some(resolved.top.0.digest),
-            config: Arc::new(config),
-        })
-    }
-
-    fn find_layout(&self, name: &str, platform: Option<&Platform>) -> Result<BaseImage> {
-        let Some(caller) = &self.caller else {
-            return Err(EngineError::invalid(format!(
-                "build context oci-layout://{name}: a directory can only be used from the same machine"
-            )));
-        };
-        let platform = platform.cloned().unwrap_or_else(Platform::host);
-        let found = self.engine.layout_image(name, &platform, Some(caller))?;
-        self.layouts
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(found.lease);
-        Ok(BaseImage {
-            id: found.id,
-            digest: Some(found.digest),
-            config: Arc::new(found.config),
-        })
-    }
-
-    fn run_step(
+    /// Runs a step as a container of its own that is gone afterwards.
+    pub(super) fn run_step(
         &self,
         step: &RunStep,
         cancelled: &AtomicBool,
@@ -400,102 +238,8 @@ impl BuildHost {
     }
 }
 
-impl Host for BuildHost {
-    fn base_image(
-        &self,
-        reference: &str,
-        pull: bool,
-        platform: Option<&Platform>,
-    ) -> std::result::Result<BaseImage, HostError> {
-        self.find_base(reference, pull, platform)
-            .map_err(Into::into)
-    }
-
-    fn layout_image(
-        &self,
-        name: &str,
-        platform: Option<&Platform>,
-    ) -> std::result::Result<BaseImage, HostError> {
-        self.find_layout(name, platform).map_err(Into::into)
-    }
-
-    fn local_image(&self, reference: &str, platform: &Platform) -> Option<BaseImage> {
-        let image = self.engine.find_image(reference).ok()?;
-        let is_meant = image.config.architecture == platform.architecture;
-        is_meant.then(|| base_image(image))
-    }
-
-    fn image_config(
-        &self,
-        reference: &str,
-        platform: &Platform,
-    ) -> std::result::Result<BaseImage, HostError> {
-        self.find_config(reference, platform).map_err(Into::into)
-    }
-
-    fn view(&self, lower_dirs: &[PathBuf]) -> std::result::Result<Root, HostError> {
-        let mount = RootMount::Overlay {
-            lower_dirs: lower_dirs.to_vec(),
-            upper: None,
-            work: None,
-            volatile: false,
-        };
-        let fd = wharf_runtime::mount_detached(&mount, true)
-            .map_err(runtime_error("cannot mount the layers"))?;
-        Ok(Root::from_fd(fd))
-    }
-
-    fn writable_view(
-        &self,
-        lower_dirs: &[PathBuf],
-        upper: &Path,
-        work: &Path,
-    ) -> std::result::Result<Root, HostError> {
-        overlay(lower_dirs, upper, work).map_err(Into::into)
-    }
-
-    fn run(
-        &self,
-        step: &RunStep,
-        cancelled: &AtomicBool,
-        output: &mut dyn FnMut(OutputStream, &[u8]),
-    ) -> std::result::Result<RunOutcome, HostError> {
-        self.run_step(step, cancelled, output).map_err(Into::into)
-    }
-
-    fn fetch(&self, request: &FetchRequest) -> std::result::Result<Fetched, HostError> {
-        self.runtime
-            .block_on(super::fetch::fetch(request))
-            .map_err(Into::into)
-    }
-
-    fn can_run(&self, platform: &Platform) -> bool {
-        super::emulation::can_run(platform)
-    }
-
-    fn claim_image(&self, id: &ImageId) -> std::result::Result<(), HostError> {
-        let claimed = self.engine.claim_image(id, self.image_stays)?;
-        let mut claim = self.claim.lock().unwrap_or_else(PoisonError::into_inner);
-        *claim = Some(claimed);
-        Ok(())
-    }
-
-    fn is_cancelled(&self) -> bool {
-        self.cancelled.load(Ordering::SeqCst)
-    }
-}
-
-/// Returns an image of the store as builds take it.
-fn base_image(image: wharf_store::Image) -> BaseImage {
-    let named = image.index.as_ref().or(image.manifest.as_ref());
-    BaseImage {
-        id: image.id,
-        digest: named.map(|descriptor| descriptor.digest),
-        config: image.config,
-    }
-}
-
-fn overlay(lower_dirs: &[PathBuf], upper: &Path, work: &Path) -> Result<Root> {
+/// Mounts layers with a step's own on top, where nobody else sees it.
+pub(super) fn overlay(lower_dirs: &[PathBuf], upper: &Path, work: &Path) -> Result<Root> {
     let mount = RootMount::Overlay {
         lower_dirs: lower_dirs.to_vec(),
         upper: Some(upper.to_owned()),
@@ -508,7 +252,8 @@ fn overlay(lower_dirs: &[PathBuf], upper: &Path, work: &Path) -> Result<Root> {
     Ok(Root::from_fd(fd))
 }
 
-fn step_limits(
+/// Describes what every step of a build may use and is told.
+pub(super) fn step_limits(
     resources: &Resources,
     ulimits: &[Ulimit],
     shm_size_bytes: i64,

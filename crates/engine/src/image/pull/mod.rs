@@ -1,25 +1,20 @@
 //! Pulling images: every layer at once, each a pipeline from socket to directory (DESIGN §4).
 
-use super::naming;
-use crate::byte_stream::ChunkReader;
+mod layer;
+
 use crate::container::create::store_error;
 use crate::engine::{Engine, blocking};
 use crate::error::{EngineError, ErrorKind, Result};
+use crate::image::naming;
+use crate::image::pull::layer::LayerFetch;
 use crate::model::request::Pull;
 use crate::model::view::{Progress, ProgressSender};
 use bytes::Bytes;
-use std::io::{BufReader, Read, Write};
 use std::sync::Arc;
-use tokio::io::AsyncReadExt;
-use tokio::sync::mpsc;
-use wharf_image::{
-    Descriptor, DiffId, ImageConfig, ImageId, LayerCompression, MediaType, Platform, Reference,
-};
+use wharf_image::{Descriptor, DiffId, ImageConfig, ImageId, Platform, Reference};
 use wharf_registry::{Credentials, RegistryError, Resolved};
-use wharf_store::{LayerBlob, Lease, NewImage, NewLayer};
+use wharf_store::{Lease, NewImage};
 
-/// Bytes of one piece of a download.
-const PIECE_BYTES: usize = 128 * 1024;
 /// Tags that one `pull -a` takes.
 const MAX_TAGS: usize = 10_000;
 
@@ -66,6 +61,7 @@ impl Engine {
         Ok(())
     }
 
+    /// Pulls one tag or digest for a platform.
     pub(crate) async fn pull_one(
         self: &Arc<Self>,
         reference: &Reference,
@@ -251,197 +247,7 @@ fn check_documents(resolved: &Resolved, platform: &Platform) -> Result<Vec<DiffI
     Ok(diff_ids)
 }
 
-/// One layer on its way from the registry into the store.
-struct LayerFetch {
-    engine: Arc<Engine>,
-    repository: Reference,
-    descriptor: Descriptor,
-    diff_id: DiffId,
-    credentials: Credentials,
-    progress: ProgressSender,
-    lease: Arc<Lease>,
-}
-
-impl LayerFetch {
-    async fn run(self) -> Result<()> {
-        let id = self.descriptor.digest.short();
-        let mut blob = self
-            .engine
-            .registry
-            .fetch_blob(&self.repository, &self.descriptor, &self.credentials)
-            .await
-            .map_err(registry_error)?;
-        let (sender, receiver) = mpsc::channel::<std::io::Result<Bytes>>(8);
-        let worker = {
-            let (engine, descriptor, diff_id, lease) = (
-                Arc::clone(&self.engine),
-                self.descriptor.clone(),
-                self.diff_id,
-                Arc::clone(&self.lease),
-            );
-            blocking(move || {
-                engine.unpack_pulled(ChunkReader::new(receiver), &descriptor, &diff_id, &lease)
-            })
-        };
-        let (progress, total) = (self.progress.clone(), self.descriptor.size);
-        let download = async move {
-            let mut done = 0u64;
-            loop {
-                let mut piece = bytes::BytesMut::with_capacity(PIECE_BYTES);
-                let read = blob.read_buf(&mut piece).await;
-                let ended = matches!(read, Ok(0) | Err(_));
-                match read {
-                    Ok(0) => {}
-                    Ok(count) => {
-                        done += count as u64;
-                        say(
-                            &progress,
-                            Some(id.clone()),
-                            "Downloading".to_owned(),
-                            Some((done, total)),
-                        );
-                        if sender.send(Ok(piece.freeze())).await.is_err() {
-                            return;
-                        }
-                    }
-                    Err(error) => {
-                        // The worker reports the broken download when it meets the error.
-                        let _worker_gone = sender.send(Err(error)).await;
-                    }
-                }
-                if ended {
-                    break;
-                }
-            }
-            if done == total {
-                say(
-                    &progress,
-                    Some(id.clone()),
-                    "Verifying Checksum".to_owned(),
-                    None,
-                );
-                say(
-                    &progress,
-                    Some(id.clone()),
-                    "Download complete".to_owned(),
-                    None,
-                );
-                say(
-                    &progress,
-                    Some(id),
-                    "Extracting".to_owned(),
-                    Some((done, total)),
-                );
-            }
-        };
-        let (done, ()) = tokio::join!(worker, download);
-        done?;
-        say(
-            &self.progress,
-            Some(self.descriptor.digest.short()),
-            "Pull complete".to_owned(),
-            None,
-        );
-        Ok(())
-    }
-}
-
-impl Engine {
-    /// Unpacks a compressed layer while it arrives, keeping the blob; published only when blob and
-    /// DiffID are what the documents say.
-    fn unpack_pulled(
-        &self,
-        body: ChunkReader,
-        descriptor: &Descriptor,
-        diff_id: &DiffId,
-        lease: &Lease,
-    ) -> Result<()> {
-        let mut writer = self
-            .store
-            .blob_writer()
-            .map_err(store_error("cannot store a layer"))?;
-        let staging = self
-            .store
-            .stage()
-            .map_err(store_error("cannot stage a layer"))?;
-        let mut tee = Tee {
-            source: body,
-            copy: &mut writer,
-        };
-        let mut buffered = BufReader::with_capacity(PIECE_BYTES, &mut tee);
-        let applied = wharf_layer::decompress(&mut buffered).and_then(|(_, reader)| {
-            wharf_layer::apply(reader, staging.root(), wharf_layer::ApplyOptions::default())
-        });
-        let applied = match applied {
-            Ok(applied) => applied,
-            Err(error) => {
-                // A broken download is the cause, not the tar it broke.
-                let cause = std::io::copy(&mut buffered, &mut std::io::sink()).err();
-                return Err(cause.map_or_else(
-                    || {
-                        EngineError::wrap(
-                            ErrorKind::Invalid,
-                            format!("failed to register layer {}", descriptor.digest.short()),
-                            error,
-                        )
-                    },
-                    |cause| registry_error(RegistryError::from_io(cause, "the registry")),
-                ));
-            }
-        };
-        std::io::copy(&mut buffered, &mut std::io::sink())
-            .map_err(|e| registry_error(RegistryError::from_io(e, "the registry")))?;
-        drop(buffered);
-        if applied.summary.diff_id != *diff_id {
-            return Err(EngineError::invalid(format!(
-                "layer {} does not match its config: expected DiffID {diff_id}, found {}",
-                descriptor.digest.short(),
-                applied.summary.diff_id
-            )));
-        }
-        let size = writer.size_bytes();
-        let digest = writer
-            .commit(Some(descriptor.digest))
-            .map_err(store_error("cannot store a layer"))?;
-        lease
-            .hold_blob(&digest)
-            .map_err(store_error("cannot hold a layer"))?;
-        let compression = match MediaType::parse(&descriptor.media_type) {
-            MediaType::Layer(compression) | MediaType::ForeignLayer(compression) => compression,
-            _ => LayerCompression::Gzip,
-        };
-        let new = NewLayer::unpacked(
-            applied,
-            Some(LayerBlob {
-                digest,
-                compression,
-                size_bytes: size,
-            }),
-        );
-        self.store
-            .publish_layer(staging, new)
-            .map_err(store_error("cannot publish a layer"))?;
-        lease
-            .hold_layer(diff_id)
-            .map_err(store_error("cannot hold a layer"))?;
-        Ok(())
-    }
-}
-
-/// Reads and writes a copy of what was read.
-struct Tee<'a, R, W> {
-    source: R,
-    copy: &'a mut W,
-}
-
-impl<R: Read, W: Write> Read for Tee<'_, R, W> {
-    fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
-        let count = self.source.read(into)?;
-        self.copy.write_all(into.get(..count).unwrap_or_default())?;
-        Ok(count)
-    }
-}
-
+/// Tells the client how it goes.
 pub(super) fn say(
     progress: &ProgressSender,
     id: Option<String>,

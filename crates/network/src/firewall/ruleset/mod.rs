@@ -1,19 +1,12 @@
-//! The table's text for `nft`, and running `nft`.
+//! The table's text for `nft`.
+
+mod sets;
 
 use std::fmt::Write as _;
-use std::io::{self, Write as _};
-use std::process::{Command, Stdio};
 
-use super::elements::{PLACES, Place, place_of};
-use super::{BridgeRules, FamilyRules, OwnChanges, Rules};
-use crate::error::NetworkError;
+use crate::firewall::ruleset::sets::{push_maps, push_sets};
+use crate::firewall::{BridgeRules, FamilyRules, Rules};
 use crate::options::GatewayMode;
-use crate::port::PublishedPort;
-
-/// Where `nft` is looked for: `PATH`, then where it is when `PATH` has no system directories.
-const NFT_PROGRAMS: [&str; 3] = ["nft", "/usr/sbin/nft", "/sbin/nft"];
-/// Most characters of `nft`'s complaint that go into an error.
-const MAX_COMPLAINT_CHARS: usize = 2000;
 
 /// Returns the whole table as one transaction that replaces an earlier one.
 ///
@@ -63,88 +56,6 @@ const PUBLISH_CHAINS: &str = "  chain publish {
     jump publish
   }
 ";
-
-/// Adds the maps and sets whose elements come and go with containers.
-fn push_maps(text: &mut String, rules: &Rules) {
-    for (place, names) in PLACES {
-        for (name, ipv6) in names.into_iter().zip([false, true]) {
-            let address = if ipv6 { "ipv6_addr" } else { "ipv4_addr" };
-            let (kind, types) = match place {
-                Place::Any => (
-                    "map",
-                    format!("inet_proto . inet_service : {address} . inet_service"),
-                ),
-                Place::At => (
-                    "map",
-                    format!("{address} . inet_proto . inet_service : {address} . inet_service"),
-                ),
-                Place::Routed => ("set", format!("{address} . inet_proto . inet_service")),
-            };
-            let elements = rules
-                .ports
-                .iter()
-                .filter(|port| {
-                    port.is_translated()
-                        && place_of(port) == place
-                        && port.address.is_ipv6() == ipv6
-                })
-                .map(|port| element_text(port, place));
-            push_set(text, kind, name, &format!("type {types}"), elements);
-        }
-    }
-    let links = rules.links.iter().map(|link| {
-        format!(
-            "{} . {} . {} . {}",
-            link.from, link.to, link.protocol, link.port
-        )
-    });
-    push_set(
-        text,
-        "set",
-        "linked",
-        "type ipv4_addr . ipv4_addr . inet_proto . inet_service",
-        links,
-    );
-}
-
-/// Adds the sets that come and go with networks.
-fn push_sets(text: &mut String, bridges: &[BridgeRules]) {
-    let names = bridges
-        .iter()
-        .map(|bridge| format!("\"{}\"", bridge.device));
-    push_set(text, "set", "bridges", "type ifname", names);
-    for ipv6 in [false, true] {
-        let suffix = if ipv6 { 6 } else { 4 };
-        let kind = if ipv6 { "ipv6_addr" } else { "ipv4_addr" };
-        let guarded = families(bridges, ipv6)
-            .filter(|(_, family)| matches!(family.mode, GatewayMode::Nat | GatewayMode::Isolated))
-            .map(|(_, family)| family.subnet.to_string());
-        push_set(
-            text,
-            "set",
-            &format!("guarded{suffix}"),
-            &format!("type {kind}; flags interval"),
-            guarded,
-        );
-        let gateways = families(bridges, ipv6).map(|(_, family)| family.gateway.to_string());
-        push_set(
-            text,
-            "set",
-            &format!("gateways{suffix}"),
-            &format!("type {kind}"),
-            gateways,
-        );
-    }
-    let entering = bridges
-        .iter()
-        .map(|bridge| format!("\"{0}\" : goto enter_{0}", bridge.device));
-    push_set(text, "map", "entering", "type ifname : verdict", entering);
-    let leaving = bridges
-        .iter()
-        .filter(|bridge| bridge.internal)
-        .map(|bridge| format!("\"{0}\" : jump leave_{0}", bridge.device));
-    push_set(text, "map", "leaving", "type ifname : verdict", leaving);
-}
 
 fn push_guard(text: &mut String, bridges: &[BridgeRules]) {
     text.push_str(
@@ -274,53 +185,8 @@ fn push_enter_chain(text: &mut String, bridge: &BridgeRules) {
     text.push_str("    drop\n  }\n");
 }
 
-fn families(
-    bridges: &[BridgeRules],
-    ipv6: bool,
-) -> impl Iterator<Item = (&BridgeRules, &FamilyRules)> {
-    bridges.iter().flat_map(move |bridge| {
-        bridge
-            .families
-            .iter()
-            .filter(move |family| family.subnet.is_ipv6() == ipv6)
-            .map(move |family| (bridge, family))
-    })
-}
-
 fn family_word(family: &FamilyRules) -> &'static str {
     if family.subnet.is_ipv6() { "ip6" } else { "ip" }
-}
-
-/// Adds a set or map with its elements.
-fn push_set(
-    text: &mut String,
-    kind: &str,
-    name: &str,
-    types: &str,
-    elements: impl Iterator<Item = String>,
-) {
-    // Writing to a String cannot fail.
-    let _ = writeln!(text, "  {kind} {name} {{\n    {types}");
-    let elements: Vec<String> = elements.collect();
-    if !elements.is_empty() {
-        let _ = writeln!(text, "    elements = {{ {} }}", elements.join(", "));
-    }
-    text.push_str("  }\n");
-}
-
-fn element_text(port: &PublishedPort, place: Place) -> String {
-    let PublishedPort {
-        container_port,
-        protocol,
-        host_ip,
-        host_port,
-        address,
-    } = port;
-    match place {
-        Place::Any => format!("{protocol} . {host_port} : {address} . {container_port}"),
-        Place::At => format!("{host_ip} . {protocol} . {host_port} : {address} . {container_port}"),
-        Place::Routed => format!("{address} . {protocol} . {container_port}"),
-    }
 }
 
 /// Returns the transaction that removes the table whether it exists or not.
@@ -330,113 +196,10 @@ pub(super) fn removal_text(table: &str) -> String {
     )
 }
 
-/// Runs `nft -f -` on a transaction.
-///
-/// # Errors
-/// [`NetworkError::NftMissing`] or [`NetworkError::Ruleset`] with `nft`'s complaint.
-pub(super) fn run_nft(table: &str, text: &str, own: &OwnChanges) -> Result<(), NetworkError> {
-    for program in NFT_PROGRAMS {
-        match run(program, text, own) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(ruleset_error(table, format!("cannot run nft: {error}"))),
-            Ok(None) => return Ok(()),
-            Ok(Some(complaint)) => return Err(ruleset_error(table, complaint)),
-        }
-    }
-    Err(NetworkError::NftMissing)
-}
-
-/// Returns what `nft` complained about, `None` if it did not.
-fn run(program: &str, text: &str, own: &OwnChanges) -> io::Result<Option<String>> {
-    let mut child = Command::new(program)
-        .args(["-f", "-"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()?;
-    // It changes nothing before it has read everything.
-    own.remember(child.id());
-    // If nft ends before it has read everything, its own message says more than the broken pipe.
-    let written = child
-        .stdin
-        .take()
-        .map_or(Ok(()), |mut input| input.write_all(text.as_bytes()));
-    let output = child.wait_with_output()?;
-    if output.status.success() {
-        return written.map(|()| None);
-    }
-    let complaint = String::from_utf8_lossy(&output.stderr);
-    let complaint: String = complaint.trim().chars().take(MAX_COMPLAINT_CHARS).collect();
-    Ok(Some(if complaint.is_empty() {
-        format!("nft ended with {}", output.status)
-    } else {
-        complaint
-    }))
-}
-
-fn ruleset_error(table: &str, reason: String) -> NetworkError {
-    NetworkError::Ruleset {
-        table: table.to_owned(),
-        reason,
-    }
-}
-
-/// Returns the chains of other tables that drop forwarded packets unless a rule of theirs accepts
-/// them: what passes here may still end there.
-pub(crate) fn foreign_drops(table: &str) -> Vec<String> {
-    for program in NFT_PROGRAMS {
-        let Ok(output) = Command::new(program)
-            .args(["-j", "list", "chains"])
-            .stdin(Stdio::null())
-            .stderr(Stdio::null())
-            .output()
-        else {
-            continue;
-        };
-        return parse_foreign_drops(&output.stdout, table);
-    }
-    Vec::new()
-}
-
-fn parse_foreign_drops(json: &[u8], table: &str) -> Vec<String> {
-    let Ok(document) = serde_json::from_slice::<serde_json::Value>(json) else {
-        return Vec::new();
-    };
-    let chains = document
-        .get("nftables")
-        .and_then(|list| list.as_array())
-        .map(Vec::as_slice)
-        .unwrap_or_default();
-    let text = |chain: &serde_json::Value, key: &str| {
-        chain
-            .get(key)
-            .and_then(|value| value.as_str())
-            .unwrap_or_default()
-            .to_owned()
-    };
-    chains
-        .iter()
-        .filter_map(|entry| entry.get("chain"))
-        .filter(|chain| {
-            text(chain, "hook") == "forward"
-                && text(chain, "policy") == "drop"
-                && text(chain, "table") != table
-        })
-        .map(|chain| {
-            format!(
-                "table {} {} chain {}",
-                text(chain, "family"),
-                text(chain, "table"),
-                text(chain, "name")
-            )
-        })
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::port::Protocol;
+    use crate::port::{Protocol, PublishedPort};
 
     fn port(host_ip: &str, host_port: u16, address: &str) -> PublishedPort {
         PublishedPort {
@@ -522,18 +285,5 @@ mod tests {
         assert!(!text.contains("ip6 saddr fd00:2::/64 oifname !="));
         let guarded6 = text.split("set guarded6").nth(1).unwrap();
         assert!(!guarded6.split('}').next().unwrap().contains("elements"));
-    }
-
-    #[test]
-    fn drops_of_others_are_found() {
-        let json = br#"{"nftables": [{"metainfo": {}},
-            {"chain": {"family": "ip", "table": "filter", "name": "FORWARD", "hook": "forward", "policy": "drop"}},
-            {"chain": {"family": "ip", "table": "filter", "name": "INPUT", "hook": "input", "policy": "drop"}},
-            {"chain": {"family": "inet", "table": "t", "name": "x", "hook": "forward", "policy": "drop"}}]}"#;
-        assert_eq!(
-            parse_foreign_drops(json, "t"),
-            ["table ip filter chain FORWARD"]
-        );
-        assert!(parse_foreign_drops(b"nonsense", "t").is_empty());
     }
 }

@@ -1,6 +1,8 @@
 //! `wharf build context`: what of a directory a build would send or read, and which rule decided about a path.
 
-use std::ffi::OsString;
+mod entry;
+mod reason;
+
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -8,14 +10,14 @@ use serde_json::{Value as Json, json};
 use wharf_dockerfile::IgnoreFile;
 
 use crate::commands::build::context::{DEPTH_LIMIT, is_ignore_file, named_ignore_file};
+use crate::commands::build::listing::entry::{Entry, largest};
+use crate::commands::build::listing::reason::Reason;
 use crate::commands::build::source::Dockerfile;
 use crate::error::{CliError, Result};
 use crate::host_files;
 use crate::session::Session;
 use crate::units::human_size;
 
-/// Entries that are listed.
-const MAX_LISTED: usize = 10;
 /// Most entries of one context that are counted.
 const MAX_ENTRIES: usize = 5_000_000;
 
@@ -35,63 +37,6 @@ pub struct ContextListArgs {
     /// Directory
     #[arg(value_name = "DIRECTORY", default_value = ".")]
     pub directory: PathBuf,
-}
-
-/// Global flags that take the next word.
-const GLOBAL_WITH_VALUE: [&str; 10] = [
-    "-H",
-    "--host",
-    "-c",
-    "--context",
-    "--config",
-    "-l",
-    "--log-level",
-    "--tlscacert",
-    "--tlscert",
-    "--tlskey",
-];
-
-/// Returns the command line with `build context …` as `builder context …`.
-///
-/// A directory of that name is built, as docker would, unless more is said that only the listing takes.
-pub fn rewritten(mut arguments: Vec<OsString>, is_directory: bool) -> Vec<OsString> {
-    let words: Vec<&str> = arguments
-        .iter()
-        .map(|argument| argument.to_str().unwrap_or_default())
-        .collect();
-    let mut place = 1;
-    while let Some(word) = words.get(place).filter(|word| word.starts_with('-')) {
-        place += 1 + usize::from(GLOBAL_WITH_VALUE.contains(word));
-    }
-    let Some(["build", "context", rest @ ..]) = words.get(place..) else {
-        return arguments;
-    };
-    if (!is_directory || is_listing(rest))
-        && let Some(command) = arguments.get_mut(place)
-    {
-        *command = "builder".into();
-    }
-    arguments
-}
-
-fn is_listing(words: &[&str]) -> bool {
-    let mut is_meant = false;
-    let mut words = words.iter();
-    while let Some(word) = words.next() {
-        match *word {
-            "--json" | "-h" | "--help" => is_meant = true,
-            "--explain" => {
-                is_meant = true;
-                words.next();
-            }
-            "-f" | "--file" => drop(words.next()),
-            word if word.starts_with("--explain=") => is_meant = true,
-            word if word.starts_with("--file=") => {}
-            word if word.starts_with('-') => return false,
-            _ => is_meant = true,
-        }
-    }
-    is_meant
 }
 
 /// Runs `wharf build context`. No daemon is asked.
@@ -133,27 +78,6 @@ struct Listing {
     dockerfile: String,
     /// The ignore file, with its name where there is one.
     ignore: (Option<String>, IgnoreFile),
-}
-
-/// A file or directory that would be sent.
-#[derive(Debug, Default, Clone, PartialEq, Eq)]
-struct Entry {
-    path: String,
-    bytes: u64,
-    files: u64,
-    is_directory: bool,
-    children: Vec<Entry>,
-}
-
-/// Why a path is in the context or not.
-struct Reason {
-    path: String,
-    is_sent: bool,
-    exists: bool,
-    /// The ignore file, the line's number and its text.
-    rule: Option<(String, usize, String)>,
-    /// Why it is sent whatever the ignore file says.
-    always: Option<&'static str>,
 }
 
 impl Listing {
@@ -347,102 +271,10 @@ impl Listing {
     }
 }
 
-/// Returns the largest entries; none lies within another.
-///
-/// A directory stands for what is in it, but one that owes most of its size to one entry gives way to its entries.
-fn largest(root: &Entry) -> Vec<&Entry> {
-    let mut open: Vec<&Entry> = root.children.iter().collect();
-    let mut listed = Vec::new();
-    while let Some(entry) = open.pop() {
-        let most = entry.children.iter().map(|child| child.bytes).max();
-        if most.is_some_and(|most| most > 0 && most >= entry.bytes / 2) {
-            open.extend(&entry.children);
-        } else {
-            listed.push(entry);
-        }
-    }
-    listed.sort_by(|left, right| (right.bytes, &left.path).cmp(&(left.bytes, &right.path)));
-    listed.truncate(MAX_LISTED);
-    listed
-}
-
-impl Entry {
-    fn row(&self) -> [String; 3] {
-        let slash = if self.is_directory { "/" } else { "" };
-        [
-            human_size(self.bytes as f64),
-            self.files.to_string(),
-            format!("{}{slash}", self.path),
-        ]
-    }
-}
-
-impl Reason {
-    fn text(&self) -> String {
-        let outcome = if self.is_sent {
-            "in the context"
-        } else {
-            "left out"
-        };
-        let rule = match &self.rule {
-            Some((name, line, text)) => format!("line {line} of {name}: {text}"),
-            None => "no rule names it".to_owned(),
-        };
-        let always = self.always.map(|why| format!(" ({why})"));
-        let absent = if self.exists {
-            ""
-        } else {
-            " (there is no such file)"
-        };
-        format!(
-            "{}: {outcome}: {rule}{}{absent}\n",
-            self.path,
-            always.unwrap_or_default()
-        )
-    }
-
-    fn json(&self) -> Json {
-        let rule = self
-            .rule
-            .as_ref()
-            .map(|(name, line, text)| json!({"file": name, "line": line, "text": text}));
-        json!({
-            "path": self.path, "sent": self.is_sent, "exists": self.exists, "rule": rule,
-            "always": self.always,
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{ContextListArgs, Listing, rewritten};
+    use super::{ContextListArgs, Listing};
     use crate::host_files;
-    use std::ffi::OsString;
-
-    fn words(text: &str) -> Vec<OsString> {
-        text.split(' ').map(OsString::from).collect()
-    }
-
-    #[test]
-    fn a_directory_named_context_is_built_as_docker_does() {
-        for (text, is_directory, is_listing) in [
-            ("wharf build context", false, true),
-            ("wharf build context", true, false),
-            ("wharf build context .", true, true),
-            ("wharf build context --explain a", true, true),
-            ("wharf build context -f x --json", true, true),
-            ("wharf build context -f x", true, false),
-            ("wharf build context -t x", true, false),
-            ("wharf build -t x context", false, false),
-            ("wharf build .", false, false),
-            ("wharf --debug -H unix:///x build context .", true, true),
-            ("wharf -H build run context", false, false),
-        ] {
-            let rewritten = rewritten(words(text), is_directory);
-            let found = rewritten.iter().any(|word| word == "builder");
-            assert_eq!(found, is_listing, "{text} {is_directory}");
-        }
-    }
 
     fn listing(files: &[(&str, usize)], ignore: &[(&str, &str)]) -> (tempfile::TempDir, Listing) {
         let directory = tempfile::tempdir().unwrap();

@@ -1,189 +1,16 @@
-//! The archives of `cp`: which name the copy gets, writing one, unpacking one.
+//! Unpacking an archive that came from a container; nothing leaves its directory.
 
 use std::ffi::OsStr;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::path::{Component, Path, PathBuf};
 
-use bytes::{Buf, Bytes};
-use tokio::sync::mpsc;
 use wharf_safefs::{Root, Timestamp};
 
-use crate::archive;
-use crate::commands::container::copy::PathStat;
+use crate::commands::container::copy_archive::Destination;
 use crate::error::{CliError, Result};
-use crate::host_files;
 
-/// Deepest directory that is copied.
-pub const DEPTH_LIMIT: usize = 1000;
-const CHUNKS_WAITING: usize = 8;
 /// Permission, setuid, setgid and sticky bits.
 const MODE_BITS: u32 = 0o7777;
-
-/// Where a copy from a container goes on this machine.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Destination {
-    /// Directory to unpack into.
-    directory: PathBuf,
-    /// First name of the archive's entries and what to call it instead; `None` keeps the names.
-    rename: Option<(String, String)>,
-    /// Whether users and groups are kept.
-    pub keep_owner: bool,
-}
-
-impl Destination {
-    /// Decides where a copy goes (the rules of `cp -a`, as docker documents them).
-    pub fn on_host(
-        path: &Path,
-        source: &str,
-        source_is_directory: bool,
-        rebase: Option<(String, String)>,
-    ) -> Result<Self> {
-        let name = base_name(source);
-        let wants_directory = ends_like_directory(&path.to_string_lossy());
-        let contents_only = source.ends_with("/.");
-        let archive_name = rebase
-            .as_ref()
-            .map_or(name.clone(), |(from, _)| from.clone());
-        let into = |directory: PathBuf, new_name: String| Self {
-            directory,
-            rename: (new_name != archive_name).then_some((archive_name.clone(), new_name)),
-            keep_owner: false,
-        };
-        match host_files::metadata(path) {
-            Ok(metadata) if metadata.is_dir() => {
-                if contents_only {
-                    return Ok(Self {
-                        directory: path.to_owned(),
-                        rename: None,
-                        keep_owner: false,
-                    });
-                }
-                Ok(into(
-                    path.to_owned(),
-                    rebase.map_or(name, |(_, wanted)| wanted),
-                ))
-            }
-            Ok(_) if source_is_directory => Err(CliError::usage(format!(
-                "cannot copy a directory over the file {}",
-                path.display()
-            ))),
-            Err(_) if wants_directory && !source_is_directory => Err(CliError::usage(format!(
-                "no such directory: {}",
-                path.display()
-            ))),
-            found => {
-                let parent = path
-                    .parent()
-                    .filter(|parent| !parent.as_os_str().is_empty());
-                let parent = parent.unwrap_or(Path::new(".")).to_owned();
-                if !host_files::metadata(&parent).is_ok_and(|metadata| metadata.is_dir()) {
-                    return Err(CliError::usage(format!(
-                        "no such directory: {}",
-                        parent.display()
-                    )));
-                }
-                if contents_only && found.is_err() {
-                    host_files::create_directories(path)?;
-                    return Ok(Self {
-                        directory: path.to_owned(),
-                        rename: None,
-                        keep_owner: false,
-                    });
-                }
-                Ok(into(parent, base_name(&path.to_string_lossy())))
-            }
-        }
-    }
-}
-
-/// What a copy into a container sends.
-pub struct Plan {
-    /// Directory inside the container that the archive is unpacked in.
-    pub directory: String,
-    source: PathBuf,
-    /// Name of the copy, `None` for only the contents of a directory.
-    name: Option<String>,
-}
-
-impl Plan {
-    /// Decides where a copy goes; `found` is what the target is now.
-    pub fn into_container(
-        source: &Path,
-        typed: &str,
-        target: &str,
-        found: Option<&PathStat>,
-    ) -> Result<Self> {
-        let is_directory = host_files::metadata(source).is_ok_and(|metadata| metadata.is_dir());
-        let contents_only = typed.ends_with("/.") || typed == ".";
-        let source = source.to_owned();
-        match found {
-            Some(found) if found.is_directory() => Ok(Self {
-                directory: target.to_owned(),
-                name: (!contents_only).then(|| base_name(&host_name(&source))),
-                source,
-            }),
-            Some(_) if is_directory => Err(CliError::usage(format!(
-                "cannot copy a directory over the file {target}"
-            ))),
-            None if ends_like_directory(target) && !is_directory => {
-                Err(CliError::usage(format!("no such directory: {target}")))
-            }
-            _ => {
-                let trimmed = target.trim_end_matches("/.").trim_end_matches('/');
-                let (parent, name) = trimmed.rsplit_once('/').unwrap_or(("", trimmed));
-                Ok(Self {
-                    directory: format!("{parent}/"),
-                    name: Some(name.to_owned()),
-                    source,
-                })
-            }
-        }
-    }
-
-    /// Writes the archive.
-    pub fn write(&self, sink: &mut dyn Write) -> Result<()> {
-        let mut builder = tar::Builder::new(sink);
-        let name = self.name.as_deref().map(PathBuf::from);
-        append_tree(
-            &mut builder,
-            &self.source,
-            name.as_deref().unwrap_or(Path::new(".")),
-            0,
-        )?;
-        builder
-            .into_inner()
-            .map(drop)
-            .map_err(|error| CliError::io("writing the archive", error))
-    }
-}
-
-fn append_tree(
-    builder: &mut tar::Builder<&mut dyn Write>,
-    path: &Path,
-    name: &Path,
-    depth: usize,
-) -> Result<()> {
-    if depth > DEPTH_LIMIT {
-        return Err(CliError::usage(format!(
-            "{} is more than {DEPTH_LIMIT} directories deep",
-            path.display()
-        )));
-    }
-    archive::append(builder, path, name)
-        .map_err(|error| CliError::io(format!("cannot copy {}", path.display()), error))?;
-    let is_directory = host_files::link_metadata(path).is_ok_and(|metadata| metadata.is_dir());
-    if is_directory {
-        for entry in host_files::entries(path)? {
-            append_tree(
-                builder,
-                &entry.path(),
-                &name.join(entry.file_name()),
-                depth + 1,
-            )?;
-        }
-    }
-    Ok(())
-}
 
 /// Unpacks an archive that came from a container; no entry leaves the destination's directory.
 pub fn unpack(reader: impl Read, destination: &Destination) -> Result<()> {
@@ -214,11 +41,6 @@ pub fn unpack(reader: impl Read, destination: &Destination) -> Result<()> {
         })?;
     }
     Ok(())
-}
-
-fn is_inside(name: &Path) -> bool {
-    name.components()
-        .all(|part| matches!(part, Component::Normal(_) | Component::CurDir))
 }
 
 fn unpack_entry(
@@ -309,6 +131,11 @@ fn finish(
     Ok(parent.set_times(name, time, time)?)
 }
 
+fn is_inside(name: &Path) -> bool {
+    name.components()
+        .all(|part| matches!(part, Component::Normal(_) | Component::CurDir))
+}
+
 fn rename(name: &Path, rename: Option<&(String, String)>) -> PathBuf {
     let Some((from, to)) = rename else {
         return name.to_owned();
@@ -327,78 +154,10 @@ fn rename(name: &Path, rename: Option<&(String, String)>) -> PathBuf {
     }
 }
 
-/// Returns the last name of a path; the root's is `/`.
-#[must_use]
-pub fn base_name(path: &str) -> String {
-    let trimmed = path.trim_end_matches("/.").trim_end_matches('/');
-    let name = trimmed.rsplit('/').next().unwrap_or_default();
-    if name.is_empty() {
-        "/".to_owned()
-    } else {
-        name.to_owned()
-    }
-}
-
-/// Returns `target` with the ending of `typed` that says "a directory" or "its contents".
-#[must_use]
-pub fn keep_trailing(typed: &str, target: &str) -> String {
-    for ending in ["/.", "/"] {
-        if typed.ends_with(ending) && !target.ends_with(ending) {
-            return format!("{target}{ending}");
-        }
-    }
-    target.to_owned()
-}
-
-fn ends_like_directory(path: &str) -> bool {
-    path.ends_with('/') || path.ends_with("/.") || path == "."
-}
-
-/// The name of a path of this machine; `..` and `.` have one only once they are resolved.
-fn host_name(path: &Path) -> String {
-    match path.file_name() {
-        Some(name) => name.to_string_lossy().into_owned(),
-        None => host_files::canonical(path)
-            .map(|full| full.to_string_lossy().into_owned())
-            .unwrap_or_default(),
-    }
-}
-
-/// Returns the two ends of a pipe of chunks: one for the network, one that a thread reads.
-pub fn pipe() -> (mpsc::Sender<Bytes>, ChunkReader) {
-    let (sender, receiver) = mpsc::channel(CHUNKS_WAITING);
-    (
-        sender,
-        ChunkReader {
-            receiver,
-            current: Bytes::new(),
-        },
-    )
-}
-
-/// Reads what was sent into a pipe of chunks.
-pub struct ChunkReader {
-    receiver: mpsc::Receiver<Bytes>,
-    current: Bytes,
-}
-
-impl Read for ChunkReader {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        while self.current.is_empty() {
-            match self.receiver.blocking_recv() {
-                Some(chunk) => self.current = chunk,
-                None => return Ok(0),
-            }
-        }
-        let length = self.current.len().min(buffer.len());
-        self.current.copy_to_slice(&mut buffer[..length]);
-        Ok(length)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host_files;
 
     fn archive(entries: &[(&str, &[u8])]) -> Vec<u8> {
         let mut builder = tar::Builder::new(Vec::new());
@@ -494,13 +253,5 @@ mod tests {
         );
         assert_eq!(file.ino(), found("d/hard").ino());
         assert!(found("d/link").is_symlink() && found("d/pipe").file_type().is_fifo());
-    }
-
-    #[test]
-    fn names() {
-        assert_eq!(base_name("/etc/hosts"), "hosts");
-        assert_eq!(base_name("/etc/."), "etc");
-        assert_eq!(base_name("/"), "/");
-        assert_eq!(keep_trailing("/a/.", "/b"), "/b/.");
     }
 }

@@ -1,0 +1,124 @@
+//! Parameters of `POST /build` (engine-api.md §10).
+
+use serde_json::{Map, Value as Json, json};
+
+use crate::commands::build::outputs::BuildOutput;
+
+use crate::commands::build::{BuildArgs, caches, outputs};
+use crate::error::{CliError, Result};
+use crate::http::Request;
+use crate::options::{env, limits, misc};
+use crate::session::Session;
+use crate::units;
+
+/// The period that a number of CPUs is counted by, in microseconds.
+const CPU_PERIOD_US: i64 = 100_000;
+const NANO: i64 = 1_000_000_000;
+/// Time of all that a build makes, in seconds since 1970; passed on as a build argument.
+const EPOCH_VARIABLE: &str = "SOURCE_DATE_EPOCH";
+
+/// Returns the request with everything but the context.
+pub(super) fn parameters(
+    session: &mut Session,
+    args: &BuildArgs,
+    outputs: &[BuildOutput],
+) -> Result<Request> {
+    let url = session.client.host().url();
+    let proxies = session.config()?.proxies(&url);
+    let mut request = Request::post("/build")
+        .query("version", "1")
+        .query_flag("q", args.quiet)
+        .query_flag("nocache", args.no_cache)
+        .query_flag("pull", args.pull)
+        .query_flag("squash", args.squash)
+        .query_flag("forcerm", args.force_rm)
+        .query("rm", if args.rm { "1" } else { "0" })
+        .query_if("networkmode", args.network.as_ref())
+        .query_if("target", args.target.as_ref())
+        .query_if("platform", args.platform.as_ref())
+        .query_if("cpusetcpus", args.cpuset_cpus.as_ref())
+        .query_if("cpusetmems", args.cpuset_mems.as_ref())
+        .query_if("cgroupparent", args.cgroup_parent.as_ref())
+        .query_if(
+            "cpushares",
+            args.cpu_shares.map(|number| number.to_string()),
+        )
+        .query_if("cpuquota", args.cpu_quota.map(|number| number.to_string()))
+        .query_if(
+            "cpuperiod",
+            args.cpu_period.map(|number| number.to_string()),
+        )
+        .query(
+            "buildargs",
+            build_arguments(&args.build_arg, &proxies).to_string(),
+        )
+        .query("labels", Json::Object(env::to_map(&args.label)).to_string());
+    let sizes = [("memory", &args.memory), ("shmsize", &args.shm_size)];
+    for (key, size) in sizes {
+        if let Some(size) = size {
+            request = request.query(key, limits::memory(key, size)?.to_string());
+        }
+    }
+    if let Some(cpus) = &args.cpus {
+        // A quota and a period say it to daemons of any kind.
+        let quota_us = limits::nano_cpus(cpus)? / (NANO / CPU_PERIOD_US);
+        request = request
+            .query("cpuperiod", CPU_PERIOD_US.to_string())
+            .query("cpuquota", quota_us.to_string());
+    }
+    if let Some(size) = &args.memory_swap {
+        request = request.query("memswap", limits::memory_swap(size)?.to_string());
+    }
+    for tag in args.tag.iter().chain(outputs::names(outputs)) {
+        crate::commands::image::names::parse(tag)?;
+        request = request.query("t", tag);
+    }
+    for host in &args.add_host {
+        request = request.query("extrahosts", misc::extra_host(host)?);
+    }
+    for option in &args.security_opt {
+        request = request.query("securityopt", option);
+    }
+    let cached = caches::sources(&args.cache_from)?;
+    if !cached.images.is_empty() {
+        request = request.query("cachefrom", json!(cached.images).to_string());
+    }
+    let ulimits = args
+        .ulimit
+        .iter()
+        .map(|text| {
+            let limit =
+                units::parse_ulimit(text).map_err(|error| CliError::usage(error.to_string()))?;
+            Ok(json!({"Name": limit.name, "Soft": limit.soft, "Hard": limit.hard}))
+        })
+        .collect::<Result<Vec<Json>>>()?;
+    if !ulimits.is_empty() {
+        request = request.query("ulimits", Json::Array(ulimits).to_string());
+    }
+    Ok(request.header("x-registry-config", &session.config()?.all_auth_header()))
+}
+
+/// Returns the `buildargs` object; a name without value takes the caller's, or null when there is none.
+fn build_arguments(values: &[String], proxies: &[(String, String)]) -> Json {
+    let mut arguments = Map::new();
+    for (name, value) in proxies {
+        for name in [name.clone(), name.to_lowercase()] {
+            arguments.insert(name, value.as_str().into());
+        }
+    }
+    // What makes a build reproducible is set for all that the caller runs, as reproducible-builds.org has it.
+    if let Some(epoch) = std::env::var(EPOCH_VARIABLE)
+        .ok()
+        .filter(|epoch| !epoch.is_empty())
+    {
+        arguments.insert(EPOCH_VARIABLE.to_owned(), epoch.into());
+    }
+    for value in values {
+        let (name, value) = match value.split_once('=') {
+            Some((name, value)) => (name, Some(value.to_owned())),
+            None => (value.as_str(), std::env::var(value).ok()),
+        };
+        arguments.insert(name.to_owned(), value.map_or(Json::Null, Json::from));
+    }
+    Json::Object(arguments)
+}
