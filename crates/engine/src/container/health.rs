@@ -82,7 +82,7 @@ impl Engine {
         let id = self.create_exec(&container.id, request).await?;
         let exec = self.claim_exec(&id, false, None)?;
         let kill = exec.killer();
-        let mut output = Vec::new();
+        let mut output = Output::default();
         let timeout = duration(check.timeout, DEFAULT_TIMEOUT);
         let checked = tokio::time::timeout(timeout, async {
             let mut stream = exec.attached().await;
@@ -90,7 +90,7 @@ impl Engine {
         });
         if checked.await.is_err() {
             kill.await;
-            let said = String::from_utf8_lossy(&output);
+            let said = output.text();
             let limit = go_duration(timeout);
             let text = match said.is_empty() {
                 true => format!("Health check exceeded timeout ({limit})"),
@@ -98,13 +98,13 @@ impl Engine {
             };
             return Ok((-1, text));
         }
-        let said = String::from_utf8_lossy(&output);
+        let said = output.text();
         let ended = self.exec(&id)?;
         if ended.pid == 0 {
             // There never was a process: what was said is why, in the form that terminals get.
             return Ok((-1, said.trim_end().to_owned()));
         }
-        Ok((ended.exit_code.unwrap_or(-1), said.into_owned()))
+        Ok((ended.exit_code.unwrap_or(-1), said))
     }
 
     fn record_health(&self, entry: &Entry, check: &Healthcheck, result: HealthResult) {
@@ -182,8 +182,30 @@ fn go_duration(duration: Duration) -> String {
     }
 }
 
-/// Reads an exec's framed output to its end and keeps the first bytes of it.
-async fn read_frames(stream: &mut (dyn crate::model::view::Duplex + '_), output: &mut Vec<u8>) {
+/// The first [`MAX_OUTPUT_BYTES`] of what a check says.
+#[derive(Default)]
+struct Output {
+    kept: Vec<u8>,
+    is_cut: bool,
+}
+
+impl Output {
+    fn push(&mut self, bytes: &[u8]) {
+        let room = MAX_OUTPUT_BYTES.saturating_sub(self.kept.len());
+        let kept = bytes.get(..room).unwrap_or(bytes);
+        self.kept.extend_from_slice(kept);
+        self.is_cut |= kept.len() < bytes.len();
+    }
+
+    /// Returns what is kept, with docker's mark behind it if there was more.
+    fn text(&self) -> String {
+        let mark = if self.is_cut { "..." } else { "" };
+        format!("{}{mark}", String::from_utf8_lossy(&self.kept))
+    }
+}
+
+/// Reads an exec's framed output to its end.
+async fn read_frames(stream: &mut (dyn crate::model::view::Duplex + '_), output: &mut Output) {
     let mut header = [0u8; 8];
     while stream.read_exact(&mut header).await.is_ok() {
         let mut left = u32::from_be_bytes([header[4], header[5], header[6], header[7]]) as usize;
@@ -196,8 +218,7 @@ async fn read_frames(stream: &mut (dyn crate::model::view::Duplex + '_), output:
             else {
                 return;
             };
-            let room = MAX_OUTPUT_BYTES.saturating_sub(output.len());
-            output.extend_from_slice(buffer.get(..count.min(room)).unwrap_or_default());
+            output.push(buffer.get(..count).unwrap_or_default());
             left -= count;
         }
     }
@@ -220,4 +241,49 @@ fn duration(ns: i64, default: Duration) -> Duration {
         .ok()
         .filter(|ns| *ns > 0)
         .map_or(default, Duration::from_nanos)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Frames of one stream, as an exec without a terminal sends them.
+    async fn read(frames: &[&[u8]]) -> String {
+        let mut sent = Vec::new();
+        for frame in frames {
+            sent.extend_from_slice(&[1, 0, 0, 0]);
+            sent.extend_from_slice(&u32::try_from(frame.len()).unwrap().to_be_bytes());
+            sent.extend_from_slice(frame);
+        }
+        let (mut writer, mut reader) = tokio::io::duplex(64 * 1024);
+        tokio::io::AsyncWriteExt::write_all(&mut writer, &sent)
+            .await
+            .unwrap();
+        drop(writer);
+        let mut output = Output::default();
+        read_frames(&mut reader, &mut output).await;
+        output.text()
+    }
+
+    #[tokio::test]
+    async fn output_up_to_the_limit_is_whole_and_more_is_marked_as_cut() {
+        let limit = [b'a'; MAX_OUTPUT_BYTES];
+        assert_eq!(read(&[b"one ", b"two"]).await, "one two");
+        assert_eq!(read(&[&limit, b""]).await, "a".repeat(MAX_OUTPUT_BYTES));
+        let cut = format!("{}...", "a".repeat(MAX_OUTPUT_BYTES));
+        assert_eq!(read(&[&limit, b"b"]).await, cut);
+        assert_eq!(read(&[&[b'a'; 3 * MAX_OUTPUT_BYTES]]).await, cut);
+    }
+
+    #[test]
+    fn durations_are_written_as_go_does() {
+        let written = [
+            500_000_000,
+            3_000_000_000,
+            90_000_000_000,
+            3_660_000_000_000,
+        ]
+        .map(|ns| go_duration(Duration::from_nanos(ns)));
+        assert_eq!(written, ["500ms", "3s", "1m30s", "1h1m0s"]);
+    }
 }

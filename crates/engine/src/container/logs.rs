@@ -155,7 +155,7 @@ struct LogReader {
     request: LogRequest,
     /// Files still to be read, oldest first; the last is the current one.
     files: VecDeque<LogFile>,
-    /// Wanted lines to leave out, for a tail.
+    /// Lines to leave out, for a tail: wanted ones and others.
     skip: usize,
     is_open: bool,
     /// Whether what was there at the beginning was read.
@@ -191,6 +191,10 @@ impl LogReader {
             match file.next_entry() {
                 Some(LogEntry::Line(line)) => {
                     self.last_ns = line.time_ns;
+                    if self.skip > 0 {
+                        self.skip -= 1;
+                        continue;
+                    }
                     if self.request.until_ns != 0 && line.time_ns > self.request.until_ns {
                         return Ok(Batch {
                             lines,
@@ -198,10 +202,6 @@ impl LogReader {
                         });
                     }
                     if !wanted(&self.request, &line) {
-                        continue;
-                    }
-                    if self.skip > 0 {
-                        self.skip -= 1;
                         continue;
                     }
                     bytes += line.bytes.len();
@@ -244,7 +244,8 @@ impl LogReader {
         Ok(())
     }
 
-    /// Drops files and lines before the last `tail` wanted lines.
+    /// Drops files and lines before the last `tail` lines. As docker does, those of both streams and of all times are
+    /// counted: the streams and times asked for are chosen from among them.
     fn seek_tail(&mut self, tail: usize) -> Result<()> {
         let mut left = tail;
         let count = self.files.len();
@@ -252,7 +253,7 @@ impl LogReader {
             let Some(file) = self.files.get_mut(index) else {
                 break;
             };
-            let found = count_lines(file, &self.request, distance == 0);
+            let found = count_lines(file, distance == 0);
             if found >= left || index == 0 {
                 self.skip = found.saturating_sub(left);
                 self.files.drain(..index);
@@ -291,11 +292,11 @@ impl LogReader {
     }
 }
 
-fn count_lines(file: &mut LogFile, request: &LogRequest, is_current: bool) -> usize {
+fn count_lines(file: &mut LogFile, is_current: bool) -> usize {
     let mut found = 0;
     while !(is_current && file.is_past_opening()) {
         match file.next_entry() {
-            Some(LogEntry::Line(line)) => found += usize::from(wanted(request, &line)),
+            Some(LogEntry::Line(_)) => found += 1,
             Some(LogEntry::Unreadable) => {}
             None => break,
         }

@@ -157,7 +157,7 @@ impl Engine {
         let number = signal
             .filter(|signal| !signal.is_empty())
             .map_or(Ok(9), parse_signal)?;
-        if number > LAST_SIGNAL {
+        if !(1..=LAST_SIGNAL).contains(&number) {
             return Err(EngineError::invalid(format!(
                 "the linux daemon does not support signal {number}"
             )));

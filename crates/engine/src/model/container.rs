@@ -89,7 +89,7 @@ pub struct HealthResult {
     pub end_ns: i64,
     /// Exit code; -1 after a time-out.
     pub exit_code: i32,
-    /// At most 4096 bytes of output.
+    /// At most 4096 bytes of output, with `...` behind them if there was more.
     pub output: String,
 }
 

@@ -128,6 +128,57 @@ fn images_get_the_names_and_labels_that_are_asked_for() {
 }
 
 #[test]
+fn programs_are_told_what_a_build_led_to() {
+    let d = Daemon::with_busybox();
+    d.write("context/Dockerfile", "FROM busybox\nLABEL a=b\n");
+    let told = |more: &[&str]| {
+        let mut line = vec!["build", "-q", "--metadata-file", "told.json"];
+        line.extend(more);
+        line.push("context");
+        let id = d.ok(Client::Wharf, &line);
+        let text = std::fs::read_to_string(d.path("told.json")).unwrap();
+        let mut told: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let build = told["buildx.build.ref"].take();
+        assert!(!build.as_str().unwrap().is_empty());
+        (id, told)
+    };
+    let (id, image) = told(&["-t", "one:1", "-t", "foo.example/two"]);
+    assert_eq!(
+        image,
+        serde_json::json!({
+            "buildx.build.ref": null,
+            "containerimage.config.digest": id,
+            "containerimage.digest": id,
+            "image.name": "docker.io/library/one:1,foo.example/two",
+        })
+    );
+    let (_, files) = told(&["-o", "files"]);
+    assert_eq!(files, serde_json::json!({"buildx.build.ref": null}));
+}
+
+#[test]
+fn a_cache_that_cannot_be_written_may_be_passed_over() {
+    let d = Daemon::with_busybox();
+    d.write("context/Dockerfile", "FROM busybox\nLABEL a=b\n");
+    d.write("file", "");
+    let build = |cache: &str| {
+        let line = ["build", "-q", "--cache-to", cache, "context"];
+        d.call(Client::Wharf, &line)
+    };
+    let failed = build("type=local,dest=file/cache");
+    assert_eq!(failed.code, 1, "{failed:?}");
+    assert!(failed.stderr.contains("file/cache"), "{failed:?}");
+    let passed = build("type=local,dest=file/cache,ignore-error=true");
+    assert_eq!(passed.code, 0, "{passed:?}");
+    assert!(passed.stdout.starts_with("sha256:"), "{passed:?}");
+    let warning = "no cache was written to file/cache";
+    assert!(passed.stderr.contains(warning), "{passed:?}");
+    let written = build("type=local,dest=cache,ignore-error=true");
+    assert_eq!(written.code, 0, "{written:?}");
+    assert!(d.path("cache/index.json").is_file());
+}
+
+#[test]
 fn failing_steps_say_why_and_leave_nothing() {
     for client in clients() {
         let d = Daemon::with_busybox();

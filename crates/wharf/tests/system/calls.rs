@@ -1,6 +1,6 @@
 //! Single calls of the API as docker answers them: status, text, and what they leave behind.
 
-use crate::harness::{Client, Daemon, PATIENCE};
+use crate::harness::{Client, Daemon, PATIENCE, clients};
 use crate::helpers::sleeper;
 use crate::raw::{Answer, call};
 use serde_json::{Value, json};
@@ -178,6 +178,27 @@ fn refusals_have_dockers_status_and_text() {
             ),
             ("POST", "/build/cancel?id=none", Value::Null, 200, ""),
             (
+                "POST",
+                "/containers/up/kill?signal=99",
+                Value::Null,
+                400,
+                "cannot kill container: up: the linux daemon does not support signal 99",
+            ),
+            (
+                "POST",
+                "/containers/up/kill?signal=-1",
+                Value::Null,
+                400,
+                "cannot kill container: up: the linux daemon does not support signal -1",
+            ),
+            (
+                "POST",
+                "/containers/up/kill?signal=0",
+                Value::Null,
+                400,
+                "cannot kill container: up: invalid signal: 0",
+            ),
+            (
                 "GET",
                 "/containers/up/archive?path=/etc/passwd/",
                 Value::Null,
@@ -272,6 +293,39 @@ fn execs_without_a_client_have_no_input_and_are_forgotten() {
     assert_eq!(answer.status, 400, "{}", text(&answer));
     let inspect = ask(&d, "GET", "/containers/up/json", &Value::Null).json();
     assert_eq!(inspect["ExecIDs"], Value::Null);
+}
+
+/// An exec that cannot start says so where its output would be; its keys are told as the bytes a terminal sends.
+#[test]
+fn execs_tell_their_keys_and_why_they_did_not_start() {
+    let d = Daemon::with_busybox();
+    sleeper(&d, Client::Wharf, "up", &[]);
+    for client in clients() {
+        d.fails(
+            client,
+            &["exec", "-w", "relative", "up", "true"],
+            128,
+            "OCI runtime exec failed: exec failed: Cwd must be an absolute path",
+        );
+    }
+    let body = json!({
+        "Cmd": ["true"], "AttachStdout": true, "WorkingDir": "relative", "DetachKeys": "ctrl-a,b",
+    });
+    let made = ask(&d, "POST", "/containers/up/exec", &body).json();
+    let path = format!("/exec/{}", made["Id"].as_str().unwrap());
+    let told = || {
+        let exec = ask(&d, "GET", &format!("{path}/json"), &Value::Null).json();
+        ["DetachKeys", "CanRemove", "ExitCode", "Pid"].map(|field| exec[field].clone())
+    };
+    assert_eq!(told(), [json!("AWI="), json!(false), Value::Null, json!(0)]);
+    let answer = ask(&d, "POST", &format!("{path}/start"), &json!({}));
+    assert_eq!(answer.status, 200);
+    assert!(
+        text(&answer).ends_with("absolute path\r\n"),
+        "{}",
+        text(&answer)
+    );
+    assert_eq!(told(), [json!("AWI="), json!(false), json!(128), json!(0)]);
 }
 
 #[test]

@@ -223,6 +223,42 @@ fn health_is_told_and_a_check_that_hangs_is_killed() {
     );
 }
 
+/// Before the first check the list of results is empty, not missing; a check whose program is not there has no exit
+/// code; of a long output the beginning is kept.
+#[test]
+fn results_of_health_checks_are_told_as_docker_does() {
+    let d = Daemon::with_busybox();
+    let run = |name: &str, test: serde_json::Value, interval_ns: u64| {
+        let check = json!({"Test": test, "Interval": interval_ns, "Timeout": 60_000_000_000_u64});
+        let body = json!({"Image": "busybox", "Cmd": ["sleep", "1000"], "Healthcheck": check});
+        create(&d, name, body);
+        start(&d, name);
+    };
+    run("later", json!(["CMD", "true"]), 3_600_000_000_000);
+    run("absent", json!(["CMD", "nosuch"]), 50_000_000);
+    let long = "yes 0123456 | head -c 5000";
+    run("long", json!(["CMD-SHELL", long]), 50_000_000);
+    let health = |name: &str| {
+        let path = format!("/containers/{name}/json");
+        raw::call(&d, "GET", &path, "").unwrap().json()["State"]["Health"].clone()
+    };
+    assert_eq!(
+        health("later"),
+        json!({"Status": "starting", "FailingStreak": 0, "Log": []})
+    );
+    for name in ["absent", "long"] {
+        eventually("a check", || health(name)["Log"][0].is_object());
+    }
+    let absent = &health("absent")["Log"][0];
+    assert_eq!(absent["ExitCode"], -1);
+    let said = absent["Output"].as_str().unwrap();
+    assert!(said.contains("nosuch") && said.trim() == said, "{said:?}");
+    let long = &health("long")["Log"][0];
+    assert_eq!(long["ExitCode"], 0);
+    let kept = "0123456\n".repeat(4096 / 8);
+    assert_eq!(long["Output"], format!("{kept}..."));
+}
+
 /// What is copied into a stopped container's volume is there, and what the runtime makes does not
 /// show among the changes.
 #[test]

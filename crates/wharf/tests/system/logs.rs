@@ -2,6 +2,7 @@
 
 use crate::daemon::make_certificates;
 use crate::harness::{Client, Daemon, eventually};
+use crate::raw::call;
 use std::io::{BufRead, BufReader, Lines};
 use std::net::UdpSocket;
 use std::process::{Child, ChildStdout, Command, Stdio};
@@ -89,6 +90,73 @@ fn odd_output_comes_back_as_it_was() {
         let stamped = d.ok(Client::Wharf, &["logs", "-t", "--tail", "2", driver]);
         assert!(stamped.ends_with("Z end"), "{driver}");
     }
+}
+
+/// A tail counts the lines of both streams and of all times; what is asked for is chosen from among them, as docker does.
+#[test]
+fn a_tail_is_taken_before_streams_and_times_are_chosen() {
+    let d = Daemon::with_busybox();
+    let script = "for i in 1 2 3 4; do echo o$i; sleep 0.05; echo e$i >&2; sleep 0.05; done";
+    for driver in ["json-file", "local"] {
+        let run = ["run", "--name", driver, "--log-driver", driver];
+        d.ok(
+            Client::Wharf,
+            &[&run[..], &["busybox", "sh", "-c", script]].concat(),
+        );
+        let logs = |query: &str| {
+            let path = format!("/containers/{driver}/logs?timestamps=1&{query}");
+            lines_of(&call(&d, "GET", &path, "").unwrap().body)
+        };
+        // The streams come by two pipes: the order in the log is whatever it is.
+        let all = logs("stdout=1&stderr=1");
+        assert_eq!(all.len(), 8, "{all:?}");
+        for tail in 0..=9 {
+            let last = &all[all.len().saturating_sub(tail)..];
+            for (query, mark) in [
+                ("stdout=1", " o"),
+                ("stderr=1", " e"),
+                ("stdout=1&stderr=1", " "),
+            ] {
+                let chosen: Vec<_> = last
+                    .iter()
+                    .filter(|line| line.contains(mark))
+                    .cloned()
+                    .collect();
+                assert_eq!(
+                    logs(&format!("{query}&tail={tail}")),
+                    chosen,
+                    "{driver} {query} {tail}"
+                );
+            }
+            let time = all[4].split_once(' ').unwrap().0;
+            let [mut until, mut since] = [last.to_vec(), last.to_vec()];
+            until.retain(|line| *line <= all[4]);
+            since.retain(|line| *line >= all[4]);
+            let tail = tail.to_string();
+            for (flag, chosen) in [("--until", until), ("--since", since)] {
+                let line = ["logs", "-t", flag, time, "--tail", &tail, driver];
+                let called = d.call(Client::Wharf, &line);
+                let mut found: Vec<&str> = [&called.stdout, &called.stderr]
+                    .into_iter()
+                    .flat_map(|text| text.lines())
+                    .collect();
+                found.sort_unstable();
+                assert_eq!(found, chosen, "{driver} {flag} {tail}");
+            }
+        }
+    }
+}
+
+/// Returns the lines of a framed log, oldest first.
+fn lines_of(mut frames: &[u8]) -> Vec<String> {
+    let mut lines = Vec::new();
+    while let Some((head, rest)) = frames.split_at_checked(8) {
+        let length = u32::from_be_bytes(head[4..].try_into().unwrap()) as usize;
+        let (line, others) = rest.split_at(length);
+        lines.push(String::from_utf8_lossy(line).trim_end().to_owned());
+        frames = others;
+    }
+    lines
 }
 
 /// A syslog daemon that speaks TLS, asks for a certificate and prints what it gets.

@@ -271,6 +271,70 @@ fn addresses_are_as_asked() {
     }
 }
 
+/// A network with a range and no gateway has its gateway at the range's beginning; what was set aside is given to nobody;
+/// a container that starts again has the address that it had.
+#[test]
+fn addresses_of_ranges_are_kept_apart_and_come_back() {
+    let d = Daemon::with_busybox();
+    let start = subnet_start();
+    let subnet = format!("{start}.0/24");
+    let create = |more: &[&str]| {
+        let mut line = vec!["network", "create", "--subnet", &subnet];
+        line.extend(more.iter().flat_map(|value| ["--aux-address", value]));
+        line.push("ranged");
+        d.fails(Client::Wharf, &line, 1, "Address already in use");
+    };
+    let (first, second) = (format!("a={start}.9"), format!("b={start}.9"));
+    create(&[&first, &second]);
+    create(&[&first, &format!("b={start}.1")]);
+    let range = format!("{start}.64/26");
+    let aside = format!("router={start}.66");
+    d.ok(
+        Client::Wharf,
+        &[
+            "network",
+            "create",
+            "--subnet",
+            &subnet,
+            "--ip-range",
+            &range,
+            "--aux-address",
+            &aside,
+            "ranged",
+        ],
+    );
+    for name in ["one", "two"] {
+        sleeper(&d, Client::Wharf, name, &["--network", "ranged"]);
+    }
+    let routes = exec(&d, "one", "ip route");
+    assert!(
+        routes.contains(&format!("default via {start}.64 ")),
+        "{routes}"
+    );
+    let addresses = || ["one", "two"].map(|name| address(&d, name, "ranged"));
+    let given = [format!("{start}.65"), format!("{start}.67")];
+    assert_eq!(addresses(), given);
+    d.ok(Client::Wharf, &["stop", "-t", "0", "one", "two"]);
+    d.ok(Client::Wharf, &["start", "two", "one"]);
+    assert_eq!(addresses(), given);
+    let set_aside = format!("{start}.66");
+    d.fails(
+        Client::Wharf,
+        &[
+            "run",
+            "--rm",
+            "--network",
+            "ranged",
+            "--ip",
+            &set_aside,
+            "busybox",
+            "true",
+        ],
+        125,
+        "Address already in use",
+    );
+}
+
 #[test]
 fn networks_are_made_listed_and_removed() {
     for client in clients() {

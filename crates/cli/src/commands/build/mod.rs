@@ -10,6 +10,7 @@ mod findings;
 mod flags;
 mod listing;
 mod live;
+mod metadata;
 mod named;
 mod outputs;
 mod secrets;
@@ -104,39 +105,11 @@ async fn finish(
     }
     match &args.metadata_file {
         Some(path) => {
-            let text = format!("{:#}\n", metadata(args, outputs, built)?);
+            let text = format!("{:#}\n", metadata::of(&args.tag, outputs, built)?);
             host_files::write(Path::new(path), text.as_bytes())
         }
         None => Ok(()),
     }
-}
-
-/// Returns what `--metadata-file` tells, by buildx's names.
-fn metadata(args: &BuildArgs, outputs: &[BuildOutput], built: &Built) -> Result<Json> {
-    let mut names = Vec::new();
-    for name in args.tag.iter().chain(output_names(outputs)) {
-        let name = crate::commands::image::names::parse(name)?;
-        names.push(name.with_default_tag().to_string());
-    }
-    let mut told = Map::new();
-    let mut tell = |key: &str, value: Option<&str>| {
-        if let Some(value) = value.filter(|value| !value.is_empty()) {
-            told.insert(key.to_owned(), value.into());
-        }
-    };
-    tell("buildx.build.ref", built.build.as_deref());
-    tell("containerimage.config.digest", built.image.as_deref());
-    tell("containerimage.digest", built.image.as_deref());
-    tell("image.name", Some(&names.join(",")));
-    Ok(Json::Object(told))
-}
-
-/// Returns the names that outputs give the image.
-fn output_names(outputs: &[BuildOutput]) -> impl Iterator<Item = &String> {
-    outputs.iter().flat_map(|output| match output {
-        BuildOutput::Image { names, .. } => names.as_slice(),
-        _ => &[],
-    })
 }
 
 /// Says that the result of a build was taken out.
@@ -617,7 +590,7 @@ fn parameters(session: &mut Session, args: &BuildArgs, outputs: &[BuildOutput]) 
     if let Some(size) = &args.memory_swap {
         request = request.query("memswap", limits::memory_swap(size)?.to_string());
     }
-    for tag in args.tag.iter().chain(output_names(outputs)) {
+    for tag in args.tag.iter().chain(outputs::names(outputs)) {
         crate::commands::image::names::parse(tag)?;
         request = request.query("t", tag);
     }

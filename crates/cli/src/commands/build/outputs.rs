@@ -107,6 +107,14 @@ impl BuildOutput {
     }
 }
 
+/// Returns the names that outputs give the image.
+pub fn names(outputs: &[BuildOutput]) -> impl Iterator<Item = &String> {
+    outputs.iter().flat_map(|output| match output {
+        BuildOutput::Image { names, .. } => names.as_slice(),
+        _ => &[],
+    })
+}
+
 /// Unpacks the archive that answers a request in a directory of this machine, which is made where it is missing.
 pub(super) async fn unpack_answer(
     session: &mut Session,

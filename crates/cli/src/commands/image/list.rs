@@ -14,7 +14,7 @@ use crate::render::list::{Layout, Row};
 use crate::render::text::{local_time, time_ago};
 use crate::session::Session;
 use crate::terminal;
-use crate::units::{human_size, human_size_short};
+use crate::units::human_size_short;
 
 const NONE: &str = "<none>";
 
@@ -188,7 +188,6 @@ pub(crate) fn layout(digests: bool) -> Layout {
             ("CreatedSince", "CREATED"),
             ("CreatedAt", "CREATED AT"),
             ("Size", "SIZE"),
-            ("VirtualSize", "SIZE"),
             ("Containers", "CONTAINERS"),
             ("SharedSize", "SHARED SIZE"),
             ("UniqueSize", "UNIQUE SIZE"),
@@ -313,7 +312,6 @@ impl ImageSummary {
             )
             .with("CreatedAt", local_time(self.created))
             .with("Size", human_size_short(self.size as f64))
-            .with("VirtualSize", human_size(self.size as f64))
             .with(
                 "Containers",
                 if self.containers < 0 {
