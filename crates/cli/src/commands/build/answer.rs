@@ -417,8 +417,19 @@ mod tests {
     #[test]
     fn every_mistake_is_shown() {
         let source = "FROM busybox\nRUNN x\nCOPY a\n";
-        let error = json!({"message": "the first", "location": place(2)});
-        let answer = check(source, Value::Null, Some(error));
+        let mistakes = json!([
+            {
+                "message": "dockerfile parse error on line 2: unknown instruction: RUNN (did you mean RUN?)",
+                "location": place(2),
+            },
+            {
+                "message": "dockerfile parse error on line 3: COPY requires at least two arguments, but only one was provided. Destination could not be determined",
+                "location": place(3),
+            },
+            {"message": "base name (${NONE}) should not be blank", "location": place(1)},
+        ]);
+        let mut answer = check(source, Value::Null, Some(mistakes[0].clone()));
+        answer.mistakes = serde_json::from_value(mistakes).unwrap();
         assert_eq!(answer.text("Dockerfile"), "");
         insta::assert_snapshot!(answer.mistake("Dockerfile").unwrap(), @"
         dockerfile parse error on line 2: unknown instruction: RUNN (did you mean RUN?)
@@ -431,6 +442,13 @@ mod tests {
           |
         3 | COPY a
           | ^^^^
+        base name (${NONE}) should not be blank
+        Dockerfile:1
+        --------------------
+           1 | >>> FROM busybox
+           2 |     RUNN x
+           3 |     COPY a
+        --------------------
         ");
     }
 
