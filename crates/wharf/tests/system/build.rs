@@ -52,15 +52,15 @@ CMD ["/made", "/listing", "/inner.txt"]
             "{first:?}"
         );
         assert_eq!(
-            d.ok(client, &["run", "--rm", "built"]),
+            d.ok(client, "run --rm built"),
             "1 two words other\nfile.txt\ninner.txt\ninner"
         );
-        let config = d.ok(client, &["inspect", "--format", "{{.Config.User}} {{json .Config.ExposedPorts}} {{.Config.StopSignal}} {{json .Config.Labels}}", "built"]);
+        let config = d.ok(client, "inspect --format '{{.Config.User}} {{json .Config.ExposedPorts}} {{.Config.StopSignal}} {{json .Config.Labels}}' built");
         assert!(
             config.starts_with(r#"nobody {"80/tcp":{}} SIGINT"#) && config.contains(r#""c":"d""#),
             "{config}"
         );
-        let id = d.ok(client, &["images", "-q", "--no-trunc", "built"]);
+        let id = d.ok(client, "images -q --no-trunc built");
         d.stop();
         d.launch();
         let second = build(
@@ -75,7 +75,7 @@ CMD ["/made", "/listing", "/inner.txt"]
             "{second:?}"
         );
         assert_eq!(
-            d.ok(client, &["images", "-q", "--no-trunc", "built"]),
+            d.ok(client, "images -q --no-trunc built"),
             id,
             "a cached build gave another image"
         );
@@ -110,7 +110,7 @@ fn images_get_the_names_and_labels_that_are_asked_for() {
         }
         let built = build(&d, client, text, &["--target", "first"]);
         assert_eq!(built.code, 0, "{built:?}");
-        let shown = d.ok(client, &["run", "--rm", "built", "cat", "/stage"]);
+        let shown = d.ok(client, "run --rm built cat /stage");
         assert_eq!(shown, "first");
         let again = build(&d, client, text, &["--no-cache"]);
         assert_eq!(again.stdout.matches("Running in").count(), 2, "{again:?}");
@@ -120,7 +120,7 @@ fn images_get_the_names_and_labels_that_are_asked_for() {
             "context/Dockerfile",
             "FROM busybox\nRUN echo nameless > /n\n",
         );
-        let id = d.ok(client, &["build", "-q", "context"]);
+        let id = d.ok(client, "build -q context");
         let dangling = ["images", "-q", "--no-trunc", "-f", "dangling=true"];
         let listed = d.ok(client, &dangling);
         assert!(listed.lines().any(|it| it == id), "{id}: {listed}");
@@ -194,8 +194,8 @@ fn failing_steps_say_why_and_leave_nothing() {
             said.contains("to-be-seen") && said.contains("returned a non-zero code: 7"),
             "{said}"
         );
-        assert_eq!(d.ok(client, &["images", "-q"]).lines().count(), 1);
-        assert_eq!(d.ok(client, &["ps", "-aq"]), "");
+        assert_eq!(d.ok(client, "images -q").lines().count(), 1);
+        assert_eq!(d.ok(client, "ps -aq"), "");
         assert_eq!(std::fs::read_dir(d.path("root/tmp")).unwrap().count(), 0);
         assert!(d.mounts().is_empty());
     }
@@ -274,11 +274,11 @@ fn dockerfiles_outside_of_the_context() {
             client,
             &["build", "-q", "-t", "outside", "-f", &file, "context"],
         );
-        assert_eq!(d.ok(client, &["run", "--rm", "outside"]), "inside\nü");
+        assert_eq!(d.ok(client, "run --rm outside"), "inside\nü");
         let piped = ["build", "-q", "-t", "piped", "-f", "-", "context"];
         let called = d.call_with_input(client, &piped, text.as_bytes());
         assert_eq!(called.code, 0, "{client:?}: {called:?}");
-        assert_eq!(d.ok(client, &["run", "--rm", "piped"]), "inside\nü");
+        assert_eq!(d.ok(client, "run --rm piped"), "inside\nü");
     }
 }
 
@@ -398,13 +398,13 @@ fn dockerfiles_are_checked_without_building() {
         );
     };
     both(&broken.stderr);
-    let built = d.call(Client::Wharf, &["build", "context"]);
+    let built = d.call(Client::Wharf, "build context");
     assert_eq!(built.code, 1, "{built:?}");
     both(&built.stderr);
     let first = "Error response from daemon: ENV must have two arguments\n";
     assert!(built.stderr.starts_with(first), "{built:?}");
     assert_eq!(
-        d.ok(Client::Wharf, &["images", "-q"]).lines().count(),
+        d.ok(Client::Wharf, "images -q").lines().count(),
         1,
         "nothing was built"
     );
@@ -418,7 +418,7 @@ fn contexts_are_listed_and_explained() {
     d.write("c/skipped/huge.bin", "x".repeat(50_000));
     d.write("c/.containerignore", "skipped\n");
     d.write("c/.dockerignore", "large.bin\n");
-    let list = d.ok(Client::Wharf, &["build", "context", "c"]);
+    let list = d.ok(Client::Wharf, "build context c");
     let lines: Vec<&str> = list.lines().collect();
     assert!(
         lines[1].ends_with(" large.bin") && lines[1].starts_with("5kB"),
@@ -429,13 +429,10 @@ fn contexts_are_listed_and_explained() {
         "{list}"
     );
     assert_eq!(
-        d.ok(
-            Client::Wharf,
-            &["build", "context", "c", "--explain", "skipped/huge.bin"]
-        ),
+        d.ok(Client::Wharf, "build context c --explain skipped/huge.bin"),
         "skipped/huge.bin: left out: line 1 of .containerignore: skipped"
     );
-    let json = d.ok(Client::Wharf, &["build", "context", "--json", "c"]);
+    let json = d.ok(Client::Wharf, "build context --json c");
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert_eq!(json["entries"][0]["path"], "large.bin");
 }
@@ -446,7 +443,7 @@ fn contexts_from_standard_input_and_archives() {
         let d = Daemon::with_busybox();
         let called = d.call_with_input(
             client,
-            &["build", "-q", "-"],
+            "build -q -",
             b"FROM busybox\nRUN echo from stdin > /f\nCMD cat /f\n",
         );
         assert_eq!(called.code, 0, "{called:?}");
@@ -475,15 +472,7 @@ fn contexts_from_standard_input_and_archives() {
         let context = std::fs::read(d.path("c/context.tar")).unwrap();
         let called = d.call_with_input(
             client,
-            &[
-                "build",
-                "-q",
-                "-f",
-                "Dockerfile.other",
-                "--iidfile",
-                "iid",
-                "-",
-            ],
+            "build -q -f Dockerfile.other --iidfile iid -",
             &context,
         );
         assert_eq!(called.code, 0, "{called:?}");
@@ -514,7 +503,7 @@ fn excluded_directories_are_never_read() {
     );
     assert_eq!(called.code, 0, "{called:?}");
     assert_eq!(
-        d.ok(Client::Wharf, &["run", "--rm", "built"]),
+        d.ok(Client::Wharf, "run --rm built"),
         ".dockerignore\nDockerfile\nkept"
     );
 }

@@ -49,10 +49,7 @@ fn refusals_have_dockers_status_and_text() {
         "swapped",
         &["-m", "64m", "--memory-swap", "64m"],
     );
-    d.ok(
-        Client::Wharf,
-        &["create", "--rm", "--name", "brief", "busybox", "true"],
-    );
+    d.ok(Client::Wharf, "create --rm --name brief busybox true");
     let user = json!({"Cmd": ["true"], "User": "nosuch"});
     let policy = |name: &str, count: i64| json!({"Image": "busybox", "HostConfig": {"RestartPolicy": {"Name": name, "MaximumRetryCount": count}}});
     let filter = |key: &str, value: &str| {
@@ -213,7 +210,7 @@ fn refusals_have_dockers_status_and_text() {
 fn starts_that_fail_tell_why_and_leave_dockers_exit_code() {
     let d = Daemon::with_busybox();
     sleeper(&d, Client::Wharf, "up", &[]);
-    d.ok(Client::Wharf, &["create", "--name", "idle", "busybox"]);
+    d.ok(Client::Wharf, "create --name idle busybox");
     let device =
         json!([{"PathOnHost": "/nosuch", "PathInContainer": "/x", "CgroupPermissions": "rwm"}]);
     for (host, status, part, code) in [
@@ -303,7 +300,7 @@ fn execs_tell_their_keys_and_why_they_did_not_start() {
     for client in clients() {
         d.fails(
             client,
-            &["exec", "-w", "relative", "up", "true"],
+            "exec -w relative up true",
             128,
             "OCI runtime exec failed: exec failed: Cwd must be an absolute path",
         );
@@ -342,7 +339,7 @@ fn containers_have_what_the_init_layer_gives() {
             "{shown}"
         );
     }
-    assert_eq!(d.ok(Client::Wharf, &["diff", "up"]), "");
+    assert_eq!(d.ok(Client::Wharf, "diff up"), "");
     let without = [
         "run",
         "--rm",
@@ -364,7 +361,7 @@ fn a_directory_s_contents_come_with_the_directory() {
     sleeper(&d, Client::Wharf, "up", &[]);
     d.ok(
         Client::Wharf,
-        &["exec", "up", "sh", "-c", "mkdir -m 750 /d; echo hi > /d/f"],
+        "exec up sh -c 'mkdir -m 750 /d; echo hi > /d/f'",
     );
     for (path, names) in [("/d", ["d/", "d/f"]), ("/d/.", ["./", "./f"])] {
         let answer = ask(
@@ -394,17 +391,9 @@ fn the_last_line_of_a_log_stays_as_it_was() {
     let d = Daemon::with_busybox();
     d.ok(
         Client::Wharf,
-        &[
-            "run",
-            "--name",
-            "part",
-            "busybox",
-            "sh",
-            "-c",
-            "echo whole; printf part",
-        ],
+        "run --name part busybox sh -c 'echo whole; printf part'",
     );
-    assert_eq!(d.ok(Client::Wharf, &["logs", "part"]), "whole\npart");
+    assert_eq!(d.ok(Client::Wharf, "logs part"), "whole\npart");
 }
 
 /// A client that sends its body only after the head must not find a closed connection.

@@ -45,7 +45,7 @@ fn dockerode() {
         "{complaints}\n{}",
         d.log()
     );
-    assert_eq!(d.ok(Client::Wharf, &["ps", "-aq"]), "");
+    assert_eq!(d.ok(Client::Wharf, "ps -aq"), "");
 }
 
 #[test]
@@ -59,7 +59,7 @@ fn bollard() {
         .build()
         .unwrap();
     runtime.block_on(round_with_bollard(&docker)).unwrap();
-    assert_eq!(d.ok(Client::Wharf, &["ps", "-aq"]), "");
+    assert_eq!(d.ok(Client::Wharf, "ps -aq"), "");
 }
 
 async fn round_with_bollard(docker: &bollard::Docker) -> Result<(), bollard::errors::Error> {

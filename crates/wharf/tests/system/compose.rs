@@ -166,10 +166,10 @@ fn a_project_of_four_services() {
     );
     compose(&["stop", "-t", "0"]);
     compose(&["down", "-v", "-t", "0"]);
-    assert_eq!(d.ok(Client::Wharf, &["ps", "-aq"]), "");
-    assert_eq!(d.ok(Client::Wharf, &["volume", "ls", "-q"]), "");
+    assert_eq!(d.ok(Client::Wharf, "ps -aq"), "");
+    assert_eq!(d.ok(Client::Wharf, "volume ls -q"), "");
     assert_eq!(
-        d.ok(Client::Wharf, &["network", "ls", "--format", "{{.Name}}"]),
+        d.ok(Client::Wharf, "network ls --format {{.Name}}"),
         "bridge\nhost\nnone"
     );
 }

@@ -274,7 +274,7 @@ fn plugins_are_commands() {
         "{}",
         text(&output.stdout)
     );
-    let info = d.ok(Client::Wharf, &["info"]);
+    let info = d.ok(Client::Wharf, "info");
     assert!(info.contains("greet: Greets (V)"), "{info}");
     let output = d
         .command(Client::Wharf)

@@ -9,30 +9,18 @@ fn run_and_commit_story() {
         let d = Daemon::with_busybox();
         let first = d.call_with_input(
             client,
-            &["run", "-i", "--name", "commit_test", "busybox:latest"],
+            "run -i --name commit_test busybox:latest",
             b"echo \"test commit\" >> first\n",
         );
         assert_eq!(first.code, 0, "{first:?}");
         let id = d.ok(
             client,
-            &[
-                "commit",
-                "-a",
-                "name",
-                "-m",
-                "first commit",
-                "commit_test",
-                "commit_test:first",
-            ],
+            "commit -a name -m 'first commit' commit_test commit_test:first",
         );
         assert!(id.starts_with("sha256:"), "{id}");
-        let second = d.call_with_input(
-            client,
-            &["start", "-ai", "commit_test"],
-            b"echo more > second\n",
-        );
+        let second = d.call_with_input(client, "start -ai commit_test", b"echo more > second\n");
         assert_eq!(second.code, 0, "{second:?}");
-        d.ok(client, &["commit", "commit_test", "commit_test:second"]);
+        d.ok(client, "commit commit_test commit_test:second");
         let layers = |name: &str| -> Vec<String> {
             serde_json::from_str(&d.ok(
                 client,
@@ -48,30 +36,15 @@ fn run_and_commit_story() {
         assert_eq!((base.len(), one.len(), two.len()), (1, 2, 2));
         assert_eq!(base[0], one[0]);
         assert_eq!(
-            d.ok(
-                client,
-                &[
-                    "run",
-                    "--rm",
-                    "commit_test:second",
-                    "cat",
-                    "first",
-                    "second"
-                ]
-            ),
+            d.ok(client, "run --rm commit_test:second cat first second"),
             "test commit\nmore"
         );
         let inspected = d.ok(
             client,
-            &[
-                "inspect",
-                "--format",
-                "{{.Author}}|{{.Comment}}",
-                "commit_test:first",
-            ],
+            "inspect --format {{.Author}}|{{.Comment}} commit_test:first",
         );
         assert_eq!(inspected, "name|first commit");
-        let images = d.ok(client, &["images"]);
+        let images = d.ok(client, "images");
         let header: Vec<&str> = images.lines().next().unwrap().split_whitespace().collect();
         assert_eq!(
             header,
@@ -104,7 +77,7 @@ fn exit_codes() {
         }
         d.fails(
             client,
-            &["run", "--rm", "-v", "/x:relative", "busybox"],
+            "run --rm -v /x:relative busybox",
             125,
             "mount path must be absolute",
         );
@@ -115,17 +88,7 @@ fn exit_codes() {
 fn streams_keep_apart_and_stdin_arrives() {
     for client in clients() {
         let d = Daemon::with_busybox();
-        let called = d.call(
-            client,
-            &[
-                "run",
-                "--rm",
-                "busybox",
-                "sh",
-                "-c",
-                "echo out; echo err >&2",
-            ],
-        );
+        let called = d.call(client, "run --rm busybox sh -c 'echo out; echo err >&2'");
         assert_eq!(
             (called.stdout.as_str(), called.stderr.as_str()),
             ("out\n", "err\n")
@@ -133,8 +96,8 @@ fn streams_keep_apart_and_stdin_arrives() {
         let input: Vec<u8> = (0..200_000u32)
             .flat_map(|n| format!("{n}\n").into_bytes())
             .collect();
-        let called = d.call_with_input(client, &["run", "--rm", "-i", "busybox", "md5sum"], &input);
-        let expected = d.call_with_input(client, &["run", "--rm", "-i", "busybox", "cat"], &input);
+        let called = d.call_with_input(client, "run --rm -i busybox md5sum", &input);
+        let expected = d.call_with_input(client, "run --rm -i busybox cat", &input);
         assert_eq!(expected.stdout.as_bytes(), input);
         assert!(called.stdout.ends_with("-\n"), "{called:?}");
     }
@@ -166,63 +129,47 @@ fn life_of_a_server() {
             ],
         );
         assert_eq!(id.len(), 64);
-        let port = d.ok(client, &["port", "web", "80"]);
+        let port = d.ok(client, "port web 80");
         assert_eq!(http_get(&port), "hello from busybox\n");
-        assert!(d.ok(client, &["ps"]).contains("web"));
-        assert!(d.ok(client, &["top", "web"]).contains("httpd"));
+        assert!(d.ok(client, "ps").contains("web"));
+        assert!(d.ok(client, "top web").contains("httpd"));
         eventually("the request is logged", || {
-            !d.call(client, &["logs", "web"]).stderr.is_empty()
-                || !d.call(client, &["logs", "web"]).stdout.is_empty()
+            !d.call(client, "logs web").stderr.is_empty()
+                || !d.call(client, "logs web").stdout.is_empty()
         });
         assert_eq!(
-            d.ok(client, &["exec", "web", "cat", "/www/index.html"]),
+            d.ok(client, "exec web cat /www/index.html"),
             "hello from busybox"
         );
-        assert_eq!(
-            d.call(client, &["exec", "web", "sh", "-c", "exit 3"]).code,
-            3
-        );
-        assert_eq!(d.call(client, &["exec", "web", "nope"]).code, 127);
+        assert_eq!(d.call(client, "exec web sh -c 'exit 3'").code, 3);
+        assert_eq!(d.call(client, "exec web nope").code, 127);
         d.write("in.txt", "copied in\n");
-        d.ok(client, &["cp", "in.txt", "web:/tmp/"]);
-        assert_eq!(
-            d.ok(client, &["exec", "web", "cat", "/tmp/in.txt"]),
-            "copied in"
-        );
-        d.ok(client, &["cp", "web:/tmp/in.txt", "out.txt"]);
+        d.ok(client, "cp in.txt web:/tmp/");
+        assert_eq!(d.ok(client, "exec web cat /tmp/in.txt"), "copied in");
+        d.ok(client, "cp web:/tmp/in.txt out.txt");
         assert_eq!(
             std::fs::read_to_string(d.path("out.txt")).unwrap(),
             "copied in\n"
         );
-        let diff = d.ok(client, &["diff", "web"]);
+        let diff = d.ok(client, "diff web");
         assert!(diff.lines().any(|line| line == "A /tmp/in.txt"), "{diff}");
-        d.ok(client, &["stop", "-t", "1", "web"]);
+        d.ok(client, "stop -t 1 web");
         assert!(
-            d.ok(
-                client,
-                &[
-                    "ps",
-                    "-a",
-                    "--filter",
-                    "status=exited",
-                    "--format",
-                    "{{.Names}}"
-                ]
-            )
-            .contains("web")
+            d.ok(client, "ps -a --filter status=exited --format {{.Names}}")
+                .contains("web")
         );
         assert!(
             std::net::TcpStream::connect(&port).is_err(),
             "the port is still open"
         );
-        d.ok(client, &["start", "web"]);
-        let port = d.ok(client, &["port", "web", "80"]);
+        d.ok(client, "start web");
+        let port = d.ok(client, "port web 80");
         eventually("the page is back", || {
             std::net::TcpStream::connect(&port).is_ok()
         });
-        d.fails(client, &["rm", "web"], 1, "container is running");
-        d.ok(client, &["rm", "-f", "web"]);
-        assert_eq!(d.ok(client, &["ps", "-aq"]), "");
+        d.fails(client, "rm web", 1, "container is running");
+        d.ok(client, "rm -f web");
+        assert_eq!(d.ok(client, "ps -aq"), "");
     }
 }
 
@@ -293,55 +240,28 @@ fn limits_users_and_isolation() {
 fn volumes_copy_up_and_stay() {
     for client in clients() {
         let d = Daemon::with_busybox();
-        d.ok(client, &["volume", "create", "data"]);
+        d.ok(client, "volume create data");
         d.ok(
             client,
-            &[
-                "run",
-                "--rm",
-                "-v",
-                "data:/etc",
-                "busybox",
-                "sh",
-                "-c",
-                "echo kept > /etc/kept",
-            ],
+            "run --rm -v data:/etc busybox sh -c 'echo kept > /etc/kept'",
         );
         let listed = d.ok(
             client,
-            &[
-                "run",
-                "--rm",
-                "-v",
-                "data:/d",
-                "busybox",
-                "sh",
-                "-c",
-                "cat /d/kept; grep -c root /d/passwd",
-            ],
+            "run --rm -v data:/d busybox sh -c 'cat /d/kept; grep -c root /d/passwd'",
         );
         assert!(listed.starts_with("kept\n"), "{listed}");
-        assert_eq!(d.ok(client, &["volume", "ls", "-q"]), "data");
+        assert_eq!(d.ok(client, "volume ls -q"), "data");
         d.ok(
             client,
-            &[
-                "run",
-                "--name",
-                "anonymous",
-                "-v",
-                "/anon",
-                "busybox",
-                "touch",
-                "/anon/x",
-            ],
+            "run --name anonymous -v /anon busybox touch /anon/x",
         );
-        assert_eq!(d.ok(client, &["volume", "ls", "-q"]).lines().count(), 2);
-        let volumes = d.ok(client, &["volume", "ls", "-q"]);
+        assert_eq!(d.ok(client, "volume ls -q").lines().count(), 2);
+        let volumes = d.ok(client, "volume ls -q");
         let used = volumes.lines().find(|name| *name != "data").unwrap();
         d.fails(client, &["volume", "rm", used], 1, "volume is in use");
-        d.ok(client, &["rm", "-v", "anonymous"]);
-        assert_eq!(d.ok(client, &["volume", "ls", "-q"]), "data");
-        d.ok(client, &["volume", "rm", "data"]);
+        d.ok(client, "rm -v anonymous");
+        assert_eq!(d.ok(client, "volume ls -q"), "data");
+        d.ok(client, "volume rm data");
     }
 }
 
@@ -370,7 +290,7 @@ fn terminals_have_a_size() {
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(text.contains("33 101"), "{text}");
     for client in clients() {
-        d.fails(client, &["run", "--rm", "-it", "busybox", "true"], 1, "TTY");
+        d.fails(client, "run --rm -it busybox true", 1, "TTY");
     }
 }
 

@@ -42,12 +42,12 @@ fn an_address_is_a_context() {
         let built = build("/Dockerfile");
         assert_eq!(built.code, 0, "{client:?}: {built:?}");
         assert_eq!(read("/alone"), "alone");
-        let id = d.ok(client, &["images", "-q", "built"]);
+        let id = d.ok(client, "images -q built");
         for path in ["/missing", "/cut.tar"] {
             let failed = build(path);
             assert_ne!(failed.code, 0, "{client:?} {path}: {failed:?}");
         }
-        assert_eq!(d.ok(client, &["images", "-q", "built"]), id);
+        assert_eq!(d.ok(client, "images -q built"), id);
     }
 }
 
@@ -125,5 +125,5 @@ fn what_the_caller_may_not_read_is_no_context() {
         "context/Dockerfile",
         "FROM busybox\nCOPY closed shut /all/\n",
     );
-    d.ok(Client::Wharf, &["build", "context"]);
+    d.ok(Client::Wharf, "build context");
 }

@@ -471,15 +471,10 @@ fn remove(d: &Daemon) {
 #[test]
 fn each_field_is_honoured_refused_or_of_no_effect_as_with_docker() {
     let d = Daemon::with_busybox();
+    d.ok(Client::Wharf, "network create --subnet 10.231.77.0/24 own");
     d.ok(
         Client::Wharf,
-        &["network", "create", "--subnet", "10.231.77.0/24", "own"],
-    );
-    d.ok(
-        Client::Wharf,
-        &[
-            "run", "-d", "--name", "base", "-v", "/of-base", "busybox", "sleep", "1000",
-        ],
+        "run -d --name base -v /of-base busybox sleep 1000",
     );
     let mut wrong = Vec::new();
     for (field, value, fate) in fields() {

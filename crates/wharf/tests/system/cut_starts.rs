@@ -78,7 +78,7 @@ fn prepared() -> Daemon {
 fn cut_off(d: &mut Daemon) {
     let daemon = &*d;
     std::thread::scope(|scope| {
-        let starting = scope.spawn(|| daemon.call(Client::Wharf, &["start", "cut"]));
+        let starting = scope.spawn(|| daemon.call(Client::Wharf, "start cut"));
         eventually("the start is under way", || daemon.path("hangs").exists());
         daemon.kill_by_pid();
         assert_ne!(starting.join().unwrap().code, 0);
@@ -122,12 +122,9 @@ fn a_start_that_was_cut_off_goes_with_its_container() {
         cut_off(&mut d);
         // The shim hangs still when the next daemon starts, and is waited for by the removal.
         launch(&mut d);
-        assert_eq!(
-            d.ok(Client::Wharf, &["ps", "-a", "--format", "{{.State}}"]),
-            "created"
-        );
+        assert_eq!(d.ok(Client::Wharf, "ps -a --format {{.State}}"), "created");
         std::thread::scope(|scope| {
-            let removing = scope.spawn(|| d.call(Client::Wharf, &["rm", "cut"]));
+            let removing = scope.spawn(|| d.call(Client::Wharf, "rm cut"));
             std::thread::sleep(Duration::from_millis(200));
             go_on(&d);
             let removed = removing.join().unwrap();
@@ -161,7 +158,7 @@ fn a_start_that_was_cut_off_is_swept_by_the_next_daemon() {
         assert_nothing_left(&d);
         assert!(parent.is_empty());
         assert!(!secret.exists());
-        d.ok(Client::Wharf, &["rm", "cut"]);
+        d.ok(Client::Wharf, "rm cut");
     }
 }
 
@@ -171,15 +168,7 @@ fn a_start_that_fails_leaves_nothing() {
     go_on(&d);
     d.fails(
         Client::Wharf,
-        &[
-            "run",
-            "--name",
-            "cut",
-            "--runtime",
-            "stuck",
-            "busybox",
-            "true",
-        ],
+        "run --name cut --runtime stuck busybox true",
         125,
         "failed to create task for container",
     );
@@ -189,12 +178,7 @@ fn a_start_that_fails_leaves_nothing() {
 #[test]
 fn a_shim_that_is_killed_leaves_nothing_for_the_next_daemon() {
     let mut d = Daemon::with_busybox();
-    let id = d.ok(
-        Client::Wharf,
-        &[
-            "run", "-d", "--name", "cc", "-p", "80", "busybox", "sleep", "1000",
-        ],
-    );
+    let id = d.ok(Client::Wharf, "run -d --name cc -p 80 busybox sleep 1000");
     d.kill();
     let state = std::fs::read(d.path(&format!("run/containers/{id}/shim.json"))).unwrap();
     let state: serde_json::Value = serde_json::from_slice(&state).unwrap();
@@ -208,12 +192,7 @@ fn a_shim_that_is_killed_leaves_nothing_for_the_next_daemon() {
     assert_eq!(
         d.ok(
             Client::Wharf,
-            &[
-                "inspect",
-                "-f",
-                "{{.State.Status}} {{.State.ExitCode}}",
-                "cc"
-            ]
+            "inspect -f '{{.State.Status}} {{.State.ExitCode}}' cc"
         ),
         "exited 255"
     );

@@ -83,7 +83,7 @@ fn flags_over_toml_over_json_and_reload() {
     let first = d.log().lines().next().unwrap_or_default().to_owned();
     let line: serde_json::Value = serde_json::from_str(&first).expect(&first);
     assert_eq!(line["level"], "WARN");
-    d.ok(Client::Wharf, &["create", "--name", "one", "busybox"]);
+    d.ok(Client::Wharf, "create --name one busybox");
     let log = "{{json .HostConfig.LogConfig}}";
     assert_eq!(
         d.ok(Client::Wharf, &["inspect", "--format", log, "one"]),
@@ -109,17 +109,7 @@ fn flags_over_toml_over_json_and_reload() {
     assert_eq!(info(&d, "{{json .Labels}}"), r#"["after=reload"]"#);
     let events = d.ok(
         Client::Wharf,
-        &[
-            "events",
-            "--since",
-            "0",
-            "--until",
-            "0s",
-            "--filter",
-            "event=reload",
-            "--format",
-            "{{.Action}}",
-        ],
+        "events --since 0 --until 0s --filter event=reload --format {{.Action}}",
     );
     assert_eq!(events, "reload");
 }
@@ -173,10 +163,7 @@ fn sockets_with_policies() {
     let file = d.write("daemon.toml", text);
     d.launch_bare(&["--config-file", file.to_str().unwrap()]);
     d.import("busybox");
-    d.ok(
-        Client::Wharf,
-        &["run", "-d", "--name", "other", "busybox", "sleep", "100"],
-    );
+    d.ok(Client::Wharf, "run -d --name other busybox sleep 100");
 
     for client in crate::harness::clients() {
         let read_only = socket_url(&d, "ro.sock");
@@ -419,7 +406,7 @@ fn sockets_passed_by_the_service_manager() {
         String::from_utf8_lossy(&buffer[..count]).into_owned()
     };
     assert!(said().starts_with("READY=1"));
-    d.ok(Client::Wharf, &["version"]);
+    d.ok(Client::Wharf, "version");
     d.signal(rustix::process::Signal::HUP);
     assert!(said().starts_with("RELOADING=1\nMONOTONIC_USEC="));
     assert!(said().starts_with("READY=1"));
@@ -570,13 +557,7 @@ fn networks_follow_the_settings() {
     d.launch();
     let bridge = d.ok(
         Client::Wharf,
-        &[
-            "network",
-            "inspect",
-            "-f",
-            "{{(index .IPAM.Config 0).Subnet}}",
-            "bridge",
-        ],
+        "network inspect -f '{{(index .IPAM.Config 0).Subnet}}' bridge",
     );
     assert!(!bridge.starts_with("10.232."), "{bridge}");
 }
@@ -616,7 +597,7 @@ fn containers_follow_the_settings() {
         d.ok(client, &[&run[..], &[script]].concat());
         let mut said = String::new();
         eventually("the container said all", || {
-            said = d.ok(client, &["logs", "set"]);
+            said = d.ok(client, "logs set");
             said.contains("no directory")
         });
         assert!(said.starts_with("55\n77\n8192\n"), "{said}");
@@ -633,17 +614,14 @@ fn containers_follow_the_settings() {
             !said.contains("\nsh\n"),
             "the first process is an init: {said}"
         );
-        let port = d.ok(client, &["port", "set", "80"]);
+        let port = d.ok(client, "port set 80");
         assert!(
             port.starts_with("127.0.0.1:") && !port.contains('\n'),
             "{port}"
         );
-        let driver = d.ok(
-            client,
-            &["inspect", "-f", "{{.HostConfig.LogConfig.Type}}", "set"],
-        );
+        let driver = d.ok(client, "inspect -f {{.HostConfig.LogConfig.Type}} set");
         assert_eq!(driver, "local");
-        d.ok(client, &["rm", "-f", "set"]);
+        d.ok(client, "rm -f set");
     }
     d.stop();
     assert!(!d.path("pid").exists());
@@ -682,7 +660,7 @@ fn containers_are_made_by_the_runtime_they_ask_for() {
     d.launch_with(&["--config-file", file.to_str().unwrap()]);
     d.import("busybox");
     for client in crate::harness::clients() {
-        let listed = d.ok(client, &["info", "-f", "{{json .Runtimes}}"]);
+        let listed = d.ok(client, "info -f '{{json .Runtimes}}'");
         assert!(listed.contains(r#""mine""#), "{listed}");
         let script = "read line; echo got $line; cat /etc/hostname; exit 7";
         let run = [
@@ -713,71 +691,42 @@ fn containers_are_made_by_the_runtime_they_ask_for() {
             ran.stderr
         );
         assert_eq!(
-            d.ok(client, &["inspect", "-f", "{{.HostConfig.Runtime}}", "cc"]),
+            d.ok(client, "inspect -f {{.HostConfig.Runtime}} cc"),
             "mine"
         );
-        d.ok(client, &["rm", "-v", "cc"]);
+        d.ok(client, "rm -v cc");
         let with_init = ["run", "--rm", "--init", "--runtime", "mine", "busybox"];
         let with_init = [&with_init[..], &["sh", "-c", "echo ran; exit 3"]].concat();
         let ran = d.call(client, &with_init);
         let found = (ran.code, ran.stdout.as_str());
         assert_eq!(found, (3, "init --\nran\n"), "{}", ran.stderr);
-        d.ok(
-            client,
-            &[
-                "run",
-                "-d",
-                "--runtime",
-                "mine",
-                "--name",
-                "ss",
-                "busybox",
-                "sleep",
-                "1000",
-            ],
-        );
-        assert_eq!(d.ok(client, &["exec", "ss", "echo", "inside"]), "inside");
+        d.ok(client, "run -d --runtime mine --name ss busybox sleep 1000");
+        assert_eq!(d.ok(client, "exec ss echo inside"), "inside");
+        d.fails(client, "exec ss /nope", 127, "no such file or directory");
+        d.ok(client, "pause ss");
+        d.ok(client, "unpause ss");
+        d.ok(client, "stop -t 0 ss");
+        assert_eq!(d.ok(client, "inspect -f {{.State.ExitCode}} ss"), "137");
+        d.ok(client, "start ss");
+        d.ok(client, "rm -f ss");
         d.fails(
             client,
-            &["exec", "ss", "/nope"],
-            127,
-            "no such file or directory",
-        );
-        d.ok(client, &["pause", "ss"]);
-        d.ok(client, &["unpause", "ss"]);
-        d.ok(client, &["stop", "-t", "0", "ss"]);
-        assert_eq!(
-            d.ok(client, &["inspect", "-f", "{{.State.ExitCode}}", "ss"]),
-            "137"
-        );
-        d.ok(client, &["start", "ss"]);
-        d.ok(client, &["rm", "-f", "ss"]);
-        d.fails(
-            client,
-            &["run", "--rm", "--runtime", "mine", "busybox", "nope"],
+            "run --rm --runtime mine busybox nope",
             127,
             "executable file not found in $PATH",
         );
         d.fails(
             client,
-            &[
-                "run",
-                "--rm",
-                "--init",
-                "--runtime",
-                "mine",
-                "busybox",
-                "true",
-            ],
+            "run --rm --init --runtime mine busybox true",
             125,
             "--init",
         );
         d.fails(
             client,
-            &["run", "--rm", "--runtime", "nosuch", "busybox", "true"],
+            "run --rm --runtime nosuch busybox true",
             125,
             "unknown or invalid runtime name: nosuch",
         );
-        d.ok(client, &["volume", "prune", "-f", "-a"]);
+        d.ok(client, "volume prune -f -a");
     }
 }

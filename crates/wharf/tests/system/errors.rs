@@ -18,11 +18,11 @@ fn ports_in_use() {
             "address already in use",
         );
         assert_eq!(
-            d.ok(client, &["ps", "-a", "--format", "{{.Names}} {{.State}}"]),
+            d.ok(client, "ps -a --format '{{.Names}} {{.State}}'"),
             "xx created"
         );
         drop(taken);
-        d.ok(client, &["start", "xx"]);
+        d.ok(client, "start xx");
         d.fails(
             client,
             &["run", "-d", "-p", &binding, "busybox", "sleep", "9"],
@@ -49,7 +49,7 @@ fn a_second_daemon_on_the_same_root() {
         !second.status.success() && said.contains("another daemon"),
         "{said}"
     );
-    d.ok(Client::Wharf, &["images"]);
+    d.ok(Client::Wharf, "images");
 }
 
 #[test]
@@ -87,36 +87,31 @@ fn a_socket_without_permission() {
 fn missing_and_malformed_names() {
     for client in clients() {
         let d = Daemon::with_busybox();
-        d.fails(client, &["inspect", "nothing"], 1, "nothing");
-        d.fails(client, &["rm", "nothing"], 1, "No such container: nothing");
+        d.fails(client, "inspect nothing", 1, "nothing");
+        d.fails(client, "rm nothing", 1, "No such container: nothing");
+        d.fails(client, "run --rm Upper/Case", 125, "must be lowercase");
         d.fails(
             client,
-            &["run", "--rm", "Upper/Case"],
-            125,
-            "must be lowercase",
-        );
-        d.fails(
-            client,
-            &["run", "--name", "!", "busybox", "true"],
+            "run --name ! busybox true",
             125,
             "Invalid container name",
         );
-        d.ok(client, &["run", "--name", "one", "busybox", "true"]);
+        d.ok(client, "run --name one busybox true");
         d.fails(
             client,
-            &["run", "--name", "one", "busybox", "true"],
+            "run --name one busybox true",
             125,
             "is already in use by container",
         );
         d.fails(
             client,
-            &["run", "--network", "mine", "busybox", "true"],
+            "run --network mine busybox true",
             125,
             "network mine not found",
         );
         d.fails(
             client,
-            &["run", "-m", "1m", "busybox", "true"],
+            "run -m 1m busybox true",
             125,
             "Minimum memory limit allowed is 6MB",
         );
@@ -168,7 +163,7 @@ fn what_does_not_fit_on_a_full_disk_leaves_nothing() {
         Client::Wharf,
         &["run", "--name", "made", "busybox", "sh", "-c", made],
     );
-    big.ok(Client::Wharf, &["commit", "made", "big"]);
+    big.ok(Client::Wharf, "commit made big");
     let archive = big.path("big.tar");
     big.ok(
         Client::Wharf,

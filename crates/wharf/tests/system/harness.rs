@@ -396,7 +396,7 @@ impl Daemon {
         if self.child.is_none() {
             self.launch();
         }
-        let containers = self.call(Client::Wharf, &["ps", "-aq"]).stdout;
+        let containers = self.call(Client::Wharf, "ps -aq").stdout;
         let mut remove = vec!["rm", "-f", "-v"];
         remove.extend(containers.split_whitespace());
         if remove.len() > 3 {

@@ -6,7 +6,7 @@ use std::process::Command;
 
 /// Checks that nothing was named, stored or left half-way.
 fn holds_nothing(d: &Daemon, client: Client) {
-    assert_eq!(d.ok(client, &["images", "-aq"]), "");
+    assert_eq!(d.ok(client, "images -aq"), "");
     eventually("what was begun is removed", || d.disowned().is_empty());
     let layers = std::fs::read_dir(d.path("root/layers")).unwrap().count();
     assert_eq!(layers, 0);
@@ -16,13 +16,13 @@ fn holds_nothing(d: &Daemon, client: Client) {
 fn broken_archives_leave_nothing() {
     for client in clients() {
         let full = Daemon::with_busybox();
-        full.ok(client, &["save", "-o", "good.tar", "busybox"]);
+        full.ok(client, "save -o good.tar busybox");
         let good = std::fs::read(full.path("good.tar")).unwrap();
         let d = Daemon::start();
         for tenth in 0..10 {
             // Short of the two blocks of zeros at the end, which readers do not need.
             d.write("cut.tar", &good[..(good.len() - 1024 * 12) / 10 * tenth]);
-            let cut = d.call(client, &["load", "-i", "cut.tar"]);
+            let cut = d.call(client, "load -i cut.tar");
             assert_eq!(cut.code, 1, "{tenth} tenths: {cut:?}");
             holds_nothing(&d, client);
         }
@@ -30,9 +30,9 @@ fn broken_archives_leave_nothing() {
         let middle = corrupt.len() / 2;
         corrupt[middle] ^= 0xff;
         d.write("corrupt.tar", &corrupt);
-        d.fails(client, &["load", "-i", "corrupt.tar"], 1, "invalid");
+        d.fails(client, "load -i corrupt.tar", 1, "invalid");
         d.write("nonsense.tar", b"this is no archive");
-        d.fails(client, &["load", "-i", "nonsense.tar"], 1, "archive");
+        d.fails(client, "load -i nonsense.tar", 1, "archive");
         holds_nothing(&d, client);
     }
 }
@@ -44,7 +44,7 @@ fn broken_imports_leave_nothing() {
         let good = std::fs::read(crate::harness::base_image_tar("busybox")).unwrap();
         let half = &good[..good.len() / 2 + 100];
         d.write("cut.tar", half);
-        d.fails(client, &["import", "cut.tar", "x"], 1, "cannot read");
+        d.fails(client, "import cut.tar x", 1, "cannot read");
         d.write("half", half);
         for (program, name) in [("gzip", "cut.gz"), ("xz", "cut.xz"), ("zstd", "cut.zst")] {
             let output = Command::new(program)
@@ -76,14 +76,14 @@ fn names_that_climb_out_are_refused() {
         ];
         for layer in layers {
             d.write("layer.tar", &layer);
-            let import = d.call(client, &["import", "layer.tar", "evil"]);
+            let import = d.call(client, "import layer.tar evil");
             assert!(
                 import.code == 1
                     && import.stderr.contains("leak") | import.stderr.contains("escape"),
                 "{import:?}"
             );
             d.write("image.tar", image_archive("evil:1", &[layer]));
-            let load = d.call(client, &["load", "-i", "image.tar"]);
+            let load = d.call(client, "load -i image.tar");
             assert!(
                 load.code == 1 && load.stderr.contains("leak") | load.stderr.contains("escape"),
                 "{load:?}"
@@ -109,10 +109,10 @@ fn links_that_point_out_lead_nowhere() {
             ]);
             d.write("layer.tar", &layer);
             // Refused or kept inside: both are right.
-            let import = d.call(client, &["import", "layer.tar", "evil"]);
+            let import = d.call(client, "import layer.tar evil");
             assert!(import.code <= 1, "{import:?}");
             d.write("image.tar", image_archive("evil:1", &[layer]));
-            d.call(client, &["load", "-i", "image.tar"]);
+            d.call(client, "load -i image.tar");
             assert!(!d.path("written").exists(), "{target}: written outside");
 
             let link = tar_of(&[Entry::Symlink("out", target)]);
@@ -120,20 +120,20 @@ fn links_that_point_out_lead_nowhere() {
             d.write("context/file", "from the context\n");
             let dockerfile = "FROM busybox\nADD link.tar /\nRUN ls -l /out >&2 && test ! -e /out/secret\nCOPY file /out/written\nRUN cat /out/written\n";
             d.write("context/Dockerfile", dockerfile);
-            let build = d.call(client, &["build", "-t", "built", "context"]);
+            let build = d.call(client, "build -t built context");
             assert!(!d.path("written").exists(), "{target}: copied outside");
             assert_eq!(build.code, 0, "{build:?}");
-            d.ok(client, &["create", "--name", "holder", "built"]);
-            let out = d.call(client, &["cp", "holder:/out/secret", "stolen"]);
+            d.ok(client, "create --name holder built");
+            let out = d.call(client, "cp holder:/out/secret stolen");
             assert!(out.code != 0 && !d.path("stolen").exists(), "{out:?}");
             d.write("in", "copied in\n");
-            d.call(client, &["cp", "in", "holder:/out/written"]);
+            d.call(client, "cp in holder:/out/written");
             assert!(!d.path("written").exists(), "{target}: cp wrote outside");
             let steal = "FROM scratch\nCOPY --from=built /out/secret /stolen\n";
             d.write("context/Dockerfile", steal);
-            let stolen = d.call(client, &["build", "-t", "stolen", "context"]);
+            let stolen = d.call(client, "build -t stolen context");
             assert_ne!(stolen.code, 0, "{stolen:?}");
-            d.ok(client, &["rm", "holder"]);
+            d.ok(client, "rm holder");
         }
     }
 }
@@ -145,16 +145,16 @@ fn strange_whiteouts() {
         for name in [".wh.", ".wh..", ".wh...", "etc/.wh.", "etc/.wh..."] {
             let layer = tar_of(&[Entry::Directory("etc"), Entry::File(name, "")]);
             d.write("layer.tar", &layer);
-            let import = d.call(client, &["import", "layer.tar", "evil"]);
+            let import = d.call(client, "import layer.tar evil");
             assert!(
                 import.code == 1 && import.stderr.contains("the whiteout names no file"),
                 "{name}: {import:?}"
             );
             d.write("image.tar", image_archive("evil:1", &[layer]));
-            let load = d.call(client, &["load", "-i", "image.tar"]);
+            let load = d.call(client, "load -i image.tar");
             assert_eq!(load.code, 1, "{name}: {load:?}");
         }
-        assert_eq!(d.ok(client, &["images", "-q"]).lines().count(), 1);
+        assert_eq!(d.ok(client, "images -q").lines().count(), 1);
         // Whiteouts of nothing, of a directory, of a name that is in the same layer, and AUFS' own files.
         let base = std::fs::read(crate::harness::base_image_tar("busybox")).unwrap();
         let strange = tar_of(&[
@@ -168,7 +168,7 @@ fn strange_whiteouts() {
             Entry::File("var/.wh..wh..opq", ""),
         ]);
         d.write("image.tar", image_archive("strange:1", &[base, strange]));
-        d.ok(client, &["load", "-i", "image.tar"]);
+        d.ok(client, "load -i image.tar");
         let script =
             "cat /etc/both; ls -a /home /etc/passwd /.wh* /etc/.wh* 2>/dev/null; ls -A /var";
         let run = ["run", "--rm", "--network", "none", "-u", "0", "strange:1"];
@@ -185,16 +185,16 @@ fn a_build_context_that_is_cut_off() {
             Entry::File("Dockerfile", "FROM busybox\nCOPY file /\n"),
             Entry::File("file", &"x".repeat(4000)),
         ]);
-        let cut = d.call_with_input(client, &["build", "-t", "cut", "-"], &context[..2000]);
+        let cut = d.call_with_input(client, "build -t cut -", &context[..2000]);
         assert_ne!(cut.code, 0, "{cut:?}");
         let climbing = tar_of(&[
             Entry::File("Dockerfile", "FROM busybox\nCOPY . /\n"),
             Entry::File("../../escaped", "x"),
         ]);
-        let climb = d.call_with_input(client, &["build", "-t", "cut", "-"], &climbing);
+        let climb = d.call_with_input(client, "build -t cut -", &climbing);
         assert!(!d.path("escaped").exists());
         assert_ne!(climb.code, 0, "{climb:?}");
-        assert_eq!(d.ok(client, &["images", "-q"]).lines().count(), 1);
+        assert_eq!(d.ok(client, "images -q").lines().count(), 1);
         eventually("the context is removed", || d.disowned().is_empty());
     }
 }

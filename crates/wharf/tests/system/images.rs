@@ -6,56 +6,35 @@ use crate::harness::{Client, Daemon, clients};
 fn tag_history_and_rmi() {
     for client in clients() {
         let d = Daemon::with_busybox();
-        d.ok(client, &["tag", "busybox", "other/name:v1"]);
+        d.ok(client, "tag busybox other/name:v1");
         assert!(
-            d.ok(client, &["history", "busybox"])
-                .contains("Imported from -")
-                || d.ok(client, &["history", "busybox"]).contains("Imported")
+            d.ok(client, "history busybox").contains("Imported from -")
+                || d.ok(client, "history busybox").contains("Imported")
         );
-        let id = d.ok(client, &["images", "-q", "--no-trunc", "busybox"]);
+        let id = d.ok(client, "images -q --no-trunc busybox");
         d.fails(
             client,
             &["rmi", &id],
             1,
             "image is referenced in multiple repositories",
         );
-        assert_eq!(
-            d.ok(client, &["rmi", "other/name:v1"]),
-            "Untagged: other/name:v1"
-        );
-        d.ok(client, &["run", "--name", "stopped", "busybox", "true"]);
-        d.fails(client, &["rmi", "busybox"], 1, "must force");
-        d.ok(
-            client,
-            &["run", "-d", "--name", "running", "busybox", "sleep", "100"],
-        );
+        assert_eq!(d.ok(client, "rmi other/name:v1"), "Untagged: other/name:v1");
+        d.ok(client, "run --name stopped busybox true");
+        d.fails(client, "rmi busybox", 1, "must force");
+        d.ok(client, "run -d --name running busybox sleep 100");
         d.fails(
             client,
             &["rmi", "-f", &id],
             1,
             "image is being used by running container",
         );
-        assert_eq!(
-            d.ok(client, &["rmi", "-f", "busybox"]),
-            "Untagged: busybox:latest"
-        );
-        assert_eq!(
-            d.ok(
-                client,
-                &["images", "-q", "--no-trunc", "-f", "dangling=true"]
-            ),
-            id
-        );
-        d.ok(client, &["rm", "-f", "running", "stopped"]);
-        let pruned = d.ok(client, &["image", "prune", "-f"]);
+        assert_eq!(d.ok(client, "rmi -f busybox"), "Untagged: busybox:latest");
+        assert_eq!(d.ok(client, "images -q --no-trunc -f dangling=true"), id);
+        d.ok(client, "rm -f running stopped");
+        let pruned = d.ok(client, "image prune -f");
         assert!(pruned.contains(&id), "{pruned}");
-        assert_eq!(d.ok(client, &["images", "-aq"]), "");
-        d.fails(
-            client,
-            &["rmi", "busybox"],
-            1,
-            "No such image: busybox:latest",
-        );
+        assert_eq!(d.ok(client, "images -aq"), "");
+        d.fails(client, "rmi busybox", 1, "No such image: busybox:latest");
     }
 }
 
@@ -63,22 +42,19 @@ fn tag_history_and_rmi() {
 fn children_keep_their_parent() {
     for client in clients() {
         let d = Daemon::with_busybox();
-        d.ok(client, &["run", "--name", "cc", "busybox", "touch", "/x"]);
-        d.ok(client, &["commit", "cc", "child"]);
-        d.ok(client, &["rm", "cc"]);
-        let id = d.ok(client, &["images", "-q", "--no-trunc", "busybox"]);
+        d.ok(client, "run --name cc busybox touch /x");
+        d.ok(client, "commit cc child");
+        d.ok(client, "rm cc");
+        let id = d.ok(client, "images -q --no-trunc busybox");
         d.fails(client, &["rmi", &id], 1, "image has dependent child images");
-        assert_eq!(
-            d.ok(client, &["rmi", "busybox"]),
-            "Untagged: busybox:latest"
-        );
-        let removed = d.ok(client, &["rmi", "child"]);
+        assert_eq!(d.ok(client, "rmi busybox"), "Untagged: busybox:latest");
+        let removed = d.ok(client, "rmi child");
         assert!(
             removed.contains("Untagged: child:latest")
                 && removed.contains(&format!("Deleted: {id}")),
             "{removed}"
         );
-        assert_eq!(d.ok(client, &["images", "-aq"]), "");
+        assert_eq!(d.ok(client, "images -aq"), "");
     }
 }
 
@@ -88,38 +64,17 @@ fn save_and_load_give_the_same_images() {
         let d = Daemon::with_busybox();
         d.ok(
             client,
-            &[
-                "run",
-                "--name",
-                "cc",
-                "busybox",
-                "sh",
-                "-c",
-                "mkdir /d; echo x > /d/f; rm -r /home; ln -s f /d/l; ln /d/f /d/h",
-            ],
+            "run --name cc busybox sh -c 'mkdir /d; echo x > /d/f; rm -r /home; ln -s f /d/l; ln /d/f /d/h'",
         );
-        d.ok(client, &["commit", "cc", "child:v1"]);
-        d.ok(
-            client,
-            &["save", "-o", "all.tar", "busybox:latest", "child:v1"],
-        );
+        d.ok(client, "commit cc child:v1");
+        d.ok(client, "save -o all.tar busybox:latest child:v1");
         let ids = |d: &Daemon| {
             d.ok(
                 client,
-                &[
-                    "images",
-                    "--no-trunc",
-                    "--format",
-                    "{{.Repository}}:{{.Tag}} {{.ID}}",
-                ],
+                "images --no-trunc --format '{{.Repository}}:{{.Tag}} {{.ID}}'",
             )
         };
-        let layers = |d: &Daemon| {
-            d.ok(
-                client,
-                &["inspect", "--format", "{{json .RootFS}}", "child:v1"],
-            )
-        };
+        let layers = |d: &Daemon| d.ok(client, "inspect --format '{{json .RootFS}}' child:v1");
         let fresh = Daemon::start();
         let archive = d.path("all.tar");
         let loaded = fresh.ok(client, &["load", "-i", archive.to_str().unwrap()]);
@@ -134,21 +89,11 @@ fn save_and_load_give_the_same_images() {
         assert_eq!(
             fresh.ok(
                 client,
-                &[
-                    "run",
-                    "--rm",
-                    "child:v1",
-                    "sh",
-                    "-c",
-                    "cat /d/h; readlink /d/l; ls -d /home || true"
-                ]
+                "run --rm child:v1 sh -c 'cat /d/h; readlink /d/l; ls -d /home || true'"
             ),
             "x\nf"
         );
-        fresh.ok(
-            client,
-            &["save", "-o", "again.tar", "busybox:latest", "child:v1"],
-        );
+        fresh.ok(client, "save -o again.tar busybox:latest child:v1");
         let again = std::fs::read(fresh.path("again.tar")).unwrap();
         assert!(
             std::fs::read(&archive).unwrap() == again,
@@ -161,51 +106,26 @@ fn save_and_load_give_the_same_images() {
 fn import_and_export() {
     for client in clients() {
         let d = Daemon::with_busybox();
-        d.ok(
-            client,
-            &[
-                "run",
-                "--name",
-                "cc",
-                "busybox",
-                "sh",
-                "-c",
-                "echo exported > /e",
-            ],
-        );
-        d.ok(client, &["export", "-o", "c.tar", "cc"]);
-        let id = d.ok(
-            client,
-            &[
-                "import",
-                "-m",
-                "note",
-                "-c",
-                "CMD cat /e",
-                "c.tar",
-                "imported:1",
-            ],
-        );
+        d.ok(client, "run --name cc busybox sh -c 'echo exported > /e'");
+        d.ok(client, "export -o c.tar cc");
+        let id = d.ok(client, "import -m note -c 'CMD cat /e' c.tar imported:1");
         assert!(id.starts_with("sha256:"), "{id}");
-        assert_eq!(d.ok(client, &["run", "--rm", "imported:1"]), "exported");
+        assert_eq!(d.ok(client, "run --rm imported:1"), "exported");
     }
 }
 
 #[test]
 fn layers_side_by_side_and_disk_use() {
     let d = Daemon::with_busybox();
-    d.ok(
-        Client::Wharf,
-        &["run", "--name", "cc", "busybox", "touch", "/x"],
-    );
-    d.ok(Client::Wharf, &["commit", "cc", "child"]);
-    let shown = d.ok(Client::Wharf, &["image", "layers", "busybox", "child"]);
+    d.ok(Client::Wharf, "run --name cc busybox touch /x");
+    d.ok(Client::Wharf, "commit cc child");
+    let shown = d.ok(Client::Wharf, "image layers busybox child");
     assert!(
         shown.contains("busybox") && shown.contains("child"),
         "{shown}"
     );
     for client in clients() {
-        let usage = d.ok(client, &["system", "df"]);
+        let usage = d.ok(client, "system df");
         assert!(
             usage.contains("Images")
                 && usage.contains("Containers")
@@ -344,11 +264,11 @@ fn a_platform_that_an_image_is_not_of_is_refused() {
     let archive = d.path("busybox.tar");
     let archive = archive.to_str().unwrap();
     d.ok(Client::Wharf, &["save", "-o", archive, "busybox"]);
-    d.ok(Client::Wharf, &["rmi", "busybox"]);
+    d.ok(Client::Wharf, "rmi busybox");
     let load = ["load", "-i", archive];
     let said = "does not match the specified platform";
     d.fails(Client::Wharf, &[&load[..], &platform].concat(), 1, said);
-    assert_eq!(d.ok(Client::Wharf, &["images", "-q"]), "");
+    assert_eq!(d.ok(Client::Wharf, "images -q"), "");
     d.ok(Client::Wharf, &load);
     let run = ["run", "--pull", "never", "--platform", "linux/s390x"];
     let run = [&run[..], &["busybox", "true"]].concat();

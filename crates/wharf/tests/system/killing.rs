@@ -110,10 +110,7 @@ fn run_and_kill(d: &mut Daemon, script: &[Vec<String>], wait: Duration) -> bool 
 /// Starts the daemon and checks all that can be seen from outside.
 fn check(d: &mut Daemon, known: &mut Known, moment: &str) {
     d.launch();
-    let listed = d.ok(
-        Client::Wharf,
-        &["images", "--format", "{{.Repository}}:{{.Tag}}"],
-    );
+    let listed = d.ok(Client::Wharf, "images --format {{.Repository}}:{{.Tag}}");
     let present: BTreeSet<&str> = listed
         .lines()
         .filter(|name| !name.contains("<none>"))
@@ -151,7 +148,7 @@ fn check(d: &mut Daemon, known: &mut Known, moment: &str) {
 }
 
 fn remove_containers(d: &Daemon) {
-    let containers = d.ok(Client::Wharf, &["ps", "-aq"]);
+    let containers = d.ok(Client::Wharf, "ps -aq");
     let mut remove = vec!["rm", "-f", "-v"];
     remove.extend(containers.split_whitespace());
     if remove.len() > 3 {
@@ -161,9 +158,9 @@ fn remove_containers(d: &Daemon) {
 
 /// Removes all images and the build cache; then the disk holds nothing.
 fn remove_everything(d: &Daemon, moment: &str) {
-    d.ok(Client::Wharf, &["image", "prune", "-af"]);
-    d.ok(Client::Wharf, &["builder", "prune", "-af"]);
-    assert_eq!(d.ok(Client::Wharf, &["images", "-aq"]), "", "{moment}");
+    d.ok(Client::Wharf, "image prune -af");
+    d.ok(Client::Wharf, "builder prune -af");
+    assert_eq!(d.ok(Client::Wharf, "images -aq"), "", "{moment}");
     eventually("all layers and blobs are gone", || {
         let count = |name| std::fs::read_dir(d.path(name)).unwrap().count();
         count("root/layers") == 0 && count("root/blobs/sha256") == 0 && count("root/tmp") == 0

@@ -136,8 +136,8 @@ fn policies_survive_a_killed_daemon() {
         "run", "-d", "--rm", "-v", "/data", "--name", "gone", "busybox", "sleep", "0.5",
     ];
     d.ok(Client::Wharf, &gone);
-    d.ok(Client::Wharf, &["stop", "-t", "0", "always", "unless"]);
-    let volumes = d.ok(Client::Wharf, &["volume", "ls", "-q"]);
+    d.ok(Client::Wharf, "stop -t 0 always unless");
+    let volumes = d.ok(Client::Wharf, "volume ls -q");
     assert_eq!(volumes.lines().count(), 1);
     d.kill();
     std::thread::sleep(std::time::Duration::from_millis(800));
@@ -151,10 +151,10 @@ fn policies_survive_a_killed_daemon() {
     });
     assert_eq!(state(&d, "unless"), "exited 137");
     eventually("--rm removes, its volume too", || {
-        d.call(Client::Wharf, &["inspect", "gone"]).code != 0
-            && d.ok(Client::Wharf, &["volume", "ls", "-q"]).is_empty()
+        d.call(Client::Wharf, "inspect gone").code != 0
+            && d.ok(Client::Wharf, "volume ls -q").is_empty()
     });
-    d.ok(Client::Wharf, &["stop", "-t", "0", "always"]);
+    d.ok(Client::Wharf, "stop -t 0 always");
     assert!(
         state(&d, "always").starts_with("exited"),
         "a stop holds until the daemon starts"
@@ -198,7 +198,7 @@ fn health_is_told_and_a_check_that_hangs_is_killed() {
         first.trim(),
         "-1 Health check exceeded timeout (300ms): said"
     );
-    d.ok(Client::Wharf, &["stop", "-t", "0", "hangs"]);
+    d.ok(Client::Wharf, "stop -t 0 hangs");
     assert_eq!(health("hangs"), "unhealthy");
     let events = [
         "events",
@@ -268,7 +268,7 @@ fn volumes_of_stopped_containers_are_reached_by_cp() {
         "context/Dockerfile",
         "FROM busybox\nRUN mkdir -p /etc && touch /etc/made\n",
     );
-    d.ok(Client::Wharf, &["build", "-q", "-t", "with-etc", "context"]);
+    d.ok(Client::Wharf, "build -q -t with-etc context");
     let script = "echo kept > /vol/file; touch /own";
     d.ok(
         Client::Wharf,
@@ -276,13 +276,13 @@ fn volumes_of_stopped_containers_are_reached_by_cp() {
             "run", "--name", "cc", "-v", "/vol", "with-etc", "sh", "-c", script,
         ],
     );
-    d.ok(Client::Wharf, &["cp", "cc:/vol/file", "back"]);
+    d.ok(Client::Wharf, "cp cc:/vol/file back");
     assert_eq!(std::fs::read_to_string(d.path("back")).unwrap(), "kept\n");
     d.write("new", "new\n");
-    d.ok(Client::Wharf, &["cp", "new", "cc:/vol/"]);
-    d.ok(Client::Wharf, &["cp", "cc:/vol/new", "back"]);
+    d.ok(Client::Wharf, "cp new cc:/vol/");
+    d.ok(Client::Wharf, "cp cc:/vol/new back");
     assert_eq!(std::fs::read_to_string(d.path("back")).unwrap(), "new\n");
-    assert_eq!(d.ok(Client::Wharf, &["diff", "cc"]), "A /own");
+    assert_eq!(d.ok(Client::Wharf, "diff cc"), "A /own");
 }
 
 /// A separator behind a link asks for what the link names, `..` ends at the root, and `cp -a` keeps owners where the
@@ -296,9 +296,7 @@ fn cp_follows_links_where_it_is_asked_to_and_keeps_owners() {
         &["run", "-d", "--name", "cc", "busybox", "sh", "-c", script],
     );
     eventually("the links are there", || {
-        d.call(Client::Wharf, &["exec", "cc", "test", "-L", "/d/lx"])
-            .code
-            == 0
+        d.call(Client::Wharf, "exec cc test -L /d/lx").code == 0
     });
     d.write("f", "new\n");
     std::os::unix::fs::chown(d.path("f"), Some(5), Some(6)).unwrap();
@@ -312,7 +310,7 @@ fn cp_follows_links_where_it_is_asked_to_and_keeps_owners() {
         }
         let into = format!("cc:/ld/{name}");
         d.ok(client, &["cp", "-a", "f", &into]);
-        d.ok(client, &["cp", "f", "cc:/ld/"]);
+        d.ok(client, "cp f cc:/ld/");
         for path in [format!("/d/{name}"), "/d/f".to_owned()] {
             let owner = d.ok(client, &["exec", "cc", "stat", "-c", "%u:%g", &path]);
             assert_eq!(owner.trim(), "5:6", "{client:?} {path}");
@@ -339,7 +337,7 @@ fn ports_are_filtered_at_the_host_and_events_are_whole() {
         Client::Wharf,
         &[&create[..], &["busybox", "sleep", "1000"]].concat(),
     );
-    let port = d.ok(Client::Wharf, &["port", "web", "80"]);
+    let port = d.ok(Client::Wharf, "port web 80");
     let port = port.trim().rsplit(':').next().unwrap().to_owned();
     for (filter, expected) in [
         (format!("publish={port}"), "web"),
@@ -356,8 +354,8 @@ fn ports_are_filtered_at_the_host_and_events_are_whole() {
     }
     let commit = ["commit", "-c", "LABEL kind=test", "web", "made:1"];
     d.ok(Client::Wharf, &commit);
-    d.ok(Client::Wharf, &["exec", "web", "true"]);
-    d.ok(Client::Wharf, &["rm", "-f", "web"]);
+    d.ok(Client::Wharf, "exec web true");
+    d.ok(Client::Wharf, "rm -f web");
     let told = |filters: &[&str], format: &str| {
         let mut line = vec![
             "events", "--since", "1m", "--until", "0s", "--format", format,
@@ -415,5 +413,5 @@ fn testcontainers_work() {
         String::from_utf8_lossy(&output.stdout),
         "hello 0\nhello 1\nhello 2\n"
     );
-    assert!(d.ok(Client::Wharf, &["ps", "-aq"]).is_empty());
+    assert!(d.ok(Client::Wharf, "ps -aq").is_empty());
 }

@@ -314,7 +314,7 @@ fn lines_reach_a_syslog_daemon_and_are_kept() {
         );
         assert!(message.ends_with(&format!("]: {text}\n")), "{message}");
     }
-    assert_eq!(d.ok(Client::Wharf, &["logs", "talks"]), "out");
+    assert_eq!(d.ok(Client::Wharf, "logs talks"), "out");
     let nobody = [
         "run",
         "--log-driver",
@@ -331,19 +331,10 @@ fn lines_reach_a_syslog_daemon_and_are_kept() {
     );
     d.ok(
         Client::Wharf,
-        &[
-            "run",
-            "--name",
-            "mute",
-            "--log-driver",
-            "none",
-            "busybox",
-            "echo",
-            "x",
-        ],
+        "run --name mute --log-driver none busybox echo x",
     );
     let text = "configured logging driver does not support reading";
-    d.fails(Client::Wharf, &["logs", "mute"], 1, text);
+    d.fails(Client::Wharf, "logs mute", 1, text);
 }
 
 /// Output without end stays within its files, and others are served meanwhile.
@@ -366,11 +357,8 @@ fn a_container_that_floods_fills_no_disk_and_stalls_nobody() {
         "0123456789012345678901234567890123456789",
     ];
     d.ok(Client::Wharf, &[&options[..], &flood].concat());
-    d.ok(
-        Client::Wharf,
-        &["run", "-d", "--name", "calm", "busybox", "sleep", "1000"],
-    );
-    let id = d.ok(Client::Wharf, &["inspect", "--format", "{{.Id}}", "flood"]);
+    d.ok(Client::Wharf, "run -d --name calm busybox sleep 1000");
+    let id = d.ok(Client::Wharf, "inspect --format {{.Id}} flood");
     let directory = d.path(&format!("root/containers/{id}"));
     let bytes = || -> u64 {
         let files = std::fs::read_dir(&directory).unwrap().flatten();
@@ -382,14 +370,8 @@ fn a_container_that_floods_fills_no_disk_and_stalls_nobody() {
     while Instant::now() < until {
         assert!(bytes() < 4 << 20, "{} bytes", bytes());
         let begun = Instant::now();
-        assert_eq!(
-            d.ok(Client::Wharf, &["exec", "calm", "echo", "here"]),
-            "here"
-        );
+        assert_eq!(d.ok(Client::Wharf, "exec calm echo here"), "here");
         assert!(begun.elapsed() < Duration::from_secs(5));
     }
-    assert_eq!(
-        d.ok(Client::Wharf, &["logs", "--tail", "1", "flood"]).len(),
-        40
-    );
+    assert_eq!(d.ok(Client::Wharf, "logs --tail 1 flood").len(), 40);
 }

@@ -7,14 +7,14 @@ use crate::helpers::{address, exec, sleeper, web};
 fn containers_find_each_other_by_name() {
     for client in clients() {
         let d = Daemon::with_busybox();
-        d.ok(client, &["network", "create", "front"]);
+        d.ok(client, "network create front");
         web(
             &d,
             client,
             "web",
             &["--network", "front", "--network-alias", "www"],
         );
-        let id = d.ok(client, &["inspect", "--format", "{{.Id}}", "web"]);
+        let id = d.ok(client, "inspect --format {{.Id}} web");
         sleeper(
             &d,
             client,
@@ -43,20 +43,9 @@ fn containers_find_each_other_by_name() {
         let other = exec(&d, "asker", "nslookup -type=aaaa web 2>&1; true");
         assert!(!other.contains("NXDOMAIN"), "{other}");
         // A private alias is nobody else's.
-        let private = d.call(
-            client,
-            &[
-                "run",
-                "--rm",
-                "--network",
-                "front",
-                "busybox",
-                "nslookup",
-                "site",
-            ],
-        );
+        let private = d.call(client, "run --rm --network front busybox nslookup site");
         assert_ne!(private.code, 0);
-        d.ok(client, &["rename", "web", "shop"]);
+        d.ok(client, "rename web shop");
         assert_eq!(exec(&d, "asker", "wget -qO- http://shop"), "web");
         // Several containers share a name, and all are found.
         for name in ["one", "two", "three"] {
@@ -69,13 +58,13 @@ fn containers_find_each_other_by_name() {
         }
         let all = exec(&d, "asker", "nslookup all | grep -c 'Address: [0-9]*[.]'");
         assert_eq!(all, "3");
-        d.ok(client, &["rm", "-f", "one"]);
+        d.ok(client, "rm -f one");
         let left = exec(&d, "asker", "nslookup all | grep -c 'Address: [0-9]*[.]'");
         assert_eq!(left, "2");
         // The default bridge has no names.
         d.fails(
             client,
-            &["run", "--rm", "--network-alias", "x", "busybox", "true"],
+            "run --rm --network-alias x busybox true",
             125,
             "network-scoped aliases are only supported for user-defined networks",
         );
@@ -88,10 +77,7 @@ fn links_on_the_default_bridge() {
         let d = Daemon::with_busybox();
         d.ok(
             client,
-            &[
-                "run", "-d", "--name", "db", "-h", "dbhost", "--expose", "5432", "-e", "USER=me",
-                "busybox", "sleep", "1000",
-            ],
+            "run -d --name db -h dbhost --expose 5432 -e USER=me busybox sleep 1000",
         );
         sleeper(&d, client, "app", &["--link", "db:database"]);
         let ip = address(&d, "db", "bridge");
@@ -113,9 +99,9 @@ fn links_on_the_default_bridge() {
             );
         }
         // A linked container that comes back elsewhere is found there.
-        d.ok(client, &["stop", "-t", "0", "db"]);
+        d.ok(client, "stop -t 0 db");
         sleeper(&d, client, "filler", &[]);
-        d.ok(client, &["start", "db"]);
+        d.ok(client, "start db");
         let moved = address(&d, "db", "bridge");
         let hosts = exec(&d, "app", "cat /etc/hosts");
         assert!(
@@ -123,46 +109,33 @@ fn links_on_the_default_bridge() {
             "{hosts}"
         );
         // A link is a name of its own, and goes without its containers.
-        let named = d.ok(client, &["inspect", "-f", "{{.Name}}", "app/database"]);
+        let named = d.ok(client, "inspect -f {{.Name}} app/database");
         assert_eq!(named, "/db");
-        let listed = d.ok(
-            client,
-            &[
-                "ps",
-                "-f",
-                "name=db",
-                "--no-trunc",
-                "--format",
-                "{{.Names}}",
-            ],
-        );
+        let listed = d.ok(client, "ps -f name=db --no-trunc --format {{.Names}}");
         assert_eq!(listed, "db,app/database");
         let text = "Conflict, cannot remove the default link name of the container";
-        d.fails(client, &["rm", "--link", "app"], 1, text);
+        d.fails(client, "rm --link app", 1, text);
         d.fails(
             client,
-            &["rm", "--link", "app/other"],
+            "rm --link app/other",
             1,
             "No such container: app/other",
         );
-        d.ok(client, &["rm", "--link", "app/database"]);
+        d.ok(client, "rm --link app/database");
         let hosts = exec(&d, "app", "cat /etc/hosts");
         assert!(!hosts.contains("database"), "{hosts}");
-        let links = d.ok(
-            client,
-            &["inspect", "-f", "{{json .HostConfig.Links}}", "app"],
-        );
+        let links = d.ok(client, "inspect -f '{{json .HostConfig.Links}}' app");
         assert_eq!(links, "null");
         d.fails(
             client,
-            &["run", "--rm", "--link", "nosuch:x", "busybox", "true"],
+            "run --rm --link nosuch:x busybox true",
             125,
             "could not get container for nosuch: No such container: nosuch",
         );
-        d.ok(client, &["stop", "-t", "0", "db"]);
+        d.ok(client, "stop -t 0 db");
         d.fails(
             client,
-            &["run", "--rm", "--link", "db", "busybox", "true"],
+            "run --rm --link db busybox true",
             125,
             "Cannot link to a non running container: /db AS",
         );
@@ -173,7 +146,7 @@ fn links_on_the_default_bridge() {
 fn name_files_follow_the_options() {
     for client in clients() {
         let d = Daemon::with_busybox();
-        d.ok(client, &["network", "create", "front"]);
+        d.ok(client, "network create front");
         let options = [
             "--dns",
             "192.0.2.53",
@@ -202,33 +175,11 @@ fn name_files_follow_the_options() {
         }
         let gateway = d.ok(
             client,
-            &[
-                "network",
-                "inspect",
-                "--format",
-                "{{(index .IPAM.Config 0).Gateway}}",
-                "bridge",
-            ],
+            "network inspect --format '{{(index .IPAM.Config 0).Gateway}}' bridge",
         );
         let hosts = d.ok(
             client,
-            &[
-                "run",
-                "--rm",
-                "--network",
-                "front",
-                "--add-host",
-                "me:host-gateway",
-                "--add-host",
-                "you:192.0.2.9",
-                "-h",
-                "web",
-                "--domainname",
-                "example.org",
-                "busybox",
-                "cat",
-                "/etc/hosts",
-            ],
+            "run --rm --network front --add-host me:host-gateway --add-host you:192.0.2.9 -h web --domainname example.org busybox cat /etc/hosts",
         );
         assert!(
             hosts.contains(&format!("{gateway}\tme\n192.0.2.9\tyou\n")),

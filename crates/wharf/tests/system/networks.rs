@@ -46,10 +46,7 @@ fn containers_join_and_leave_while_they_run() {
             fetch(&format!("127.0.0.1:{port}")).as_deref() == Some("web")
         });
         sleeper(&d, client, "asker", &["--network", "beta"]);
-        d.ok(
-            client,
-            &["network", "connect", "--alias", "www", "beta", "web"],
-        );
+        d.ok(client, "network connect --alias www beta web");
         assert_eq!(exec(&d, "asker", "wget -qO- http://www"), "web");
         assert_eq!(published(&d, "web", "80"), port, "a port keeps its number");
         let got = fetch(&format!("127.0.0.1:{port}"));
@@ -64,7 +61,7 @@ fn containers_join_and_leave_while_they_run() {
         assert!(hosts.contains(&format!("{beta}\tweb")), "{hosts}");
         // Joined late, it has a resolver now.
         assert_eq!(exec(&d, "web", "nslookup asker | grep -c Name:"), "1");
-        d.ok(client, &["network", "disconnect", "bridge", "web"]);
+        d.ok(client, "network disconnect bridge web");
         let routes = exec(&d, "web", "ip route");
         assert!(
             routes.contains("default via") && routes.contains("dev eth1"),
@@ -73,35 +70,35 @@ fn containers_join_and_leave_while_they_run() {
         assert_eq!(fetch(&format!("127.0.0.1:{port}")).as_deref(), Some("web"));
         d.fails(
             client,
-            &["network", "connect", "beta", "web"],
+            "network connect beta web",
             1,
             "endpoint with name web already exists in network beta",
         );
         d.fails(
             client,
-            &["network", "disconnect", "alpha", "web"],
+            "network disconnect alpha web",
             1,
             "is not connected to network alpha",
         );
         d.fails(
             client,
-            &["network", "rm", "beta"],
+            "network rm beta",
             1,
             "network beta has active endpoints",
         );
-        d.ok(client, &["network", "disconnect", "beta", "web"]);
+        d.ok(client, "network disconnect beta web");
         let hosts = exec(&d, "web", "cat /etc/hosts");
         assert!(!hosts.contains(&beta), "{hosts}");
         assert!(fetch(&format!("127.0.0.1:{port}")).is_none());
         // Connected while stopped, joined at the start.
-        d.ok(client, &["stop", "-t", "0", "web"]);
-        d.ok(client, &["network", "connect", "alpha", "web"]);
-        d.ok(client, &["start", "web"]);
+        d.ok(client, "stop -t 0 web");
+        d.ok(client, "network connect alpha web");
+        d.ok(client, "start web");
         assert!(!address(&d, "web", "alpha").is_empty());
         // Only running containers hold a network.
-        d.ok(client, &["stop", "-t", "0", "web"]);
-        d.ok(client, &["network", "rm", "alpha"]);
-        d.fails(client, &["start", "web"], 1, "network alpha not found");
+        d.ok(client, "stop -t 0 web");
+        d.ok(client, "network rm alpha");
+        d.fails(client, "start web", 1, "network alpha not found");
     }
 }
 
@@ -114,29 +111,12 @@ fn a_container_is_on_several_networks_from_the_start() {
         }
         let shown = d.ok(
             client,
-            &[
-                "run",
-                "--rm",
-                "--network",
-                "name=alpha,alias=first",
-                "--network",
-                "name=beta,alias=second,gw-priority=5",
-                "busybox",
-                "sh",
-                "-c",
-                "ip route; ip -o addr show; nslookup first; nslookup second",
-            ],
+            "run --rm --network name=alpha,alias=first --network name=beta,alias=second,gw-priority=5 busybox sh -c 'ip route; ip -o addr show; nslookup first; nslookup second'",
         );
         assert!(shown.contains("eth0") && shown.contains("eth1"), "{shown}");
         let gateway = d.ok(
             client,
-            &[
-                "network",
-                "inspect",
-                "--format",
-                "{{(index .IPAM.Config 0).Gateway}}",
-                "beta",
-            ],
+            "network inspect --format '{{(index .IPAM.Config 0).Gateway}}' beta",
         );
         assert!(
             shown.contains(&format!("default via {gateway} dev eth0")),
@@ -172,13 +152,7 @@ fn addresses_are_as_asked() {
         );
         let config = d.ok(
             client,
-            &[
-                "network",
-                "inspect",
-                "--format",
-                "{{json .IPAM.Config}}",
-                "fixed",
-            ],
+            "network inspect --format '{{json .IPAM.Config}}' fixed",
         );
         for part in [&subnet, &range, &gateway, &format!("{start}.128")] {
             assert!(config.contains(part.as_str()), "{part} in {config}");
@@ -225,16 +199,7 @@ fn addresses_are_as_asked() {
         );
         d.fails(
             client,
-            &[
-                "run",
-                "--rm",
-                "--network",
-                "fixed",
-                "--ip",
-                "192.0.2.1",
-                "busybox",
-                "true",
-            ],
+            "run --rm --network fixed --ip 192.0.2.1 busybox true",
             125,
             "no configured subnet or ip-range contain the IP address 192.0.2.1",
         );
@@ -244,16 +209,10 @@ fn addresses_are_as_asked() {
             1,
             "Pool overlaps with other one on this address space",
         );
-        d.ok(client, &["network", "create", "free"]);
+        d.ok(client, "network create free");
         let free = d.ok(
             client,
-            &[
-                "network",
-                "inspect",
-                "--format",
-                "{{(index .IPAM.Config 0).Subnet}}",
-                "free",
-            ],
+            "network inspect --format '{{(index .IPAM.Config 0).Subnet}}' free",
         );
         let inside = free.replace(".0.0/16", ".9.9").replace(".0/20", ".9");
         d.fails(
@@ -264,7 +223,7 @@ fn addresses_are_as_asked() {
         );
         d.fails(
             client,
-            &["run", "--rm", "--ip", "172.17.0.99", "busybox", "true"],
+            "run --rm --ip 172.17.0.99 busybox true",
             125,
             "supported on user",
         );
@@ -314,8 +273,8 @@ fn addresses_of_ranges_are_kept_apart_and_come_back() {
     let addresses = || ["one", "two"].map(|name| address(&d, name, "ranged"));
     let given = [format!("{start}.65"), format!("{start}.67")];
     assert_eq!(addresses(), given);
-    d.ok(Client::Wharf, &["stop", "-t", "0", "one", "two"]);
-    d.ok(Client::Wharf, &["start", "two", "one"]);
+    d.ok(Client::Wharf, "stop -t 0 one two");
+    d.ok(Client::Wharf, "start two one");
     assert_eq!(addresses(), given);
     let set_aside = format!("{start}.66");
     d.fails(
@@ -341,19 +300,10 @@ fn networks_are_made_listed_and_removed() {
         let d = Daemon::with_busybox();
         let id = d.ok(
             client,
-            &[
-                "network",
-                "create",
-                "--label",
-                "tier=back",
-                "--attachable",
-                "-o",
-                "com.docker.network.driver.mtu=1400",
-                "back",
-            ],
+            "network create --label tier=back --attachable -o com.docker.network.driver.mtu=1400 back",
         );
         assert_eq!(id.len(), 64);
-        d.ok(client, &["network", "create", "--internal", "inner"]);
+        d.ok(client, "network create --internal inner");
         let list = |filter: &str| {
             let mut names: Vec<String> = d
                 .ok(
@@ -386,15 +336,7 @@ fn networks_are_made_listed_and_removed() {
         assert_eq!(
             d.ok(
                 client,
-                &[
-                    "run",
-                    "--rm",
-                    "--network",
-                    "back",
-                    "busybox",
-                    "cat",
-                    "/sys/class/net/eth0/mtu"
-                ]
+                "run --rm --network back busybox cat /sys/class/net/eth0/mtu"
             ),
             "1400"
         );
@@ -450,7 +392,7 @@ fn networks_are_made_listed_and_removed() {
             d.fails(client, &arguments, 1, text);
         }
         sleeper(&d, client, "user", &["--network", "inner"]);
-        let pruned = d.ok(client, &["network", "prune", "-f"]);
+        let pruned = d.ok(client, "network prune -f");
         assert!(
             pruned.contains("back") && !pruned.contains("inner"),
             "{pruned}"
@@ -458,23 +400,13 @@ fn networks_are_made_listed_and_removed() {
         assert_eq!(list("type=custom"), "inner");
         assert_eq!(list("dangling=true"), "");
         // Gone as soon as its last container is.
-        d.ok(client, &["rm", "-f", "user"]);
-        d.ok(client, &["network", "rm", "inner"]);
+        d.ok(client, "rm -f user");
+        d.ok(client, "network rm inner");
         // Clients say "now" in whole seconds.
         std::thread::sleep(std::time::Duration::from_millis(1100));
         let told = d.ok(
             client,
-            &[
-                "events",
-                "--since",
-                "10m",
-                "--until",
-                "0s",
-                "--filter",
-                "type=network",
-                "--format",
-                "{{.Action}} {{.Actor.Attributes.name}}",
-            ],
+            "events --since 10m --until 0s --filter type=network --format '{{.Action}} {{.Actor.Attributes.name}}'",
         );
         for line in [
             "create back",
@@ -492,8 +424,8 @@ fn networks_are_made_listed_and_removed() {
 fn networks_keep_apart_what_is_on_them() {
     for client in clients() {
         let d = Daemon::with_busybox();
-        d.ok(client, &["network", "create", "front"]);
-        d.ok(client, &["network", "create", "--internal", "inner"]);
+        d.ok(client, "network create front");
+        d.ok(client, "network create --internal inner");
         web(&d, client, "web", &["--network", "front", "-p", "80"]);
         web(&d, client, "hidden", &["--network", "inner", "-p", "81:80"]);
         sleeper(&d, client, "outsider", &[]);
@@ -534,24 +466,18 @@ fn networks_keep_apart_what_is_on_them() {
         ));
         let inner = d.ok(
             client,
-            &[
-                "network",
-                "inspect",
-                "--format",
-                "{{(index .IPAM.Config 0).Gateway}}",
-                "inner",
-            ],
+            "network inspect --format '{{(index .IPAM.Config 0).Gateway}}' inner",
         );
         assert!(!reaches("insider", &format!("{inner}:{port}")));
         assert!(!exec(&d, "insider", "ip route").contains("default"));
         // Names of the world are not asked for, ports are not published.
-        let asked = d.call(client, &["exec", "insider", "nslookup", "example.org"]);
+        let asked = d.call(client, "exec insider nslookup example.org");
         assert!(
             asked.code != 0 && asked.stdout.contains("SERVFAIL"),
             "{}",
             asked.stdout
         );
-        assert_eq!(d.ok(client, &["port", "hidden"]), "");
+        assert_eq!(d.ok(client, "port hidden"), "");
     }
 }
 
@@ -565,7 +491,7 @@ fn ports_are_published_for_everybody_and_explained() {
             "web",
             &["-p", "80", "-p", "127.0.0.1::80", "--expose", "9000", "-P"],
         );
-        let shown = d.ok(client, &["port", "web"]);
+        let shown = d.ok(client, "port web");
         assert!(
             shown.contains("80/tcp -> 0.0.0.0:") && shown.contains("80/tcp -> [::]:"),
             "{shown}"
@@ -591,7 +517,7 @@ fn ports_are_published_for_everybody_and_explained() {
         }
         d.fails(
             Client::Wharf,
-            &["network", "explain", "1"],
+            "network explain 1",
             1,
             "no container publishes port 1",
         );
@@ -625,7 +551,7 @@ fn ports_are_published_for_everybody_and_explained() {
                 "1000",
             ],
         );
-        let shown = d.ok(client, &["port", "many"]);
+        let shown = d.ok(client, "port many");
         assert!(
             shown.contains(&format!("5000/udp -> 0.0.0.0:{port}")),
             "{shown}"
@@ -634,7 +560,7 @@ fn ports_are_published_for_everybody_and_explained() {
             shown.contains(&format!("5000/sctp -> 0.0.0.0:{port}")),
             "{shown}"
         );
-        d.ok(client, &["rm", "-f", "web"]);
+        d.ok(client, "rm -f web");
         assert!(fetch(&format!("127.0.0.1:{port}")).is_none());
     }
 }
@@ -678,21 +604,12 @@ fn udp_reaches_containers_from_the_host() {
 fn shared_and_missing_networks_have_their_rules() {
     for client in clients() {
         let d = Daemon::with_busybox();
-        d.ok(client, &["network", "create", "front"]);
+        d.ok(client, "network create front");
         web(&d, client, "web", &["--network", "front"]);
         sleeper(&d, client, "none", &["--network", "none"]);
         let shared = d.ok(
             client,
-            &[
-                "run",
-                "--rm",
-                "--network",
-                "container:web",
-                "busybox",
-                "sh",
-                "-c",
-                "cat /etc/hosts; wget -qO- http://127.0.0.1",
-            ],
+            "run --rm --network container:web busybox sh -c 'cat /etc/hosts; wget -qO- http://127.0.0.1'",
         );
         assert!(
             shared.contains("\tweb") && shared.ends_with("web"),
@@ -701,41 +618,29 @@ fn shared_and_missing_networks_have_their_rules() {
         assert_eq!(exec(&d, "none", "ip -o link | wc -l"), "1");
         d.fails(
             client,
-            &["network", "connect", "front", "none"],
+            "network connect front none",
             1,
             "private (none) mode",
         );
         d.fails(
             client,
-            &["network", "connect", "host", "web"],
+            "network connect host web",
             1,
             "cannot connect container to host network",
         );
         d.fails(
             client,
-            &["run", "--rm", "--network", "nosuch", "busybox", "true"],
+            "run --rm --network nosuch busybox true",
             125,
             "network nosuch not found",
         );
         d.fails(
             client,
-            &[
-                "run",
-                "--rm",
-                "-p",
-                "80",
-                "--network",
-                "container:web",
-                "busybox",
-                "true",
-            ],
+            "run --rm -p 80 --network container:web busybox true",
             125,
             "conflicting options: port publishing and the container type network mode",
         );
-        d.ok(
-            client,
-            &["run", "--rm", "--network", "host", "busybox", "true"],
-        );
+        d.ok(client, "run --rm --network host busybox true");
     }
 }
 
@@ -764,16 +669,10 @@ fn in_kernel(table: &str, devices: &[String]) -> String {
 fn a_killed_daemon_takes_its_networks_up_again_and_nothing_leaks() {
     let client = Client::Wharf;
     let mut d = Daemon::with_busybox();
-    let id = d.ok(client, &["network", "create", "--ipv6", "front"]);
+    let id = d.ok(client, "network create --ipv6 front");
     let bridge = d.ok(
         client,
-        &[
-            "network",
-            "inspect",
-            "--format",
-            "{{index .Options \"com.docker.network.bridge.name\"}}",
-            "bridge",
-        ],
+        "network inspect --format '{{index .Options \"com.docker.network.bridge.name\"}}' bridge",
     );
     let table = bridge.replacen("wh", "wharf_", 1);
     let devices = [format!("br-{}", &id[..12]), bridge];
@@ -802,16 +701,7 @@ fn a_killed_daemon_takes_its_networks_up_again_and_nothing_leaks() {
     // A new container gets another address and finds the old ones.
     let found = d.ok(
         client,
-        &[
-            "run",
-            "--rm",
-            "--network",
-            "front",
-            "busybox",
-            "wget",
-            "-qO-",
-            "http://web",
-        ],
+        "run --rm --network front busybox wget -qO- http://web",
     );
     assert_eq!(found, "web");
     // Rules that somebody flushes come back.
@@ -823,36 +713,27 @@ fn a_killed_daemon_takes_its_networks_up_again_and_nothing_leaks() {
     eventually("the rules are mended", || {
         in_kernel(&table, &devices) == running
     });
-    d.ok(client, &["rm", "-f", "web", "asker"]);
+    d.ok(client, "rm -f web asker");
     eventually("nothing is left of the containers", || {
         in_kernel(&table, &devices) == empty
     });
-    d.ok(client, &["network", "rm", "front"]);
+    d.ok(client, "network rm front");
     assert!(!std::path::Path::new(&format!("/sys/class/net/{}", devices[0])).exists());
     d.stop();
     d.launch();
-    assert!(!d.ok(client, &["network", "ls"]).contains("front"));
+    assert!(!d.ok(client, "network ls").contains("front"));
 }
 
 #[test]
 fn builds_use_networks_too() {
     for client in clients() {
         let d = Daemon::with_busybox();
-        d.ok(client, &["network", "create", "front"]);
+        d.ok(client, "network create front");
         web(&d, client, "web", &["--network", "front"]);
         eventually("the server answers", || {
             d.call(
                 client,
-                &[
-                    "run",
-                    "--rm",
-                    "--network",
-                    "front",
-                    "busybox",
-                    "wget",
-                    "-qO-",
-                    "http://web",
-                ],
+                "run --rm --network front busybox wget -qO- http://web",
             )
             .code
                 == 0
@@ -861,10 +742,7 @@ fn builds_use_networks_too() {
             "context/Dockerfile",
             "FROM busybox\nRUN wget -qO /got http://web && cat /got\n",
         );
-        d.ok(
-            client,
-            &["build", "--network", "front", "-t", "made", "context"],
-        );
-        assert_eq!(d.ok(client, &["run", "--rm", "made", "cat", "/got"]), "web");
+        d.ok(client, "build --network front -t made context");
+        assert_eq!(d.ok(client, "run --rm made cat /got"), "web");
     }
 }

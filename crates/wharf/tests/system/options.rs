@@ -125,23 +125,11 @@ fn namespaces_are_shared_as_asked_for() {
                 "named",
             ],
         );
-        d.ok(
-            client,
-            &[
-                "exec",
-                "shareable",
-                "sh",
-                "-c",
-                "echo memory > /dev/shm/file",
-            ],
-        );
+        d.ok(client, "exec shareable sh -c 'echo memory > /dev/shm/file'");
         let ipc = ["--ipc", "container:shareable"];
         assert_eq!(run(&d, client, &ipc, "cat /dev/shm/file"), "memory");
         let own = run(&d, client, &[], "readlink /proc/self/ns/ipc; ls /dev/shm");
-        let theirs = d.ok(
-            client,
-            &["exec", "shareable", "readlink", "/proc/self/ns/ipc"],
-        );
+        let theirs = d.ok(client, "exec shareable readlink /proc/self/ns/ipc");
         assert_ne!(own, theirs);
         assert_eq!(run(&d, client, &ipc, "readlink /proc/self/ns/ipc"), theirs);
         sleeper("private", &[]);
@@ -487,7 +475,7 @@ fn what_inspect_shows_can_be_created() {
         new["Mounts"].as_array().unwrap().len(),
         old["Mounts"].as_array().unwrap().len()
     );
-    assert_eq!(d.ok(Client::Wharf, &["start", "-a", "new"]), "ran");
+    assert_eq!(d.ok(Client::Wharf, "start -a new"), "ran");
 }
 
 #[test]
@@ -497,12 +485,9 @@ fn images_have_nothing_of_what_containers_get_from_outside() {
     let seen = run(&d, Client::Wharf, &names, "cat /etc/hosts");
     assert!(seen.ends_with("\tweb.local.test web"), "{seen}");
 
-    d.ok(
-        Client::Wharf,
-        &["run", "--name", "first", "busybox", "true"],
-    );
-    assert_eq!(d.ok(Client::Wharf, &["diff", "first"]), "");
-    d.ok(Client::Wharf, &["commit", "first", "second"]);
+    d.ok(Client::Wharf, "run --name first busybox true");
+    assert_eq!(d.ok(Client::Wharf, "diff first"), "");
+    d.ok(Client::Wharf, "commit first second");
     let layers = ["image", "inspect", "-f", "{{len .RootFS.Layers}} {{.Size}}"];
     let described = |image| d.ok(Client::Wharf, &[&layers[..], &[image]].concat());
     let (base, made) = (described("busybox"), described("second"));

@@ -130,7 +130,7 @@ fn what_was_pushed_is_pulled_into_an_empty_root() {
         );
         let status = fresh.ok(client, &["pull", &name]);
         assert!(status.contains("Image is up to date for"), "{status}");
-        let digests = fresh.ok(client, &["images", "--digests", "--format", "{{.Digest}}"]);
+        let digests = fresh.ok(client, "images --digests --format {{.Digest}}");
         assert_eq!(digests, digest);
 
         // By digest; and its name goes with the last tag of its repository.
@@ -182,13 +182,13 @@ fn a_base_that_moved_is_found_by_pulling_and_explained() {
             let arguments = [&["build", "-t", "built"], more, &["context"]].concat();
             let built = d.call(client, &arguments);
             assert_eq!(built.code, 0, "{client:?}: {built:?}");
-            (d.ok(client, &["run", "--rm", "built"]), built)
+            (d.ok(client, "run --rm built"), built)
         };
         assert_eq!(build(&[]).0, "old");
         publish("new");
         assert_eq!(build(&[]).0, "old");
         assert_eq!(build(&["--pull"]).0, "new");
-        let told = d.ok(Client::Wharf, &["builder", "explain"]);
+        let told = d.ok(Client::Wharf, "builder explain");
         assert!(
             told.contains("moved sha256:") && told.contains(" → sha256:"),
             "{told}"

@@ -129,7 +129,7 @@ fn failed_steps_can_be_entered_and_limits_are_told() {
         &d,
         "FROM busybox\nENV GREETING=hi\nWORKDIR /w\nRUN echo kept > made && exit 3\n",
     );
-    let failed = d.call(Client::Wharf, &["build", "context"]);
+    let failed = d.call(Client::Wharf, "build context");
     assert_eq!(failed.code, 3);
     assert!(
         failed.stderr.contains("hint: `wharf builder shell "),
@@ -138,7 +138,7 @@ fn failed_steps_can_be_entered_and_limits_are_told() {
     );
     let shell = d.call_with_input(
         Client::Wharf,
-        &["builder", "shell"],
+        "builder shell",
         b"cat made; pwd; echo $GREETING\n",
     );
     assert_eq!(
@@ -175,7 +175,7 @@ fn failed_steps_can_be_entered_and_limits_are_told() {
         &d,
         "FROM busybox\nRUN dd if=/dev/zero of=/dev/null bs=200M count=1\n",
     );
-    let killed = d.call(Client::Wharf, &["build", "--memory", "50m", "context"]);
+    let killed = d.call(Client::Wharf, "build --memory 50m context");
     assert_eq!(killed.code, 137);
     assert!(
         killed
@@ -223,9 +223,7 @@ fn results_go_where_they_are_asked_to() {
         &d,
         "FROM busybox\nRUN cat /proc/sys/kernel/random/uuid > /when\n",
     );
-    let differs = d
-        .call(Client::Wharf, &["build", "--verify", "context"])
-        .stderr;
+    let differs = d.call(Client::Wharf, "build --verify context").stderr;
     assert!(
         differs.contains("/when differs in its content"),
         "{differs}"
@@ -392,7 +390,7 @@ fn what_steps_may_not_have_is_refused_before_anything_runs() {
         ("RUN --device=vendor.com/device=one true", "get no devices"),
     ] {
         write(&d, &format!("FROM busybox\nRUN echo ran\n{line}\n"));
-        let failed = d.call(Client::Wharf, &["build", "context"]);
+        let failed = d.call(Client::Wharf, "build context");
         assert_ne!(failed.code, 0);
         assert!(failed.stderr.contains(text), "{}", failed.stderr);
         assert!(!failed.stdout.contains("ran\n"), "{}", failed.stdout);
@@ -418,7 +416,7 @@ fn what_steps_are_allowed_they_get() {
     }
     // Docker's client has no word for what is allowed: its own network flag says it.
     if docker_program().is_some() {
-        let refused = d.call(Client::Docker, &["build", "--no-cache", "context"]);
+        let refused = d.call(Client::Docker, "build --no-cache context");
         assert_ne!(refused.code, 0);
         let host = ["build", "--no-cache", "--network", "host", "context"];
         let told = d.ok(Client::Docker, &host);
@@ -479,7 +477,7 @@ fn limits_hold_in_every_step() {
         &d,
         "FROM busybox\nRUN for i in $(seq 40); do sleep 5 & done; wait; exit 1\n",
     );
-    let refused = d.call(Client::Wharf, &["build", "--pids-limit", "10", "context"]);
+    let refused = d.call(Client::Wharf, "build --pids-limit 10 context");
     assert_ne!(refused.code, 0);
     assert!(
         refused
@@ -619,7 +617,7 @@ fn caches_go_to_other_machines() {
     assert_ne!(layers(&fourth, "again"), layers(&first, "app"));
     let refused = fourth.call(
         Client::Wharf,
-        &["build", "--cache-to", "type=registry,ref=a/b", "context"],
+        "build --cache-to type=registry,ref=a/b context",
     );
     assert!(
         refused.stderr.contains("not supported yet"),

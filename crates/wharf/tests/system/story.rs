@@ -49,22 +49,22 @@ fn by_hand(d: &Daemon, client: Client, told: &mut Transcript) {
     told.note("commit", &d.ok(client, &commit));
     let again = d.on_a_terminal(
         client,
-        &["start", "-ai", "commit_test"],
+        "start -ai commit_test",
         "echo more >> second\nexit 7\n",
     );
     assert_eq!(again.code, 7, "{again:?}");
     told.note(
         "second commit",
-        &d.ok(client, &["commit", "commit_test", "commit_test:second"]),
+        &d.ok(client, "commit commit_test commit_test:second"),
     );
     let piped = d.call_with_input(
         client,
-        &["run", "-i", "--rm", "commit_test:second"],
+        "run -i --rm commit_test:second",
         b"cat first second; echo to stderr >&2; exit 3\n",
     );
     assert_eq!(piped.stdout, "test commit\nmore\n");
     told.note("run through a pipe", &format!("{piped:?}"));
-    told.note("images", &d.ok(client, &["images"]));
+    told.note("images", &d.ok(client, "images"));
     let format = "{{.Author}}|{{.Comment}}|{{.Config.Cmd}}|{{.RepoTags}}";
     told.note(
         "inspect",
@@ -85,7 +85,7 @@ fn layers(d: &Daemon, client: Client, told: &mut Transcript) {
     );
     assert_eq!((base.len(), first.len(), second.len()), (1, 2, 2));
     assert!(first[0] == base[0] && second[0] == base[0] && first[1] != second[1]);
-    d.ok(client, &["save", "-o", "commits.tar", "commit_test:second"]);
+    d.ok(client, "save -o commits.tar commit_test:second");
     let saved = SavedImages::read(&d.path("commits.tar"));
     let mut entries = saved.entries_of_layer(&second[1]);
     entries.retain(|name| !name.contains(".bash_history"));
@@ -94,13 +94,7 @@ fn layers(d: &Daemon, client: Client, told: &mut Transcript) {
         "image layers",
         &d.ok(
             Client::Wharf,
-            &[
-                "image",
-                "layers",
-                "debian:bookworm-slim",
-                "commit_test:first",
-                "commit_test:second",
-            ],
+            "image layers debian:bookworm-slim commit_test:first commit_test:second",
         ),
     );
 }
@@ -157,7 +151,7 @@ fn serve(d: &Daemon, client: Client, told: &mut Transcript) {
     let mut run = vec!["run", "-d", "--name", "webtest", "-p", "127.0.0.1::80"];
     run.push("my_test_image");
     told.note("run -d", &d.ok(client, &run));
-    let address = d.ok(client, &["port", "webtest", "80"]);
+    let address = d.ok(client, "port webtest 80");
     told.note("page", &http_get(&address));
     let mut follower = d
         .command(client)
@@ -165,52 +159,48 @@ fn serve(d: &Daemon, client: Client, told: &mut Transcript) {
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    told.note("ps", &d.ok(client, &["ps"]));
-    let exec = d.on_a_terminal(
-        client,
-        &["exec", "-it", "webtest", "sh"],
-        "tty; pwd; exit 4\n",
-    );
+    told.note("ps", &d.ok(client, "ps"));
+    let exec = d.on_a_terminal(client, "exec -it webtest sh", "tty; pwd; exit 4\n");
     assert_eq!(exec.code, 4, "{exec:?}");
     for shown in ["/dev/pts/0", "/usr/share/nginx/html"] {
         assert!(exec.stdout.contains(shown), "{exec:?}");
     }
-    let top = d.ok(client, &["top", "webtest", "-eo", "pid,user,args"]);
+    let top = d.ok(client, "top webtest -eo pid,user,args");
     let commands: Vec<&str> = top
         .lines()
         .map(|line| line.trim_start().trim_start_matches(char::is_numeric))
         .collect();
     told.note("top", &commands.join("\n"));
     d.write("in.txt", "copied in\n");
-    d.ok(client, &["cp", "in.txt", "webtest:/tmp/"]);
-    d.ok(client, &["cp", "webtest:/tmp/in.txt", "out.txt"]);
+    d.ok(client, "cp in.txt webtest:/tmp/");
+    d.ok(client, "cp webtest:/tmp/in.txt out.txt");
     told.note("cp", &std::fs::read_to_string(d.path("out.txt")).unwrap());
-    let diff = d.ok(client, &["diff", "webtest"]);
+    let diff = d.ok(client, "diff webtest");
     assert!(diff.lines().any(|line| line == "A /tmp/in.txt"), "{diff}");
     assert!(!diff.lines().any(|line| line.contains("/etc")), "{diff}");
     told.note("diff", &diff);
-    told.note("stop", &d.ok(client, &["stop", "-t", "1", "webtest"]));
+    told.note("stop", &d.ok(client, "stop -t 1 webtest"));
     let mut followed = String::new();
     let mut output = follower.stdout.take().unwrap();
     output.read_to_string(&mut followed).unwrap();
     assert!(follower.wait().unwrap().success());
     assert!(followed.contains("\"GET / HTTP/1.0\" 200"), "{followed}");
-    told.note("ps -a", &d.ok(client, &["ps", "-a", "--no-trunc"]));
-    told.note("start", &d.ok(client, &["start", "webtest"]));
-    let address = d.ok(client, &["port", "webtest", "80"]);
+    told.note("ps -a", &d.ok(client, "ps -a --no-trunc"));
+    told.note("start", &d.ok(client, "start webtest"));
+    let address = d.ok(client, "port webtest 80");
     told.note("page again", &http_get(&address));
-    let refused = d.call(client, &["rm", "webtest"]);
+    let refused = d.call(client, "rm webtest");
     told.note("rm of a running container", &format!("{refused:?}"));
 }
 
 /// Names, history and disk, with docker's rules for what is in use.
 fn names(d: &Daemon, client: Client, told: &mut Transcript) {
-    told.note_without_sizes("history", &d.ok(client, &["history", "my_test_image"]));
-    d.ok(client, &["tag", "my_test_image", "my_test_image:v1"]);
+    told.note_without_sizes("history", &d.ok(client, "history my_test_image"));
+    d.ok(client, "tag my_test_image my_test_image:v1");
     let mut keep = vec!["run", "-d", "--name", "keeper"];
     keep.extend(["commit_test:second", "sleep", "1000"]);
     d.ok(client, &keep);
-    let id = d.ok(client, &["images", "-q", "commit_test:second"]);
+    let id = d.ok(client, "images -q commit_test:second");
     let steps: [&[&str]; 11] = [
         &["rmi", "my_test_image:v1"],
         &["rmi", "my_test_image"],
@@ -231,7 +221,7 @@ fn names(d: &Daemon, client: Client, told: &mut Transcript) {
         told.note_without_sizes(&name, &called.stdout);
         told.note(&name, &called.stderr);
     }
-    let table = d.ok(client, &["system", "df"]);
+    let table = d.ok(client, "system df");
     told.note_without_sizes("system df", &table);
 }
 
@@ -267,13 +257,13 @@ fn archives(d: &Daemon, client: Client, told: &mut Transcript) {
         client,
         &["run", "--name", "out", "busybox", "sh", "-c", script],
     );
-    d.ok(client, &["export", "-o", "files.tar", "out"]);
+    d.ok(client, "export -o files.tar out");
     let files = d.path("files.tar");
     let mut import = vec!["import", "-m", "note", "-c", "CMD cat /l"];
     import.extend([files.to_str().unwrap(), "imported:1"]);
     fresh.ok(client, &import);
-    told.note("import", &fresh.ok(client, &["run", "--rm", "imported:1"]));
-    told.note_without_sizes("imported", &fresh.ok(client, &["history", "imported:1"]));
+    told.note("import", &fresh.ok(client, "run --rm imported:1"));
+    told.note_without_sizes("imported", &fresh.ok(client, "history imported:1"));
     eventually("nothing is staged", || {
         std::fs::read_dir(fresh.path("root/tmp")).unwrap().count() == 0
     });

@@ -9,31 +9,10 @@ fn containers_and_logs_survive_the_daemon() {
         let mut d = Daemon::with_busybox();
         d.ok(
             client,
-            &[
-                "run",
-                "-d",
-                "--name",
-                "ticker",
-                "busybox",
-                "sh",
-                "-c",
-                "i=0; while :; do i=$((i+1)); echo $i; usleep 10000; done",
-            ],
+            "run -d --name ticker busybox sh -c 'i=0; while :; do i=$((i+1)); echo $i; usleep 10000; done'",
         );
-        d.ok(
-            client,
-            &[
-                "run",
-                "-d",
-                "--name",
-                "ends",
-                "busybox",
-                "sh",
-                "-c",
-                "sleep 1; exit 5",
-            ],
-        );
-        let pid = d.ok(client, &["inspect", "--format", "{{.State.Pid}}", "ticker"]);
+        d.ok(client, "run -d --name ends busybox sh -c 'sleep 1; exit 5'");
+        let pid = d.ok(client, "inspect --format {{.State.Pid}} ticker");
         d.kill();
         std::thread::sleep(Duration::from_millis(1500));
         assert!(
@@ -41,25 +20,17 @@ fn containers_and_logs_survive_the_daemon() {
             "the container died with the daemon"
         );
         d.launch();
-        assert_eq!(
-            d.ok(client, &["inspect", "--format", "{{.State.Pid}}", "ticker"]),
-            pid
-        );
+        assert_eq!(d.ok(client, "inspect --format {{.State.Pid}} ticker"), pid);
         eventually("the exit is known", || {
             d.ok(
                 client,
-                &[
-                    "inspect",
-                    "--format",
-                    "{{.State.Status}} {{.State.ExitCode}}",
-                    "ends",
-                ],
+                "inspect --format '{{.State.Status}} {{.State.ExitCode}}' ends",
             ) == "exited 5"
         });
-        assert_eq!(d.ok(client, &["exec", "ticker", "echo", "back"]), "back");
-        d.ok(client, &["stop", "-t", "0", "ticker"]);
+        assert_eq!(d.ok(client, "exec ticker echo back"), "back");
+        d.ok(client, "stop -t 0 ticker");
         let numbers: Vec<u64> = d
-            .ok(client, &["logs", "ticker"])
+            .ok(client, "logs ticker")
             .lines()
             .map(|line| line.parse().unwrap())
             .collect();
@@ -78,7 +49,7 @@ fn containers_and_logs_survive_the_daemon() {
 #[test]
 fn what_a_container_has_in_the_kernel_is_seen() {
     let d = Daemon::with_busybox();
-    d.ok(Client::Wharf, &["run", "-d", "busybox", "sleep", "1000"]);
+    d.ok(Client::Wharf, "run -d busybox sleep 1000");
     let left = d.left_of_containers().join("\n");
     for kind in [
         "master wh",

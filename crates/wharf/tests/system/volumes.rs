@@ -11,7 +11,7 @@ VOLUME /declared
 fn filled() -> Daemon {
     let d = Daemon::with_busybox();
     d.write("context/Dockerfile", FILLED);
-    d.ok(Client::Wharf, &["build", "-q", "-t", "filled", "context"]);
+    d.ok(Client::Wharf, "build -q -t filled context");
     d
 }
 
@@ -69,11 +69,8 @@ fn empty_volumes_take_over_what_the_image_has() {
             run(&d, client, &["--mount", mount], "filled", "ls /data"),
             ""
         );
-        d.ok(
-            client,
-            &["create", "--name", "made", "-v", "fourth:/data", "filled"],
-        );
-        d.ok(client, &["cp", "made:/data/file", "copied"]);
+        d.ok(client, "create --name made -v fourth:/data filled");
+        d.ok(client, "cp made:/data/file copied");
         assert_eq!(
             std::fs::read_to_string(d.path("copied")).unwrap(),
             "hello\n"
@@ -152,8 +149,8 @@ fn mounts_of_images_are_read_only() {
             &["busybox", "cat", "/part/file"],
         ];
         d.ok(client, &create.concat());
-        d.ok(client, &["rmi", "-f", "filled"]);
-        assert_eq!(d.ok(client, &["start", "-a", "keeper"]), "inner");
+        d.ok(client, "rmi -f filled");
+        assert_eq!(d.ok(client, "start -a keeper"), "inner");
     }
 }
 
@@ -253,16 +250,7 @@ fn volumes_of_other_containers() {
         let d = filled();
         d.ok(
             client,
-            &[
-                "create",
-                "--name",
-                "source",
-                "-v",
-                "vol:/data",
-                "-v",
-                "/anonymous",
-                "filled",
-            ],
+            "create --name source -v vol:/data -v /anonymous filled",
         );
         let from = ["--volumes-from", "source"];
         run(
@@ -298,10 +286,10 @@ fn volumes_of_other_containers() {
             "No such container",
         );
         // The container that took the volume over does not take it away.
-        let count = || d.ok(client, &["volume", "ls", "-q"]).lines().count();
+        let count = || d.ok(client, "volume ls -q").lines().count();
         assert_eq!(count(), 3, "named, anonymous, declared");
-        d.ok(client, &["rm", "-v", "source"]);
-        assert_eq!(d.ok(client, &["volume", "ls", "-q"]), "vol");
+        d.ok(client, "rm -v source");
+        assert_eq!(d.ok(client, "volume ls -q"), "vol");
     }
 }
 
@@ -323,53 +311,35 @@ fn prune_takes_anonymous_volumes_unless_all() {
         }
         d.ok(
             client,
-            &[
-                "create",
-                "--name",
-                "user",
-                "-v",
-                "kept:/k",
-                "-v",
-                "/anonymous",
-                "busybox",
-            ],
+            "create --name user -v kept:/k -v /anonymous busybox",
         );
-        d.ok(client, &["volume", "create"]);
+        d.ok(client, "volume create");
         let list = |filter: &str| d.ok(client, &["volume", "ls", "-q", "-f", filter]);
         assert_eq!(list("dangling=true").lines().count(), 2);
         assert_eq!(list("label=is=plain"), "plain");
         assert_eq!(list("name=lai"), "plain");
-        let pruned = d.ok(client, &["volume", "prune", "-f"]);
+        let pruned = d.ok(client, "volume prune -f");
         assert!(pruned.contains("Total reclaimed space"), "{pruned}");
         assert_eq!(list("dangling=true"), "plain");
         let inspected = d.ok(
             client,
-            &[
-                "volume",
-                "inspect",
-                "-f",
-                "{{.Labels.is}} {{.Driver}}",
-                "plain",
-            ],
+            "volume inspect -f '{{.Labels.is}} {{.Driver}}' plain",
         );
         assert_eq!(inspected, "plain local");
-        d.fails(client, &["volume", "rm", "kept"], 1, "volume is in use");
-        d.fails(client, &["volume", "rm", "nosuch"], 1, "no such volume");
-        d.ok(client, &["volume", "rm", "-f", "nosuch"]);
+        d.fails(client, "volume rm kept", 1, "volume is in use");
+        d.fails(client, "volume rm nosuch", 1, "no such volume");
+        d.ok(client, "volume rm -f nosuch");
         d.fails(
             client,
-            &["volume", "update", "plain", "--availability", "drain"],
+            "volume update plain --availability drain",
             1,
             "can only update cluster volumes",
         );
-        d.ok(
-            client,
-            &["volume", "prune", "-f", "-a", "--filter", "label!=is=plain"],
-        );
+        d.ok(client, "volume prune -f -a --filter label!=is=plain");
         assert_eq!(list("dangling=true"), "plain");
-        d.ok(client, &["volume", "prune", "-f", "-a"]);
-        d.ok(client, &["rm", "-v", "user"]);
-        assert_eq!(d.ok(client, &["volume", "ls", "-q"]), "kept");
+        d.ok(client, "volume prune -f -a");
+        d.ok(client, "rm -v user");
+        assert_eq!(d.ok(client, "volume ls -q"), "kept");
     }
 }
 
@@ -413,24 +383,8 @@ fn driver_options_are_mounted_while_they_are_used() {
         );
         assert_eq!(d.mounts().len(), 0, "{:?}", d.mounts());
         // Two containers see one mount, and the second still does when the daemon was away.
-        d.ok(
-            client,
-            &[
-                "run",
-                "-d",
-                "--name",
-                "first",
-                "-v",
-                "memory:/m",
-                "busybox",
-                "sleep",
-                "600",
-            ],
-        );
-        d.ok(
-            client,
-            &["exec", "first", "sh", "-c", "echo shared > /m/file"],
-        );
+        d.ok(client, "run -d --name first -v memory:/m busybox sleep 600");
+        d.ok(client, "exec first sh -c 'echo shared > /m/file'");
         let read = || run(&d, client, &["-v", "memory:/m"], "busybox", "cat /m/file");
         assert_eq!(read(), "shared");
         assert_eq!(d.mounts().len(), 1, "{:?}", d.mounts());
@@ -440,9 +394,9 @@ fn driver_options_are_mounted_while_they_are_used() {
             run(&d, client, &["-v", "memory:/m"], "busybox", "cat /m/file"),
             "shared"
         );
-        d.ok(client, &["rm", "-f", "first"]);
+        d.ok(client, "rm -f first");
         eventually("the volume's unmount", || d.mounts().is_empty());
-        d.ok(client, &["volume", "rm", "memory", "bound"]);
+        d.ok(client, "volume rm memory bound");
         assert!(
             d.path("elsewhere/file").exists(),
             "what was bound is not the volume's"
@@ -451,28 +405,12 @@ fn driver_options_are_mounted_while_they_are_used() {
         d.fails(client, &bad, 1, "invalid option");
         d.fails(
             client,
-            &["volume", "create", "-o", "type=tmpfs", "bad"],
+            "volume create -o type=tmpfs bad",
             1,
             "missing required option",
         );
-        d.fails(
-            client,
-            &["volume", "create", "-d", "nosuch", "bad"],
-            1,
-            "plugin",
-        );
-        d.ok(
-            client,
-            &[
-                "volume",
-                "create",
-                "-o",
-                "type=nosuchfs",
-                "-o",
-                "device=x",
-                "broken",
-            ],
-        );
+        d.fails(client, "volume create -d nosuch bad", 1, "plugin");
+        d.ok(client, "volume create -o type=nosuchfs -o device=x broken");
         run_fails(
             &d,
             client,
@@ -496,19 +434,7 @@ fn events_tell_of_mounts() {
     let actions = || {
         let events = d.ok(
             Client::Wharf,
-            &[
-                "events",
-                "--since",
-                "0",
-                "--until",
-                "0s",
-                "--filter",
-                "type=volume",
-                "--filter",
-                "volume=vol",
-                "--format",
-                "{{.Action}} {{index .Actor.Attributes \"read/write\"}}",
-            ],
+            "events --since 0 --until 0s --filter type=volume --filter volume=vol --format '{{.Action}} {{index .Actor.Attributes \"read/write\"}}'",
         );
         events
             .lines()
@@ -578,10 +504,7 @@ fn disk_usage_is_right_and_quick() {
     run("dd if=/dev/zero of=/v/big bs=1M count=50 2>/dev/null; rm -r /v/d/1*");
     let (third, _) = usage();
     within(size_of(&third, "many"), on_disk("many"));
-    d.ok(
-        Client::Wharf,
-        &["create", "--name", "many-files", "-v", "many:/v", "busybox"],
-    );
+    d.ok(Client::Wharf, "create --name many-files -v many:/v busybox");
     let file = d.write("five", vec![1; 5 << 20]);
     d.ok(
         Client::Wharf,

@@ -343,7 +343,7 @@ fn finish(d: &Daemon, size: &Size, before: &Traces) {
         // A restart counts from the exit on.
         let runs = found["RestartCount"].as_u64().unwrap()
             + u64::from(found["State"]["Status"] == "running");
-        d.ok(Client::Wharf, &["logs", "again"]).lines().count() as u64 == runs
+        d.ok(Client::Wharf, "logs again").lines().count() as u64 == runs
     });
     let state = state_of(d, "again");
     assert!(
@@ -364,7 +364,7 @@ fn finish(d: &Daemon, size: &Size, before: &Traces) {
             .all(|(line, expected)| *line == format!("{expected}"));
         assert!(is_whole && lines.len() > 10, "{name}: log lines are lost");
     }
-    let containers = d.ok(Client::Wharf, &["ps", "-aq"]);
+    let containers = d.ok(Client::Wharf, "ps -aq");
     let containers: Vec<&str> = containers.lines().collect();
     spread(containers.len(), |number| remove(d, containers[number]));
     nothing_is_left(d, before);
