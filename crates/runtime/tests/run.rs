@@ -61,9 +61,10 @@ async fn rotated_logs_are_compressed() {
     assert_eq!(ran.stdout.lines().count(), 5000);
     assert!(log_lines(&path).len() > 1);
     // They are compressed by a process beside the container, which may take its time.
-    let second = std::path::PathBuf::from(format!("{}.2.gz", path.display()));
+    let compressed =
+        |number: u32| std::path::Path::new(&format!("{}.{number}.gz", path.display())).exists();
     let patience = std::time::Instant::now() + std::time::Duration::from_secs(20);
-    while !second.exists() && std::time::Instant::now() < patience {
+    while !(compressed(1) && compressed(2)) && std::time::Instant::now() < patience {
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }
     for number in 1..3 {

@@ -9,14 +9,14 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use wharf_image::Digest;
-use wharf_llb::{Op, VertexId};
+use wharf_llb::{Op, Vertex, VertexId};
 use wharf_safefs::{Metadata, Timestamp};
 
 use super::Solver;
+use super::node::Node;
 use super::run::{Inputs, Made, StepOutput};
 use super::snapshot::Snapshot;
-use crate::content::Reading;
-use crate::select::Selected;
+use crate::content::{Reading, Taken};
 use crate::{BuildError, OutputStream};
 
 /// Tells keys apart that are made at the same time.
@@ -43,33 +43,47 @@ impl Solver<'_> {
         Some(changed.to_string_lossy().into_owned())
     }
 
-    /// Notes which programs counted files that are others now that they are about to be copied for a mount.
-    pub(super) fn compare_users(&self, id: VertexId, reading: Reading<'_>, selected: &[Selected]) {
-        let mut now: HashMap<PathBuf, &Metadata> = HashMap::new();
-        for one in selected {
-            let entries = one.entries.iter();
-            now.extend(entries.map(|entry| (one.path.join(&entry.path), &entry.metadata)));
-        }
-        let is_other = |path: &Path, known: &Metadata| {
+    /// Notes which programs counted files that are others in what is about to be copied for their mounts.
+    ///
+    /// What was read counts, not only the attributes: those were taken a moment before.
+    pub(super) fn compare_users(&self, id: VertexId, reading: Reading<'_>, taken: &Taken) {
+        let now: HashMap<PathBuf, (&Metadata, Option<&Digest>)> = entries_of(taken).collect();
+        let is_other = |path: &Path, known: &Metadata, counted: Option<&Digest>| {
             let found = now.get(path);
-            found.is_none_or(|found| reading.has_changed(known, found))
+            found.is_none_or(|(found, read)| {
+                reading.has_changed(known, found) || (counted.is_some() && counted != *read)
+            })
         };
-        let mut state = self.lock();
-        for (user, node) in &mut state.nodes {
-            let vertex = self.input.graph.vertex(*user);
-            if !matches!(vertex.op, Op::Exec(_)) {
-                continue;
-            }
+        self.each_user(id, |node, vertex| {
             let of_context = node.contents.iter().filter(|((input, _), _)| {
                 let edge = vertex.inputs.get(*input);
                 edge.is_some_and(|edge| edge.vertex == id)
             });
-            let changed = of_context
-                .flat_map(|(_, content)| content.taken.each())
-                .flat_map(|(one, _)| one.entries.iter().map(move |entry| (one, entry)))
-                .map(|(one, entry)| (one.path.join(&entry.path), &entry.metadata))
-                .find(|(path, known)| is_other(path, known));
-            if let Some((path, _)) = changed {
+            of_context
+                .flat_map(|(_, content)| entries_of(&content.taken))
+                .find(|(path, (known, counted))| is_other(path, known, *counted))
+                .map(|(path, _)| path)
+        });
+    }
+
+    /// Notes for the programs that a context is mounted for what was noted for the context: a file changed while it was copied.
+    pub(super) fn tell_users(&self, id: VertexId) {
+        let changed = self.with_node(id, |node| node.changed.clone()).flatten();
+        if changed.is_some() {
+            self.each_user(id, |_, _| changed.clone());
+        }
+    }
+
+    /// Notes the file that `changed` names for each program that takes something of a vertex.
+    fn each_user(&self, id: VertexId, mut changed: impl FnMut(&Node, &Vertex) -> Option<PathBuf>) {
+        let mut state = self.lock();
+        for (user, node) in &mut state.nodes {
+            let vertex = self.input.graph.vertex(*user);
+            let takes = vertex.inputs.iter().any(|edge| edge.vertex == id);
+            if matches!(vertex.op, Op::Exec(_))
+                && takes
+                && let Some(path) = changed(node, vertex)
+            {
                 node.changed = Some(path);
             }
         }
@@ -110,4 +124,15 @@ impl Solver<'_> {
         let key = self.give_own_key(id);
         self.publish(id, key, inputs, made)
     }
+}
+
+/// Returns all that was taken, by path, with what it holds where that is known.
+fn entries_of(taken: &Taken) -> impl Iterator<Item = (PathBuf, (&Metadata, Option<&Digest>))> {
+    taken.each().flat_map(|(one, digests)| {
+        let entries = one.entries.iter().enumerate();
+        entries.map(|(number, entry)| {
+            let path = one.path.join(&entry.path);
+            (path, (&entry.metadata, digests.get(number)))
+        })
+    })
 }

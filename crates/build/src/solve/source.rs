@@ -197,10 +197,10 @@ impl Solver<'_> {
             context: Some(context),
         };
         let selected = tree.select("/", &options)?;
-        self.compare_users(id, reading, &selected);
         let content = content_digest(reading, selected, false)?;
+        self.compare_users(id, reading, &content.taken);
         let key = cache::key_of("context", &serde_json::json!(content.digest));
-        self.find_or_make(id, key, || {
+        let made = self.find_or_make(id, key, || {
             let staging = self.store.stage()?;
             let attributes = Attributes {
                 contents_only: true,
@@ -210,7 +210,9 @@ impl Solver<'_> {
             let copied = copy::copy(reading, &content.taken, into, "/", &attributes)?;
             self.note_change(id, copied.changed);
             self.place(staging, &Snapshot::default(), &[])
-        })
+        })?;
+        self.tell_users(id);
+        Ok(made)
     }
 }
 

@@ -717,12 +717,6 @@ fn containers_are_made_by_the_runtime_they_ask_for() {
         );
         d.fails(
             client,
-            "run --rm --init --runtime mine busybox true",
-            125,
-            "--init",
-        );
-        d.fails(
-            client,
             "run --rm --runtime nosuch busybox true",
             125,
             "unknown or invalid runtime name: nosuch",
