@@ -104,6 +104,16 @@ impl Matcher {
         }
     }
 
+    /// Returns whether the pattern matches the path or one of its parents.
+    pub fn matches_or_parent(&self, path: &str) -> bool {
+        if let Self::Expression(regex) = self {
+            return regex.matches_or_parent(path);
+        }
+        let mut parents = path.match_indices('/').map(|(slash, _)| path.get(..slash));
+        self.matches(path)
+            || parents.any(|parent| parent.is_some_and(|parent| self.matches(parent)))
+    }
+
     /// Returns whether the pattern can match a path that starts with `directory` (which ends with `/`).
     ///
     /// May say yes where no file would match, never no where one would.

@@ -230,12 +230,7 @@ impl IgnorePattern {
     /// Returns whether the pattern matches the path or one of its parents.
     fn matches_or_parent(&self, path: &str) -> Result<bool, Error> {
         self.check()?;
-        let matches = self.matcher.matches(path)
-            || path.match_indices('/').any(|(slash, _)| {
-                path.get(..slash)
-                    .is_some_and(|parent| self.matcher.matches(parent))
-            });
-        Ok(matches)
+        Ok(self.matcher.matches_or_parent(path))
     }
 }
 
@@ -365,6 +360,28 @@ mod tests {
         check("a\n!*/x", "a/b", true);
         check("a\n!a*/x", "a", false);
         check("a\n!b*/x", "a", true);
+    }
+
+    #[test]
+    fn parents_are_found_as_if_each_was_tried() {
+        let patterns = [
+            "a*", "*/b", "a?/*", "**/x", "a/**/c", "*.d", "a\\*", "[a-c]/*", "**/a*/c", "*/*/*",
+        ];
+        for path in [
+            "a", "a/b", "ab/b/c", "x/a.d/c", "a/b/c/x", "d/e", "a*/b", "é/b", "a//b",
+        ] {
+            for pattern in patterns {
+                let file = IgnoreFile::parse(pattern).expect(pattern);
+                let matcher = &file.patterns[0].matcher;
+                let parents = path.match_indices('/').map(|(slash, _)| &path[..slash]);
+                let expected = parents.chain([path]).any(|path| matcher.matches(path));
+                assert_eq!(
+                    matcher.matches_or_parent(path),
+                    expected,
+                    "{pattern} {path}"
+                );
+            }
+        }
     }
 
     #[test]

@@ -142,6 +142,42 @@ impl Regex {
         live.last().copied().unwrap_or(false)
     }
 
+    /// Returns whether the expression matches the path or one of its parents, in one run over the path.
+    pub fn matches_or_parent(&self, path: &str) -> bool {
+        let can_end = |end: usize| {
+            path.get(..end)
+                .is_some_and(|whole| whole.ends_with(&self.suffix))
+        };
+        let slashes = path.match_indices('/').map(|(slash, _)| slash);
+        let mut ends = slashes.chain([path.len()]);
+        if !path.starts_with(&self.prefix) || !ends.any(can_end) {
+            return false;
+        }
+        let mut live = self.beginning();
+        let mut next = live.clone();
+        let mut before: Option<char> = None;
+        let places = path
+            .char_indices()
+            .map(|(at, character)| (at, Some(character)));
+        for (at, character) in places.chain([(path.len(), None)]) {
+            if matches!(character, None | Some('/')) && can_end(at) {
+                let mut ended = live.clone();
+                self.follow(&mut ended, before, None, true);
+                if ended.last() == Some(&true) {
+                    return true;
+                }
+            }
+            let Some(character) = character else {
+                break;
+            };
+            self.follow(&mut live, before, Some(character), false);
+            self.advance(&live, &mut next, character);
+            std::mem::swap(&mut live, &mut next);
+            before = Some(character);
+        }
+        false
+    }
+
     /// Returns whether a text that starts with `beginning` may match.
     pub fn may_match_beginning(&self, beginning: &str) -> bool {
         self.run(beginning, false).contains(&true)
@@ -149,11 +185,8 @@ impl Regex {
 
     /// Feeds a text; returns which steps are live behind it (the last entry: all done).
     fn run(&self, text: &str, is_whole: bool) -> Vec<bool> {
-        let mut live = vec![false; self.steps.len() + 1];
+        let mut live = self.beginning();
         let mut next = live.clone();
-        if let Some(first) = live.first_mut() {
-            *first = true;
-        }
         let mut before: Option<char> = None;
         let mut characters = text.chars();
         loop {
@@ -171,6 +204,15 @@ impl Regex {
             std::mem::swap(&mut live, &mut next);
             before = Some(character);
         }
+    }
+
+    /// Returns the steps that are live before anything was read.
+    fn beginning(&self) -> Vec<bool> {
+        let mut live = vec![false; self.steps.len() + 1];
+        if let Some(first) = live.first_mut() {
+            *first = true;
+        }
+        live
     }
 
     /// Adds the steps that can be reached without taking a character.
