@@ -42,7 +42,7 @@ pub use container::log_options::DRIVERS as LOG_DRIVERS;
 pub use engine::{DEFAULT_ROOT, Engine, EngineOptions, instance_name};
 pub use error::{EngineError, ErrorKind, Result};
 pub use exec::ClaimedExec;
-pub use network::NetworkSettings;
+pub use network::{DefaultBridge, NetworkSettings};
 pub use settings::{DEFAULT_LOG_DRIVER, SeccompDefault, Settings};
 pub use wharf_build::{
     About, Answer, BuildRecord, CacheDirectory, CacheMount, ContextSource, FailedStep, Mistake,

@@ -29,6 +29,8 @@ pub(crate) struct BridgePlan {
     pub(crate) ipv6: bool,
     /// Keeps containers apart, so that the host has to answer for them (RFC 3069).
     pub(crate) answers_for_neighbours: bool,
+    /// The device has to be there.
+    pub(crate) is_users: bool,
 }
 
 /// Makes the bridge, or takes over one that is there; `true` tells that it was made.
@@ -54,6 +56,31 @@ pub(crate) fn ensure(
         return Err(error);
     }
     Ok((link, created))
+}
+
+/// Finds a bridge that is there.
+///
+/// # Errors
+/// [`NetworkError::NoDevice`], [`NetworkError::NotABridge`], [`NetworkError::Netlink`].
+pub(crate) fn find(netlink: &mut Netlink, name: &str) -> Result<Link, NetworkError> {
+    let link = netlink
+        .link_by_name(name)
+        .map_err(NetworkError::netlink(format!("look up device {name}")))?
+        .ok_or_else(|| NetworkError::NoDevice {
+            name: name.to_owned(),
+        })?;
+    if link.kind == "bridge" {
+        return Ok(link);
+    }
+    let found = if link.kind.is_empty() {
+        "hardware device".to_owned()
+    } else {
+        link.kind
+    };
+    Err(NetworkError::NotABridge {
+        name: name.to_owned(),
+        found,
+    })
 }
 
 /// Gives a bridge exactly these addresses. A bridge of somebody else keeps what it has beside them.
@@ -216,41 +243,21 @@ pub(crate) fn ensure_ipv6_forwarding(netlink: &mut Netlink) -> Result<(), Networ
 
 fn ensure_device(netlink: &mut Netlink, plan: &BridgePlan) -> Result<(Link, bool), NetworkError> {
     let name = &plan.device;
-    let look_up = |netlink: &mut Netlink| {
-        netlink
-            .link_by_name(name)
-            .map_err(NetworkError::netlink(format!("look up device {name}")))
-    };
-    if let Some(link) = look_up(netlink)? {
-        return if link.kind == "bridge" {
-            Ok((link, false))
-        } else {
-            let found = if link.kind.is_empty() {
-                "hardware device".to_owned()
-            } else {
-                link.kind
-            };
-            Err(NetworkError::NotABridge {
-                name: name.to_owned(),
-                found,
-            })
-        };
+    match find(netlink, name) {
+        Err(NetworkError::NoDevice { .. }) if !plan.is_users => {}
+        found => return found.map(|link| (link, false)),
     }
     let create = NetworkError::netlink(format!("create bridge {name}"));
     if let Err(source) = netlink.create_bridge(name, random_mac()?, plan.mtu_bytes) {
         return Err(create(source));
     }
-    match look_up(netlink)? {
-        Some(mut link) => {
-            // The kernel takes no alias with a new device.
-            netlink
-                .set_alias(link.index, &plan.alias)
-                .map_err(NetworkError::netlink(format!("mark bridge {name}")))?;
-            link.alias.clone_from(&plan.alias);
-            Ok((link, true))
-        }
-        None => Err(create(io::Error::from(io::ErrorKind::NotFound))),
-    }
+    let mut link = find(netlink, name)?;
+    // The kernel takes no alias with a new device.
+    netlink
+        .set_alias(link.index, &plan.alias)
+        .map_err(NetworkError::netlink(format!("mark bridge {name}")))?;
+    link.alias.clone_from(&plan.alias);
+    Ok((link, true))
 }
 
 /// Turns on what reaching containers through 127.0.0.1 needs, and off what containers could use
@@ -278,18 +285,27 @@ fn ensure_settings(plan: &BridgePlan) -> Result<(), NetworkError> {
 /// # Errors
 /// [`NetworkError::Netlink`] when the kernel has no random bytes.
 pub(crate) fn random_mac() -> Result<[u8; 6], NetworkError> {
-    let mut mac = [0x02, 0x42, 0, 0, 0, 0];
-    let (_, tail) = mac.split_at_mut(2);
-    getrandom::fill(tail).map_err(|error| NetworkError::Netlink {
+    let mut mac = [0; 6];
+    getrandom::fill(&mut mac).map_err(|error| NetworkError::Netlink {
         action: "choose a hardware address".to_owned(),
         source: io::Error::other(error.to_string()),
     })?;
+    // Not a group's, and locally administered (IEEE 802, two lowest bits of the first byte).
+    let [first, ..] = &mut mac;
+    *first = (*first & !1) | 2;
     Ok(mac)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn random_hardware_addresses_are_of_single_devices() {
+        let drawn: HashSet<[u8; 6]> = (0..64).map(|_| random_mac().unwrap()).collect();
+        assert_eq!(drawn.len(), 64);
+        assert!(drawn.iter().all(|mac| mac[0] & 3 == 2));
+    }
 
     #[test]
     fn device_names_are_checked() {

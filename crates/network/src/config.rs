@@ -79,8 +79,10 @@ pub struct Pool {
     /// Where addresses are taken from, when that is less than the subnet.
     #[serde(default)]
     pub range: Option<Subnet>,
-    /// The gateway's address; on a bridge the bridge's own.
-    pub gateway: IpAddr,
+    /// The gateway's address; on a bridge the bridge's own. `None` where the host has no address on the bridge and the
+    /// user named none.
+    #[serde(default)]
+    pub gateway: Option<IpAddr>,
     /// Addresses that are never given out, by name.
     #[serde(default)]
     pub auxiliary: BTreeMap<String, IpAddr>,

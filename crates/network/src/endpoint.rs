@@ -27,9 +27,11 @@ pub struct EndpointRequest {
     pub ipv4: Option<Ipv4Addr>,
     /// The IPv6 address to use; `None` takes the next free one.
     pub ipv6: Option<Ipv6Addr>,
+    /// Leaves out IPv6 on a network that has it, for a container that has it turned off.
+    pub without_ipv6: bool,
     /// Further addresses, link-local ones.
     pub link_local: Vec<IpAddr>,
-    /// The hardware address to use; `None` derives it from the address (`02:42` and its four bytes).
+    /// The hardware address to use; `None` draws one that no other endpoint has.
     pub mac: Option<[u8; 6]>,
     /// Name of the interface in the container; empty takes the first free `eth<number>`.
     pub interface: String,
@@ -69,7 +71,8 @@ pub struct Endpoint {
     pub gateway_ipv4: Option<Ipv4Addr>,
     /// The IPv6 gateway; `None` on networks that lead nowhere.
     pub gateway_ipv6: Option<Ipv6Addr>,
-    /// Hardware address of the interface, such as `02:42:ac:11:00:02`.
+    /// Hardware address of the interface, such as `02:42:ac:11:00:02`; empty
+    /// where it is that of another device.
     pub mac: String,
     /// Name of the interface in the container.
     pub interface: String,
@@ -147,6 +150,11 @@ impl EndpointRequest {
                 "more than {MAX_EXTRAS_PER_ENDPOINT} link-local addresses or settings"
             ));
         }
+        if let Some(address) = self.link_local.iter().find(|ip| !is_link_local(**ip)) {
+            return Err(NetworkError::InvalidNetwork {
+                reason: format!("invalid link local IP address: {address}"),
+            });
+        }
         if !self.interface.is_empty() && !is_interface_name(&self.interface) {
             return invalid(format!(
                 "interface name {:?} cannot be used",
@@ -163,6 +171,13 @@ impl EndpointRequest {
 /// Tells whether a text is an identifier.
 pub(crate) fn is_identifier(text: &str) -> bool {
     text.len() == IDENTIFIER_LENGTH && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+fn is_link_local(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => address.is_link_local(),
+        IpAddr::V6(address) => address.is_unicast_link_local(),
+    }
 }
 
 fn is_interface_name(name: &str) -> bool {
@@ -186,14 +201,6 @@ fn is_setting(path: &str) -> bool {
         ["net", "ipv4" | "ipv6" | "mpls", kind, "IFNAME", name] => word(kind) && word(name),
         _ => false,
     }
-}
-
-/// Returns the hardware address of a container address: `02:42` and its four bytes.
-///
-/// Derived, so that a neighbour's entry for a reused address is never stale (spec runtime §8.1).
-pub(crate) fn mac_of_address(address: Ipv4Addr) -> [u8; 6] {
-    let [a, b, c, d] = address.octets();
-    [0x02, 0x42, a, b, c, d]
 }
 
 /// Returns a hardware address as colon-separated lower-case hexadecimal.
@@ -230,7 +237,11 @@ mod tests {
         for request in good {
             assert!(request.validate().is_ok());
         }
-        let bad: [EndpointRequest; 7] = [
+        let bad: [EndpointRequest; 8] = [
+            EndpointRequest {
+                link_local: vec!["10.0.0.1".parse().unwrap()],
+                ..request()
+            },
             EndpointRequest {
                 container_id: "x".into(),
                 ..request()
@@ -275,10 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn hardware_address_follows_the_address() {
-        assert_eq!(
-            mac_text(mac_of_address(Ipv4Addr::new(172, 17, 0, 2))),
-            "02:42:ac:11:00:02"
-        );
+    fn hardware_addresses_are_written_with_colons() {
+        assert_eq!(mac_text([2, 0x42, 172, 17, 0, 2]), "02:42:ac:11:00:02");
     }
 }

@@ -94,6 +94,12 @@ pub enum NetworkError {
         /// The kind the kernel reports.
         found: String,
     },
+    /// A device that has to be there is not.
+    #[error("no device {name} on this host: make the bridge first, or take out the setting")]
+    NoDevice {
+        /// The device's name.
+        name: String,
+    },
     /// Every predefined pool overlaps something in use on this machine.
     #[error("all predefined address pools have been fully subnetted")]
     NoFreeSubnet,

@@ -37,8 +37,10 @@ pub use endpoint::{Endpoint, EndpointRequest, InterfaceAddress};
 pub use error::NetworkError;
 pub use firewall::AllowedLink;
 pub use networks::{
-    Explanation, LiveContainer, Networks, NetworksOptions, Verdict, local_ipv6_pools,
+    Explanation, LiveContainer, Networks, NetworksOptions, Verdict, addresses_of_bridge,
+    local_ipv6_pools,
 };
+pub use options::parse_bool;
 pub use port::{HostPorts, MAX_PORTS_PER_CONTAINER, PortRequest, Protocol, PublishedPort};
 pub use subnet::Subnet;
 pub use subnet_choice::AddressPoolBase;

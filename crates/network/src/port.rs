@@ -40,6 +40,11 @@ impl Protocol {
             .find(|protocol| protocol.as_str() == name)
     }
 
+    /// Tells whether the daemon can pass on what the kernel cannot translate.
+    pub(crate) fn is_relayable(self) -> bool {
+        matches!(self, Protocol::Tcp | Protocol::Udp)
+    }
+
     /// Returns the IP protocol number (IANA assigned protocol numbers).
     pub(crate) fn number(self) -> u8 {
         match self {
@@ -99,9 +104,9 @@ impl PublishedPort {
         self.host_ip.is_ipv6() == self.address.is_ipv6()
     }
 
-    /// Tells whether the daemon accepts connections itself, all or those from ::1.
+    /// Tells whether the daemon takes what comes itself, all or that from ::1.
     pub(crate) fn is_relayed(&self) -> bool {
-        self.protocol == Protocol::Tcp && self.host_ip.is_ipv6() && self.host_port != 0
+        self.protocol.is_relayable() && self.host_ip.is_ipv6() && self.host_port != 0
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::os::fd::OwnedFd;
 
@@ -20,7 +20,8 @@ const DEFAULT_EPHEMERAL_PORTS: RangeInclusive<u16> = 32768..=60999;
 #[derive(Debug, Default)]
 pub(crate) struct PortAllocator {
     held: HashMap<(Protocol, u16), Vec<Holder>>,
-    last_ephemeral: u16,
+    /// The ephemeral port that was given last, by protocol and first address: each has a row of its own, as with docker.
+    last_ephemeral: HashMap<(Protocol, IpAddr), u16>,
 }
 
 #[derive(Debug)]
@@ -89,16 +90,15 @@ impl PortAllocator {
         self.release_at(port.protocol, port.host_ip, port.host_port);
     }
 
-    /// Returns another descriptor of the socket that holds a port, to accept connections at.
-    pub(crate) fn listener(&self, port: &PublishedPort) -> Option<TcpListener> {
+    /// Returns another descriptor of the socket that holds a port, to take at what comes.
+    pub(crate) fn descriptor(&self, port: &PublishedPort) -> Option<OwnedFd> {
         let holders = self.held.get(&(port.protocol, port.host_port))?;
         let holder = holders
             .iter()
             .find(|holder| holder.host_ip == port.host_ip)?;
         let socket = holder.socket.as_ref()?.try_clone().ok()?;
-        let listener = TcpListener::from(socket);
-        listener.set_nonblocking(true).ok()?;
-        Some(listener)
+        rustix::io::ioctl_fionbio(&socket, true).ok()?;
+        Some(socket)
     }
 
     fn release_at(&mut self, protocol: Protocol, host_ip: IpAddr, host_port: u16) {
@@ -116,17 +116,20 @@ impl PortAllocator {
     fn ephemeral(&mut self, protocol: Protocol, host_ips: &[IpAddr]) -> Result<u16, NetworkError> {
         let range = ephemeral_range();
         let (first, last) = (*range.start(), *range.end());
-        let start = if (first..last).contains(&self.last_ephemeral) {
-            self.last_ephemeral + 1
-        } else {
-            first
+        let row = host_ips.first().map(|host_ip| (protocol, *host_ip));
+        let before = row.and_then(|row| self.last_ephemeral.get(&row).copied());
+        let start = match before {
+            Some(before) if (first..last).contains(&before) => before + 1,
+            _ => first,
         };
         let reserved = reserved_ports();
         let candidates = (start..=last)
             .chain(first..start)
             .filter(|port| !reserved.iter().any(|range| range.contains(port)));
         let port = self.first_free(protocol, host_ips, candidates, &range)?;
-        self.last_ephemeral = port;
+        if let Some(row) = row {
+            self.last_ephemeral.insert(row, port);
+        }
         Ok(port)
     }
 
@@ -251,13 +254,15 @@ fn bind(protocol: Protocol, host_ip: IpAddr, host_port: u16) -> io::Result<Owned
         Protocol::Tcp | Protocol::Sctp => {
             sockopt::set_socket_reuseaddr(&socket, true)?;
             rustix::net::bind(&socket, &address)?;
-            // The daemon takes connections only at IPv6 addresses.
+            // The daemon takes what comes at IPv6 addresses only.
             rustix::net::listen(&socket, if host_ip.is_ipv6() { 128 } else { 1 })?;
         }
         Protocol::Udp => {
             rustix::net::bind(&socket, &address)?;
-            // Nobody reads: the kernel's smallest buffer is enough.
-            sockopt::set_socket_recv_buffer_size(&socket, 1)?;
+            if !host_ip.is_ipv6() {
+                // Nobody reads: the kernel's smallest buffer is enough.
+                sockopt::set_socket_recv_buffer_size(&socket, 1)?;
+            }
         }
     }
     Ok(socket)

@@ -58,6 +58,23 @@ impl Subnet {
         address_of(bits, self.network)
     }
 
+    /// Returns the first and last address of a device as numbers: in IPv4 all but network and broadcast address (both
+    /// count in a /31 or /32, RFC 3021), in IPv6 all but the subnet-router anycast address (RFC 4291 §2.6.1).
+    pub(crate) fn devices(&self) -> (u128, u128) {
+        let (network, last) = (bits_of(self.network), bits_of(self.last()));
+        match (self.is_ipv6(), last - network) {
+            (_, 0 | 1) => (network, last),
+            (true, _) => (network + 1, last),
+            (false, _) => (network + 1, last - 1),
+        }
+    }
+
+    /// Tells whether a device can have `address`.
+    pub(crate) fn is_for_devices(&self, address: IpAddr) -> bool {
+        let (first, last) = self.devices();
+        self.contains(address) && (first..=last).contains(&bits_of(address))
+    }
+
     /// Tells whether `address` belongs to this subnet.
     pub fn contains(&self, address: impl Into<IpAddr>) -> bool {
         let address = address.into();

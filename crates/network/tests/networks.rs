@@ -1,19 +1,16 @@
-//! Networks of users: isolation, IPv6, options, several networks a container, names.
+//! Networks of users: isolation, IPv6, options, several networks a container.
 
 // A test that cannot go on may panic; a skipped one says so.
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, clippy::print_stdout)]
 
 mod support;
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 use support::*;
-use wharf_network::{
-    Driver, EndpointRequest, NetworkError, NetworkRequest, Networks, PortRequest, Protocol,
-    ResolverRequest, Upstream,
-};
+use wharf_network::{EndpointRequest, NetworkError, NetworkRequest, PortRequest, Protocol};
 
 const LOCALHOST: Ipv4Addr = Ipv4Addr::LOCALHOST;
 
@@ -130,7 +127,7 @@ fn an_internal_network_leads_nowhere() {
         // Even a container that makes itself a way out gets nowhere.
         inside(first.namespace.as_fd(), || {
             assert!(!run("ip", &["route"]).contains("default"));
-            let gateway = inner.config.pools[0].gateway.to_string();
+            let gateway = gateway(&inner.config).to_string();
             run("ip", &["route", "add", "default", "via", &gateway]);
         });
         assert!(!reaches_soon(
@@ -253,7 +250,7 @@ fn ipv6_works_between_containers_and_on_published_ports() {
             &four.endpoint.container_id,
             &[PortRequest {
                 host_ip: Some("fd77::1".parse().unwrap()),
-                ..port(80, Protocol::Udp, 8081)
+                ..port(80, Protocol::Sctp, 8081)
             }],
         );
         assert!(matches!(
@@ -317,29 +314,21 @@ fn a_container_leaves_by_its_first_network() {
             gateway_priority: priority,
             ..request(&used.config)
         };
-        assert!(
-            routes(&container).contains(&format!("default via {}", beta.config.pools[0].gateway))
-        );
+        assert!(routes(&container).contains(&format!("default via {}", gateway(&beta.config))));
         // The name decides, then the priority.
         let first = host
             .attach(container.namespace.as_fd(), &join(&alpha, 0))
             .unwrap();
         assert_eq!(first.interface, "eth1");
-        assert!(
-            routes(&container).contains(&format!("default via {}", alpha.config.pools[0].gateway))
-        );
+        assert!(routes(&container).contains(&format!("default via {}", gateway(&alpha.config))));
         host.leave(container.namespace.as_fd(), &first).unwrap();
-        assert!(
-            routes(&container).contains(&format!("default via {}", beta.config.pools[0].gateway))
-        );
+        assert!(routes(&container).contains(&format!("default via {}", gateway(&beta.config))));
         assert!(!inside(container.namespace.as_fd(), || run("ip", &["link"])).contains("eth1"));
         let gamma = make(&host, network("gamma"));
         let first = host
             .attach(container.namespace.as_fd(), &join(&gamma, 7))
             .unwrap();
-        assert!(
-            routes(&container).contains(&format!("default via {}", gamma.config.pools[0].gateway))
-        );
+        assert!(routes(&container).contains(&format!("default via {}", gateway(&gamma.config))));
         // Ports follow the gateway and keep their numbers.
         let ports = host
             .publish(
@@ -465,281 +454,5 @@ fn the_next_daemon_finds_its_networks_again() {
             container.address().into(),
             80
         ));
-    });
-}
-
-#[test]
-fn macvlan_containers_are_on_the_parents_wire() {
-    on_private_host(|| {
-        let other = other_host();
-        let host = open();
-        let mut wanted = option(network("wire"), "parent", "cable0");
-        wanted.driver = Driver::Macvlan;
-        wanted.pools = vec![wharf_network::PoolRequest {
-            gateway: Some(OTHER_HOST_ADDRESS.into()),
-            range: Some("10.77.0.128/25".parse().unwrap()),
-            ..pool("10.77.0.0/24")
-        }];
-        let wire = make(&host, wanted);
-        let container = Container::on(&wire, vec![port(80, Protocol::Tcp, 8080)]);
-        assert!(container.ports.is_empty());
-        let _server = Server::start(container.namespace.as_fd(), 80, "macvlan");
-        let _other = Server::start(other.as_fd(), 7000, "other");
-        assert!(reaches(other.as_fd(), container.address().into(), 80));
-        assert_eq!(
-            ask(container.namespace.as_fd(), OTHER_HOST_ADDRESS, 7000),
-            format!("other {}", container.address())
-        );
-        let mut missing = option(network("missing"), "parent", "nosuch0");
-        missing.driver = Driver::Macvlan;
-        assert!(matches!(
-            host.create(missing),
-            Err(NetworkError::NoParent { .. })
-        ));
-        container.stop(&host);
-        host.remove(&wire.config.id).unwrap();
-        assert!(run("ip", &["-o", "link"]).contains("cable0"));
-    });
-}
-
-#[test]
-fn ipvlan_says_when_the_kernel_has_none() {
-    on_private_host(|| {
-        let _other = other_host();
-        let host = open();
-        let mut wanted = option(network("wire"), "parent", "cable0");
-        wanted.driver = Driver::Ipvlan;
-        wanted.pools = vec![pool("10.77.0.0/24")];
-        let wire = make(&host, wanted);
-        match Container::join(&host, &request(&wire.config), vec![]) {
-            Ok(container) => {
-                assert!(container.endpoint.mac.is_empty());
-            }
-            Err(NetworkError::Netlink { source, .. }) => {
-                assert_eq!(source.raw_os_error(), Some(libc::EOPNOTSUPP));
-                println!("SKIP: the kernel has no ipvlan");
-            }
-            Err(error) => panic!("{error}"),
-        }
-    });
-}
-
-#[test]
-fn interfaces_take_names_addresses_and_settings() {
-    on_private_host(|| {
-        let host = open();
-        let net = make(
-            &host,
-            option(
-                option(network("net"), "com.docker.network.driver.mtu", "1400"),
-                "com.docker.network.container_iface_prefix",
-                "lan",
-            ),
-        );
-        let wanted = EndpointRequest {
-            mac: Some([2, 1, 2, 3, 4, 5]),
-            link_local: vec!["169.254.7.7".parse().unwrap()],
-            sysctls: vec![("net/ipv4/conf/IFNAME/log_martians".into(), "1".into())],
-            ..request(&net.config)
-        };
-        let container = Container::join(&host, &wanted, vec![]).unwrap();
-        assert_eq!(container.endpoint.interface, "lan0");
-        inside(container.namespace.as_fd(), || {
-            let shown = run("ip", &["addr", "show", "lan0"]);
-            for part in ["mtu 1400", "02:01:02:03:04:05", "169.254.7.7/16"] {
-                assert!(shown.contains(part), "{part} in {shown}");
-            }
-            let setting = run("cat", &["/proc/sys/net/ipv4/conf/lan0/log_martians"]);
-            assert_eq!(setting.trim(), "1");
-        });
-    });
-}
-
-/// Asks 127.0.0.11 for an A record and returns code and addresses.
-fn resolve(namespace: BorrowedFd<'_>, name: &str) -> (u8, Vec<Ipv4Addr>) {
-    let mut question = vec![0x12, 0x34, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
-    for label in name.split('.') {
-        question.push(label.len() as u8);
-        question.extend_from_slice(label.as_bytes());
-    }
-    question.extend_from_slice(&[0, 0, 1, 0, 1]);
-    inside(namespace, || {
-        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-        socket
-            .set_read_timeout(Some(Duration::from_secs(6)))
-            .unwrap();
-        socket.send_to(&question, "127.0.0.11:53").unwrap();
-        let mut reply = [0; 1500];
-        let (length, from) = socket.recv_from(&mut reply).unwrap();
-        assert_eq!(from, "127.0.0.11:53".parse().unwrap());
-        let reply = &reply[..length];
-        // The same question by TCP gets the same answer.
-        let mut stream = TcpStream::connect("127.0.0.11:53").unwrap();
-        stream
-            .set_read_timeout(Some(Duration::from_secs(6)))
-            .unwrap();
-        let framed = [&(question.len() as u16).to_be_bytes()[..], &question].concat();
-        std::io::Write::write_all(&mut stream, &framed).unwrap();
-        let mut header = [0; 14];
-        std::io::Read::read_exact(&mut stream, &mut header).unwrap();
-        assert_eq!(header[5] & 15, reply[3] & 15);
-        let answers = u16::from_be_bytes([reply[6], reply[7]]);
-        // Records without other sections: a compressed name, type, class, time, length, address.
-        let records = reply[question.len()..].chunks_exact(16);
-        let addresses = records
-            .take(answers.into())
-            .map(|record| Ipv4Addr::new(record[12], record[13], record[14], record[15]))
-            .collect();
-        (reply[3] & 15, addresses)
-    })
-}
-
-fn resolver(upstream: Upstream) -> ResolverRequest {
-    ResolverRequest {
-        upstream,
-        ndots_set: false,
-        ports: None,
-    }
-}
-
-fn named(host: &Host, used: &Used<'_>, names: &[&str]) -> Container {
-    let wanted = EndpointRequest {
-        names: names.iter().map(|name| (*name).to_owned()).collect(),
-        ..request(&used.config)
-    };
-    Container::join(host, &wanted, vec![]).unwrap()
-}
-
-fn serve(
-    networks: &Networks,
-    container: &Container,
-    request: &ResolverRequest,
-) -> wharf_network::ResolverPorts {
-    networks
-        .serve_names(
-            &container.endpoint.container_id,
-            container.namespace.try_clone().unwrap(),
-            request,
-        )
-        .unwrap()
-}
-
-/// A name server that gives every name the same address.
-fn name_server(namespace: BorrowedFd<'_>, address: Ipv4Addr) {
-    let (udp, tcp) = inside(namespace, || {
-        (
-            UdpSocket::bind("0.0.0.0:53").unwrap(),
-            std::net::TcpListener::bind("0.0.0.0:53").unwrap(),
-        )
-    });
-    let reply = move |question: &[u8]| {
-        let mut reply = question.to_vec();
-        reply[2] |= 0x80;
-        reply[7] = 1;
-        reply.extend_from_slice(&[0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 9, 0, 4]);
-        reply.extend_from_slice(&address.octets());
-        reply
-    };
-    std::thread::spawn(move || {
-        let mut buffer = [0; 1500];
-        while let Ok((length, peer)) = udp.recv_from(&mut buffer) {
-            let _ = udp.send_to(&reply(&buffer[..length]), peer);
-        }
-    });
-    std::thread::spawn(move || {
-        while let Ok((mut stream, _)) = tcp.accept() {
-            let mut length = [0; 2];
-            if std::io::Read::read_exact(&mut stream, &mut length).is_err() {
-                continue;
-            }
-            let mut question = vec![0; u16::from_be_bytes(length).into()];
-            let _ = std::io::Read::read_exact(&mut stream, &mut question);
-            let reply = reply(&question);
-            let framed = [&(reply.len() as u16).to_be_bytes()[..], &reply].concat();
-            let _ = std::io::Write::write_all(&mut stream, &framed);
-        }
-    });
-}
-
-#[test]
-fn names_are_answered_inside_containers() {
-    on_private_host(|| {
-        let host = open();
-        let front = make(&host, network("front"));
-        let web = named(&host, &front, &["web", "www"]);
-        let db = named(&host, &front, &["db", "www"]);
-        // The container's own name server does not get in the way.
-        let _own = inside(web.namespace.as_fd(), || {
-            UdpSocket::bind("0.0.0.0:53").unwrap()
-        });
-        let ports = serve(&host, &web, &resolver(Upstream::Container(vec![])));
-        assert_eq!(
-            resolve(web.namespace.as_fd(), "db"),
-            (0, vec![db.address()])
-        );
-        assert_eq!(
-            resolve(web.namespace.as_fd(), "DB.front"),
-            (0, vec![db.address()])
-        );
-        let (_, mut both) = resolve(web.namespace.as_fd(), "www");
-        both.sort();
-        assert_eq!(both, [web.address(), db.address()]);
-        // SERVFAIL: nobody to ask.
-        assert_eq!(resolve(web.namespace.as_fd(), "example.org").0, 2);
-        host.set_names(&db.endpoint.endpoint_id, vec!["database".into()]);
-        assert_eq!(resolve(web.namespace.as_fd(), "db").0, 2);
-        assert_eq!(
-            resolve(web.namespace.as_fd(), "database"),
-            (0, vec![db.address()])
-        );
-        db.stop(&host);
-        assert_eq!(resolve(web.namespace.as_fd(), "database").0, 2);
-        // A later daemon listens at the same place.
-        host.stop_names(&web.endpoint.container_id);
-        let again = serve(
-            &host,
-            &web,
-            &ResolverRequest {
-                ports: Some(ports),
-                ..resolver(Upstream::Container(vec![]))
-            },
-        );
-        assert_eq!(again, ports);
-        assert_eq!(
-            resolve(web.namespace.as_fd(), "web"),
-            (0, vec![web.address()])
-        );
-    });
-}
-
-#[test]
-fn other_names_are_asked_of_the_containers_servers_from_its_namespace() {
-    on_private_host(|| {
-        let host = open();
-        let front = make(&host, network("front"));
-        let inner = make(
-            &host,
-            NetworkRequest {
-                internal: true,
-                ..network("inner")
-            },
-        );
-        let known = Ipv4Addr::new(192, 0, 2, 7);
-        for used in [&front, &inner] {
-            let server = named(&host, used, &["ns"]);
-            let client = named(&host, used, &["client"]);
-            name_server(server.namespace.as_fd(), known);
-            let servers = vec![IpAddr::from(server.address()).into()];
-            serve(&host, &client, &resolver(Upstream::Container(servers)));
-            assert_eq!(
-                resolve(client.namespace.as_fd(), "example.org"),
-                (0, vec![known])
-            );
-            // The host's servers are asked only where something leads out.
-            serve(&host, &client, &resolver(Upstream::Host));
-            if used.config.internal {
-                assert_eq!(resolve(client.namespace.as_fd(), "example.org").0, 2);
-            }
-        }
     });
 }

@@ -98,6 +98,49 @@ fn a_published_port_is_reached_from_everywhere() {
     });
 }
 
+/// Packets to an IPv6 address reach a container that has only IPv4; the answer comes from where they were sent to.
+#[test]
+fn udp_at_ipv6_reaches_a_container_that_has_only_ipv4() {
+    on_private_host(|| {
+        let network = open();
+        let gateway = network.gateway();
+        run("ip", &["addr", "add", "fd00:77::1/64", "dev", "lo"]);
+        let at_one = PortRequest {
+            host_ip: Some("fd00:77::1".parse().unwrap()),
+            ..port(80, Protocol::Udp, 8081)
+        };
+        let container = Container::start(&network, vec![port(80, Protocol::Udp, 8080), at_one]);
+        let published: Vec<String> = container
+            .ports
+            .iter()
+            .map(|port| std::net::SocketAddr::new(port.host_ip, port.host_port).to_string())
+            .collect();
+        assert_eq!(
+            published,
+            ["0.0.0.0:8080", "[::]:8080", "[fd00:77::1]:8081"]
+        );
+        let _server = Server::start(container.namespace.as_fd(), 80, "web");
+        let ask = |target: &str| {
+            let socket = std::net::UdpSocket::bind("[::]:0").unwrap();
+            socket
+                .set_read_timeout(Some(std::time::Duration::from_secs(20)))
+                .unwrap();
+            // A connected socket takes answers from there only.
+            socket.connect(target).unwrap();
+            socket.send(b"?").unwrap();
+            let mut buffer = [0; 64];
+            let length = socket.recv(&mut buffer).unwrap();
+            String::from_utf8_lossy(&buffer[..length]).into_owned()
+        };
+        for target in ["[::1]:8080", "[fd00:77::1]:8080", "[fd00:77::1]:8081"] {
+            assert_eq!(ask(target), format!("web {gateway}"), "{target}");
+        }
+        container.stop(&network);
+        // The port is free for others when the container is gone.
+        std::net::UdpSocket::bind("[::]:8080").unwrap();
+    });
+}
+
 #[test]
 fn a_port_at_a_loopback_address_is_reached_from_the_host_only() {
     on_private_host(|| {

@@ -126,12 +126,13 @@ fn host_gateways(engine: &Engine) -> Result<Vec<std::net::IpAddr>> {
     if !settings.network.host_gateways.is_empty() {
         return Ok(settings.network.host_gateways.clone());
     }
-    let bridge = engine.network("bridge")?.network;
+    let bridge = engine.network("bridge").ok().map(|view| view.network);
     bridge
-        .config
         .as_ref()
+        .and_then(|bridge| bridge.config.as_ref())
         .and_then(|config| config.pools.first())
-        .map(|pool| vec![pool.gateway])
+        .and_then(|pool| pool.gateway)
+        .map(|gateway| vec![gateway])
         .ok_or_else(|| EngineError::internal("unable to derive the IP value for host-gateway"))
 }
 

@@ -167,7 +167,7 @@ fn in_use(pool: &wharf_network::Pool) -> SubnetView {
     SubnetView {
         subnet: pool.subnet.to_string(),
         ip_range: text(pool.range.as_ref()),
-        gateway: pool.gateway.to_string(),
+        gateway: text(pool.gateway.as_ref()),
         auxiliary: texts(&pool.auxiliary),
     }
 }

@@ -108,7 +108,7 @@ pub(super) fn check_endpoint(
             findings.push(format!("invalid link-local IP address: {address}"));
         }
     }
-    if let Some(network) = network.filter(|network| network.config.is_some()) {
+    if let Some(network) = network {
         findings.extend(wrong_place(network, &endpoint.ipv4_address, false));
         findings.extend(wrong_place(network, &endpoint.ipv6_address, true));
     }
@@ -146,9 +146,10 @@ fn wrong_place(network: &Network, address: &str, is_ipv6: bool) -> Option<String
         return Some(reason.to_owned());
     }
     let pools = network.config.iter().flat_map(|config| &config.pools);
-    let is_inside = address
-        .parse()
-        .is_ok_and(|address: IpAddr| pools.into_iter().any(|pool| pool.subnet.contains(address)));
+    let is_inside = address.parse().is_ok_and(|address: IpAddr| {
+        let mut pools = pools.into_iter();
+        address.is_ipv6() == is_ipv6 && pools.any(|pool| pool.subnet.contains(address))
+    });
     (!is_inside)
         .then(|| format!("no configured subnet or ip-range contain the IP address {address}"))
 }

@@ -208,6 +208,8 @@ impl Engine {
         let Some(endpoint) = own.and_then(|own| own.endpoint) else {
             return Ok(());
         };
+        // Written down first: a crash in between leaves an interface, which a start sweeps.
+        self.persist(&after)?;
         let namespace = join::namespace_of(&before)?;
         let left = self
             .network

@@ -8,10 +8,13 @@ use crate::error::{EngineError, ErrorKind, Result};
 use crate::identity;
 use crate::model::network::{CreateNetwork, Network};
 use std::sync::{Arc, PoisonError};
-use wharf_network::{Driver, NetworkRequest};
+use wharf_network::{Driver, NetworkRequest, parse_bool};
 
 /// Networks of one engine.
 const MAX_NETWORKS: usize = 4096;
+/// Options that say which addresses a network has, where the request itself does not.
+const ENABLE_IPV4: &str = "com.docker.network.enable_ipv4";
+const ENABLE_IPV6: &str = "com.docker.network.enable_ipv6";
 /// Longest name of a network.
 const MAX_NAME_BYTES: usize = 255;
 
@@ -109,7 +112,15 @@ impl Engine {
         if request.driver.is_empty() || request.driver == "default" {
             request.driver = "bridge".to_owned();
         }
-        if request.driver == "overlay" || request.ingress || request.scope == "swarm" {
+        if request.ingress {
+            return forbidden("Ingress network can only be global scope network".to_owned());
+        }
+        if request.scope == "swarm" {
+            return forbidden(
+                "cannot create a swarm scoped network when swarm is not active".to_owned(),
+            );
+        }
+        if request.driver == "overlay" {
             return Err(EngineError::new(
                 ErrorKind::Forbidden,
                 "This node is not a swarm manager. Use \"docker swarm init\" or \"docker swarm join\" to connect this node to swarm and try again.",
@@ -129,6 +140,13 @@ impl Engine {
                     ipam.driver
                 )));
             }
+            if ipam.driver == "null" {
+                // The driver gives out nothing, and the networks here all need addresses.
+                return Err(EngineError::invalid(match ipam.config.is_empty() {
+                    true => "ipv4 pool is empty",
+                    false => "null ipam driver does not handle specific address pool requests",
+                }));
+            }
         }
         if request.config_only {
             if request.internal || request.attachable || !request.config_from.is_empty() {
@@ -143,6 +161,19 @@ impl Engine {
             self.take_config(&mut request)?;
         }
         driver(&request.driver)?;
+        for (key, wanted) in [
+            (ENABLE_IPV4, &mut request.ipv4),
+            (ENABLE_IPV6, &mut request.ipv6),
+        ] {
+            if wanted.is_none()
+                && let Some(text) = request.options.get(key)
+            {
+                let flag = parse_bool(text).ok_or_else(|| {
+                    EngineError::invalid(format!("driver-opt {key:?} is not a valid bool"))
+                })?;
+                *wanted = Some(flag);
+            }
+        }
         let settings = self.settings();
         let defaults = settings.network.default_options.get(&request.driver);
         for (key, value) in defaults.into_iter().flatten() {

@@ -2,7 +2,7 @@
 //! next engine.
 
 use super::check::{ENDPOINT_INTERFACE, parse_mac, sysctls};
-use super::{is_user_defined, names, network_error, ports};
+use super::{DEFAULT_NETWORK, is_user_defined, names, network_error, ports};
 use crate::container::registry::Entry;
 use crate::engine::Engine;
 use crate::error::{EngineError, ErrorKind, Result};
@@ -15,6 +15,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use wharf_network::{Endpoint, EndpointRequest, NetworkError};
 
+/// Setting of a container that turns IPv6 off.
+const IPV6_OFF: &str = "net.ipv6.conf.all.disable_ipv6";
 /// Start of the text of every failure to set a container's networks up; clients look for it
 /// (spec engine-api §7.4).
 const SETUP_FAILED: &str = "failed to set up container networking";
@@ -54,6 +56,10 @@ impl Engine {
                 .then_with(|| a_name.cmp(b_name))
         });
         for (name, endpoint) in wanted {
+            if name == DEFAULT_NETWORK && self.networks.find(name).is_err() {
+                // Without a default network such containers have only themselves.
+                continue;
+            }
             let network = self.network_of(name, endpoint).map_err(setup_failed)?;
             self.attach(entry, namespace, name, &network)
                 .map_err(setup_failed)?;
@@ -272,6 +278,7 @@ fn endpoint_request(
         container_id: container.id.clone(),
         ipv4: asked.ipv4_address.parse().ok(),
         ipv6: asked.ipv6_address.parse().ok(),
+        without_ipv6: has_ipv6_off(container),
         link_local: asked
             .link_local_addresses
             .iter()
@@ -288,6 +295,12 @@ fn endpoint_request(
         names: names.to_vec(),
         links,
     })
+}
+
+/// Tells whether a container's own settings turn IPv6 off in it.
+fn has_ipv6_off(container: &Container) -> bool {
+    let setting = container.host_config.sysctls.get(IPV6_OFF);
+    setting.is_some_and(|value| value.trim() == "1")
 }
 
 /// Notes in a container what it has on a network.

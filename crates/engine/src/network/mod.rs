@@ -32,12 +32,14 @@ pub(crate) use check::{check_endpoints, endpoints_of};
 pub(crate) use links::target_of;
 pub(crate) use names::has_resolver;
 pub(crate) use registry::NetworkRegistry;
-pub use settings::NetworkSettings;
+pub use settings::{DefaultBridge, NetworkSettings};
 
 /// Kind of the store's documents of networks.
 pub(crate) const DOCUMENT_KIND: &str = "network";
 /// Name of the network that containers join when nothing is said.
 pub(crate) const DEFAULT_NETWORK: &str = "bridge";
+/// The option of a network that names its bridge.
+const BRIDGE_NAME: &str = "com.docker.network.bridge.name";
 /// Networks that cannot be made or removed, with their drivers.
 const PREDEFINED: [(&str, &str); 3] = [("bridge", "bridge"), ("host", "host"), ("none", "null")];
 
@@ -57,7 +59,11 @@ pub(crate) fn open(
     containers: &[Container],
     settings: &Settings,
 ) -> Result<OpenNetworks> {
+    let mut settings = settings.clone();
+    settings.network = settings.network.with_users_addresses()?;
+    let settings = &settings;
     let options = options(root, engine_id, &settings.network);
+    let default_device = options.default_bridge.clone();
     let mut networks = load(store)?;
     let bridge = networks
         .iter()
@@ -83,10 +89,9 @@ pub(crate) fn open(
         .any(|endpoint| endpoint.network_id == default_id);
     let is_as_set = bridge
         .as_ref()
-        .is_none_or(|bridge| is_as_set(bridge, settings));
+        .is_none_or(|bridge| is_as_set(bridge, settings, &default_device));
     let bridge = bridge.filter(|_| is_as_set || in_use);
-    let bridge_config = bridge.as_ref().and_then(|bridge| bridge.config.clone());
-    configs.extend(bridge_config.clone());
+    configs.extend(bridge.as_ref().and_then(|bridge| bridge.config.clone()));
     let (room, errors) = Networks::open(options, configs, &live).map_err(network_error)?;
     let mut failures: Vec<String> = errors.iter().map(ToString::to_string).collect();
     if !is_as_set && in_use {
@@ -95,27 +100,18 @@ pub(crate) fn open(
                 .to_owned(),
         );
     }
-    let config = match bridge_config.filter(|_| room.device(&default_id).is_some()) {
-        Some(config) => config,
-        // While no container has an address, a subnet that someone else took meanwhile is given up.
-        None if !in_use => {
-            failures.clear();
-            room.remove(&default_id).map_err(network_error)?;
-            room.create(default_bridge(&default_id, settings))
-                .map_err(network_error)?
-        }
-        None => {
-            return Err(EngineError::internal(format!(
-                "network: cannot set up the default bridge: {}",
-                failures.join("; ")
-            )));
-        }
-    };
-    let bridge = bridge
-        .filter(|bridge| bridge.config.as_ref() == Some(&config))
-        .map_or_else(|| store_bridge(store, config, &room, settings), Ok)?;
     let registry = NetworkRegistry::default();
-    registry.insert(bridge);
+    let has_bridge = settings.network.bridge != DefaultBridge::Absent || in_use;
+    if has_bridge {
+        registry.insert(open_bridge(
+            store,
+            &room,
+            settings,
+            bridge,
+            in_use,
+            &mut failures,
+        )?);
+    }
     for (name, driver) in PREDEFINED.into_iter().skip(1) {
         registry.insert(Network {
             id: predefined_id(name),
@@ -137,6 +133,38 @@ pub(crate) fn open(
     })
 }
 
+/// Returns the default network: the one that was taken over, or a new one.
+fn open_bridge(
+    store: &Store,
+    room: &Networks,
+    settings: &Settings,
+    bridge: Option<Network>,
+    in_use: bool,
+    failures: &mut Vec<String>,
+) -> Result<Network> {
+    let default_id = predefined_id(DEFAULT_NETWORK);
+    let bridge_config = bridge.as_ref().and_then(|bridge| bridge.config.clone());
+    let config = match bridge_config.filter(|_| room.device(&default_id).is_some()) {
+        Some(config) => config,
+        // While no container has an address, a subnet that someone else took meanwhile is given up.
+        None if !in_use => {
+            failures.clear();
+            room.remove(&default_id).map_err(network_error)?;
+            room.create(default_bridge(&default_id, settings))
+                .map_err(network_error)?
+        }
+        None => {
+            return Err(EngineError::internal(format!(
+                "network: cannot set up the default bridge: {}",
+                failures.join("; ")
+            )));
+        }
+    };
+    bridge
+        .filter(|bridge| bridge.config.as_ref() == Some(&config))
+        .map_or_else(|| store_bridge(store, config, room, settings), Ok)
+}
+
 fn options(root: &Path, engine_id: &str, settings: &NetworkSettings) -> NetworksOptions {
     let digest = Digest::of(root.as_os_str().as_encoded_bytes());
     let suffix = digest.hex();
@@ -144,11 +172,12 @@ fn options(root: &Path, engine_id: &str, settings: &NetworkSettings) -> Networks
     let own_root = root == Path::new(DEFAULT_ROOT);
     let own_ipv6 = wharf_network::local_ipv6_pools(ipv6_seed(engine_id));
     NetworksOptions {
-        default_bridge: if own_root {
-            "wharf0".to_owned()
-        } else {
-            format!("wh{suffix}")
+        default_bridge: match &settings.bridge {
+            DefaultBridge::Users(name) => name.clone(),
+            _ if own_root => "wharf0".to_owned(),
+            _ => format!("wh{suffix}"),
         },
+        default_bridge_is_users: matches!(settings.bridge, DefaultBridge::Users(_)),
         default_bridge_id: predefined_id(DEFAULT_NETWORK),
         table: if own_root {
             "wharf".to_owned()
@@ -185,12 +214,32 @@ fn default_bridge(id: &str, settings: &Settings) -> NetworkRequest {
 }
 
 /// Tells whether the default bridge was made with the settings that are in force.
-fn is_as_set(bridge: &Network, settings: &Settings) -> bool {
-    let own = settings.network.bridge_options(&settings.publish_address);
-    own.iter()
-        .all(|(key, value)| bridge.options.get(key) == Some(value))
+fn is_as_set(bridge: &Network, settings: &Settings, device: &str) -> bool {
+    let mut own = settings.network.bridge_options(&settings.publish_address);
+    own.insert(BRIDGE_NAME.to_owned(), device.to_owned());
+    settings.network.bridge != DefaultBridge::Absent
+        && own
+            .iter()
+            .all(|(key, value)| bridge.options.get(key) == Some(value))
         && bridge.ipv6 == settings.network.bridge_has_ipv6()
-        && bridge.ipam.config == settings.network.bridge_subnets()
+        && (bridge.ipam.config == settings.network.bridge_subnets()
+            || has_users_addresses(bridge, settings))
+}
+
+/// Tells whether the default network has the subnets of the user's bridge: those that the engine gave it at an earlier
+/// start count as the user's from then on.
+fn has_users_addresses(bridge: &Network, settings: &Settings) -> bool {
+    let subnets = settings.network.bridge_subnets();
+    let pools = bridge.config.as_ref().map(|config| config.pools.as_slice());
+    let pools = pools.unwrap_or_default();
+    matches!(settings.network.bridge, DefaultBridge::Users(_))
+        && pools.len() == subnets.len()
+        && pools.iter().zip(&subnets).all(|(pool, asked)| {
+            let asked = ipam::pool_request(asked);
+            asked.subnet == Some(pool.subnet)
+                && asked.range == pool.range
+                && asked.gateway == pool.gateway
+        })
 }
 
 fn default_ipam() -> crate::model::network::Ipam {
@@ -209,7 +258,7 @@ fn store_bridge(
 ) -> Result<Network> {
     let mut options = settings.network.bridge_options(&settings.publish_address);
     options.insert(
-        "com.docker.network.bridge.name".to_owned(),
+        BRIDGE_NAME.to_owned(),
         room.device(&config.id).unwrap_or_default(),
     );
     let bridge = Network {

@@ -10,6 +10,8 @@ use wharf_network::{AddressPoolBase, gateway_name};
 /// container is on it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct NetworkSettings {
+    /// Which bridge the default network lies on.
+    pub bridge: DefaultBridge,
     /// Subnets for networks whose user chose none: a base and the length of its parts; empty means
     /// docker's.
     pub address_pools: Vec<(Prefix, u8)>,
@@ -37,6 +39,29 @@ pub struct NetworkSettings {
     pub default_options: BTreeMap<String, BTreeMap<String, String>>,
     /// What `host-gateway` means in extra hosts; empty means the default bridge's address.
     pub host_gateways: Vec<IpAddr>,
+}
+
+/// The bridge that the default network lies on.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum DefaultBridge {
+    /// One that the engine makes.
+    #[default]
+    Own,
+    /// A device of the user's: it has to be there, its addresses say the subnets, and the engine leaves it as it is.
+    Users(String),
+    /// None: there is no default network, and containers that name no network have none.
+    Absent,
+}
+
+impl DefaultBridge {
+    /// Reads docker's setting `bridge`.
+    pub fn from_name(name: &str) -> Self {
+        match name {
+            "" => Self::Own,
+            "none" => Self::Absent,
+            name => Self::Users(name.to_owned()),
+        }
+    }
 }
 
 /// Subnets of one engine's pools.
@@ -89,6 +114,11 @@ impl NetworkSettings {
                 return fail(format!("{name}: {prefix} is not of IPv{family}"));
             }
         }
+        if self.bridge != DefaultBridge::Own && (self.bip.is_some() || self.bip6.is_some()) {
+            return fail(
+                "bip: it says the address of the engine's own bridge, and bridge names another: set only one".to_owned(),
+            );
+        }
         if let (Some(bip), Some(range)) = (self.bip, self.fixed_cidr)
             && (range.length < bip.length || !bip.masked().contains(range.address))
         {
@@ -113,6 +143,38 @@ impl NetworkSettings {
             }
         }
         Ok(())
+    }
+
+    /// Returns the settings with the addresses of the user's bridge, the first of each family, as those that the default
+    /// bridge is to have.
+    ///
+    /// # Errors
+    /// A bridge that is not there, and a range that is not part of its subnet.
+    pub(super) fn with_users_addresses(&self) -> Result<Self> {
+        let DefaultBridge::Users(name) = &self.bridge else {
+            return Ok(self.clone());
+        };
+        let wrong = |text: String| EngineError::invalid(format!("bridge: {text}"));
+        let addresses =
+            wharf_network::addresses_of_bridge(name).map_err(|error| wrong(error.to_string()))?;
+        let first = |ipv6: bool| {
+            let own = addresses
+                .iter()
+                .find(|(address, _)| address.is_ipv6() == ipv6);
+            own.map(|&(address, length)| Prefix { address, length })
+        };
+        // A bridge without addresses gets some, as one of the engine's own does.
+        let settings = Self {
+            bridge: DefaultBridge::Own,
+            bip: first(false),
+            bip6: first(true).filter(|_| self.bridge_has_ipv6()),
+            ..self.clone()
+        };
+        settings.check()?;
+        Ok(Self {
+            bridge: self.bridge.clone(),
+            ..settings
+        })
     }
 
     /// Returns the pools that subnets are taken from, given the engine's own of IPv6.
@@ -280,6 +342,21 @@ mod tests {
             let error = settings.check().unwrap_err();
             assert!(error.message().starts_with(name), "{}", error.message());
         }
+        let both = NetworkSettings {
+            bridge: DefaultBridge::from_name("br7"),
+            ..ranges("10.9.0.1/16", "10.9.1.0/24")
+        };
+        assert!(both.check().unwrap_err().message().starts_with("bip: "));
+        let absent = NetworkSettings {
+            bridge: DefaultBridge::from_name("no-such-bridge"),
+            ..NetworkSettings::default()
+        };
+        let error = absent.with_users_addresses().unwrap_err();
+        assert!(
+            error
+                .message()
+                .starts_with("bridge: no device no-such-bridge")
+        );
         let too_many = NetworkSettings {
             address_pools: vec![(prefix("10.0.0.0/16"), 24); MAX_POOLS + 1],
             ..NetworkSettings::default()

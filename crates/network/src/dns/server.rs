@@ -21,6 +21,8 @@ use super::forward::{forward, receive_framed, send_framed};
 use super::redirect;
 use crate::error::NetworkError;
 use crate::files::Nameserver;
+use crate::port::{Protocol, PublishedPort};
+use crate::relay::{relay_connections, relay_packets};
 
 /// Questions that are being asked elsewhere at one time, of all containers (spec runtime §8.4).
 const MAX_FORWARDS: usize = 1024;
@@ -74,7 +76,8 @@ pub(crate) struct Resolver {
 enum Command {
     Serve(String, UdpSocket, TcpListener, Client),
     Stop(String, std::sync::mpsc::Sender<()>),
-    Relay(TcpListener, SocketAddr),
+    RelayConnections(TcpListener, SocketAddr),
+    RelayPackets(String, UdpSocket, SocketAddr),
 }
 
 /// What the thread knows of one container.
@@ -160,9 +163,27 @@ impl Resolver {
         let _ = wait.recv_timeout(Duration::from_secs(1));
     }
 
-    /// Passes connections on until the listening socket is shut down.
-    pub(crate) fn relay(&self, listener: TcpListener, target: SocketAddr) {
-        self.tell(Command::Relay(listener, target));
+    /// Passes on what comes to a published port: connections until the listening socket is shut down, packets until
+    /// [`Resolver::stop_relay`].
+    pub(crate) fn relay(&self, port: &PublishedPort, socket: OwnedFd, target: SocketAddr) {
+        match port.protocol {
+            Protocol::Tcp => self.tell(Command::RelayConnections(socket.into(), target)),
+            Protocol::Udp => {
+                self.tell(Command::RelayPackets(
+                    relay_name(port),
+                    socket.into(),
+                    target,
+                ));
+            }
+            Protocol::Sctp => {}
+        }
+    }
+
+    /// Ends passing packets on; the socket is closed when this returns.
+    pub(crate) fn stop_relay(&self, port: &PublishedPort) {
+        if port.protocol == Protocol::Udp {
+            self.stop(&relay_name(port));
+        }
     }
 
     fn tell(&self, command: Command) {
@@ -196,8 +217,14 @@ async fn work(mut commands: mpsc::UnboundedReceiver<Command>) {
                         before.abort();
                     }
                 }
-                Some(Command::Relay(listener, target)) => {
-                    tasks.spawn(crate::relay::relay(listener, target));
+                Some(Command::RelayConnections(listener, target)) => {
+                    tasks.spawn(relay_connections(listener, target));
+                }
+                Some(Command::RelayPackets(name, socket, target)) => {
+                    let handle = tasks.spawn(relay_packets(socket, target));
+                    if let Some(before) = clients.insert(name, handle) {
+                        before.abort();
+                    }
                 }
                 Some(Command::Stop(id, done)) => {
                     if let Some(handle) = clients.remove(&id) {
@@ -215,6 +242,11 @@ async fn work(mut commands: mpsc::UnboundedReceiver<Command>) {
             Some(_ended) = tasks.join_next(), if !tasks.is_empty() => {}
         }
     }
+}
+
+/// Names a relay among the containers that are answered; no container's identifier looks so.
+fn relay_name(port: &PublishedPort) -> String {
+    format!("relay {} {}", port.host_ip, port.host_port)
 }
 
 /// Answers one container until it is aborted.

@@ -36,8 +36,8 @@ const MAX_REMEMBERED_PROCESSES: usize = 64;
 pub(crate) struct FamilyRules {
     /// The subnet of the containers.
     pub(crate) subnet: Subnet,
-    /// The bridge's own address, which belongs to the host.
-    pub(crate) gateway: std::net::IpAddr,
+    /// The bridge's own address, which belongs to the host, if it has one.
+    pub(crate) gateway: Option<std::net::IpAddr>,
     /// How packets pass.
     pub(crate) mode: GatewayMode,
     /// Source address of what leaves; `None` takes that of the device it leaves by.

@@ -6,9 +6,9 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{
-    InfoBridgePort, InfoData, InfoIpVlan, InfoKind, InfoMacVlan, InfoPortData, InfoPortKind,
-    InfoVeth, InfoVlan, IpVlanFlags, IpVlanMode, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
-    MacVlanMode,
+    BridgePortState, InfoBridgePort, InfoData, InfoIpVlan, InfoKind, InfoMacVlan, InfoPortData,
+    InfoPortKind, InfoVeth, InfoVlan, IpVlanFlags, IpVlanMode, LinkAttribute, LinkFlags, LinkInfo,
+    LinkMessage, MacVlanMode,
 };
 
 use super::socket::Netlink;
@@ -211,6 +211,23 @@ impl Netlink {
                 LinkInfo::PortData(InfoPortData::BridgePort(vec![
                     InfoBridgePort::HairpinMode(hairpin),
                     InfoBridgePort::Isolated(isolated),
+                ])),
+            ]),
+        ];
+        self.request(RouteNetlinkMessage::NewLink(message), 0)
+    }
+
+    /// Takes a bridge port out of service: nothing passes it any more in either direction, and the bridge forgets which
+    /// hardware addresses were behind it. Cheap, unlike removing the device.
+    pub(crate) fn silence_port(&mut self, name: &str) -> io::Result<()> {
+        let mut message = LinkMessage::default();
+        message.attributes = vec![
+            LinkAttribute::IfName(name.to_owned()),
+            LinkAttribute::LinkInfo(vec![
+                LinkInfo::PortKind(InfoPortKind::Bridge),
+                LinkInfo::PortData(InfoPortData::BridgePort(vec![
+                    InfoBridgePort::State(BridgePortState::Disabled),
+                    InfoBridgePort::Flush,
                 ])),
             ]),
         ];

@@ -4,6 +4,7 @@
 //! `rtnetlink.h`.
 
 mod link;
+mod neighbour;
 mod route;
 mod socket;
 

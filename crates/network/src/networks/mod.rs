@@ -7,6 +7,7 @@ mod ports;
 mod state;
 
 use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -35,6 +36,8 @@ pub struct NetworksOptions {
     /// `wh<8 hex>` for others). Networks without the option for a device name get
     /// `br-<12 hex of the identifier>`.
     pub default_bridge: String,
+    /// True when the default bridge is a device of the user's: it has to be there with its addresses, and both stay.
+    pub default_bridge_is_users: bool,
     /// Identifier of the network that the default bridge belongs to.
     pub default_bridge_id: String,
     /// nftables table name (family inet), such as `wharf` or `wharf_<8 hex>`.
@@ -220,8 +223,8 @@ impl Networks {
         let _gate = self.inner.lifecycle();
         let mut netlink = open_netlink()?;
         let networks = std::mem::take(&mut self.inner.lock().networks);
-        let indexes: HashSet<u32> = networks.values().filter_map(state::Open::index).collect();
-        let swept = bridge::sweep(&mut netlink, &indexes, |_| None);
+        let indexes = networks.values().filter_map(state::Open::own_index);
+        let swept = bridge::sweep(&mut netlink, &indexes.collect(), |_| None);
         let mut removed = Ok(());
         for network in networks.values() {
             // All are tried, the first error is reported.
@@ -282,7 +285,7 @@ impl Inner {
             let indexes: HashSet<u32> = state
                 .networks
                 .values()
-                .filter_map(state::Open::index)
+                .filter_map(state::Open::own_index)
                 .collect();
             let bridges: HashMap<String, u32> = state
                 .endpoints
@@ -307,7 +310,8 @@ impl Inner {
             .links()
             .map_err(NetworkError::netlink("list devices"))?;
         for link in links {
-            if link.alias == alias && !devices.contains(&link.name) {
+            let is_live = devices.contains(&link.name) || bridges_of_live.contains_key(&link.name);
+            if link.alias == alias && !is_live {
                 netlink
                     .delete_link(&link.name)
                     .map_err(NetworkError::netlink(format!(
@@ -343,9 +347,22 @@ pub fn local_ipv6_pools(random: [u8; 5]) -> AddressPoolBase {
         *place = byte;
     }
     AddressPoolBase {
-        base: Subnet::containing(std::net::IpAddr::from(octets), 48),
+        base: Subnet::containing(IpAddr::from(octets), 48),
         size: 64,
     }
+}
+
+/// Returns the addresses of a bridge of the user's with their prefix lengths, those of IPv4 first.
+///
+/// # Errors
+/// [`NetworkError::NoDevice`], [`NetworkError::NotABridge`], [`NetworkError::Netlink`].
+pub fn addresses_of_bridge(name: &str) -> Result<Vec<(IpAddr, u8)>, NetworkError> {
+    bridge::validate_name(name)?;
+    let mut netlink = open_netlink()?;
+    let link = bridge::find(&mut netlink, name)?;
+    let mut addresses = bridge::addresses_of(&mut netlink, &link, false)?;
+    addresses.extend(bridge::addresses_of(&mut netlink, &link, true)?);
+    Ok(addresses)
 }
 
 fn open_netlink() -> Result<Netlink, NetworkError> {

@@ -9,7 +9,7 @@ use super::{Inner, Networks, open_netlink};
 use crate::endpoint::Endpoint;
 use crate::error::NetworkError;
 use crate::options::GatewayMode;
-use crate::port::{HostPorts, PortRequest, Protocol, PublishedPort, validate_all};
+use crate::port::{HostPorts, PortRequest, PublishedPort, validate_all};
 use crate::sysctl::read_text;
 
 /// Tries to bind a port that somebody else has bound.
@@ -70,6 +70,9 @@ impl Networks {
         let ports = inner.lock().published.remove(container_id);
         let Some(ports) = ports else { return Ok(()) };
         let withdrawn = inner.firewall.withdraw(&ports);
+        for port in ports.iter().filter(|port| port.is_relayed()) {
+            inner.resolver.stop_relay(port);
+        }
         let mut state = inner.lock();
         for port in &ports {
             state.ports.release(port);
@@ -156,10 +159,10 @@ impl Inner {
     /// Passes on what the kernel cannot lead to these ports.
     pub(super) fn start_relays(&self, ports: &[PublishedPort]) {
         for port in ports.iter().filter(|port| port.is_relayed()) {
-            let listener = self.lock().ports.listener(port);
-            if let Some(listener) = listener {
+            let socket = self.lock().ports.descriptor(port);
+            if let Some(socket) = socket {
                 let target = SocketAddr::new(port.address, port.container_port);
-                self.resolver.relay(listener, target);
+                self.resolver.relay(port, socket, target);
             }
         }
     }
@@ -228,9 +231,9 @@ fn take(
             .iter()
             .find(move |target| target.address.is_ipv6() == ipv6)
     };
-    // TCP at an IPv6 address reaches a container that has only IPv4: it is passed on.
+    // What comes to an IPv6 address reaches a container that has only IPv4: it is passed on.
     let passed_on =
-        || of_family(false).filter(|target| !target.routed && request.protocol == Protocol::Tcp);
+        || of_family(false).filter(|target| !target.routed && request.protocol.is_relayable());
     let places: Vec<(IpAddr, &Target)> = match request.host_ip {
         None => {
             let mut places: Vec<(IpAddr, &Target)> = targets
@@ -317,6 +320,7 @@ fn keep_numbers(requests: &[PortRequest], before: &[PublishedPort]) -> Vec<PortR
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::port::Protocol;
 
     #[test]
     fn free_numbers_are_kept() {

@@ -5,7 +5,7 @@
 #![allow(dead_code)]
 
 use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::process::Command;
 use std::sync::Arc;
@@ -134,6 +134,7 @@ pub fn options(device: &str, table: &str) -> NetworksOptions {
     NetworksOptions {
         default_bridge: device.into(),
         default_bridge_id: DEFAULT_ID.into(),
+        default_bridge_is_users: false,
         table: table.into(),
         instance: table.into(),
         pools,
@@ -156,7 +157,7 @@ impl std::ops::Deref for Host {
 
 impl Host {
     pub fn gateway(&self) -> Ipv4Addr {
-        ipv4(self.config.pools[0].gateway)
+        ipv4(gateway(&self.config))
     }
 
     pub fn subnet(&self) -> Subnet {
@@ -170,6 +171,11 @@ impl Host {
             config,
         }
     }
+}
+
+/// Returns the gateway of a network's first subnet.
+pub fn gateway(config: &NetworkConfig) -> IpAddr {
+    config.pools[0].gateway.unwrap()
 }
 
 /// A network of a daemon.

@@ -10,6 +10,7 @@
     reason = "a test fails by panicking, says what it measured, and prepares and looks at files itself"
 )]
 
+mod addresses;
 mod archives;
 mod arguments;
 mod build;
@@ -25,6 +26,7 @@ mod contexts;
 mod create_fields;
 mod cut_starts;
 mod daemon;
+mod default_bridge;
 mod errors;
 mod git;
 mod harness;
@@ -39,9 +41,11 @@ mod logs;
 mod manifests;
 mod names;
 mod networks;
+mod networks_killed;
 mod options;
 mod peer;
 mod platforms;
+mod ports;
 mod random;
 mod raw;
 mod registry;

@@ -224,7 +224,7 @@ mod tests {
                     let subnet: crate::subnet::Subnet = subnet.parse().unwrap();
                     FamilyRules {
                         subnet,
-                        gateway: subnet.gateway(),
+                        gateway: Some(subnet.gateway()),
                         mode: GatewayMode::Nat,
                         host_address: None,
                     }

@@ -69,7 +69,9 @@ pub(super) fn push_sets(text: &mut String, bridges: &[BridgeRules]) {
             &format!("type {kind}; flags interval"),
             guarded,
         );
-        let gateways = families(bridges, ipv6).map(|(_, family)| family.gateway.to_string());
+        let gateways = families(bridges, ipv6)
+            .filter_map(|(_, family)| family.gateway)
+            .map(|gateway| gateway.to_string());
         push_set(
             text,
             "set",

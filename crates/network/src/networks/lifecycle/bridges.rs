@@ -37,6 +37,7 @@ impl Inner {
                     device: plan.device,
                     index: link.index,
                     own,
+                    keeps_addresses: plan.is_users,
                     options,
                 },
             )),
@@ -62,7 +63,7 @@ impl Inner {
         }
         let (link, created) = bridge::ensure(&mut netlink, &plan)?;
         let is_default = config.id == self.options.default_bridge_id;
-        let own = created || is_default || link.alias == plan.alias;
+        let own = created || (is_default && !plan.is_users) || link.alias == plan.alias;
         if own && link.alias != plan.alias {
             netlink
                 .set_alias(link.index, &plan.alias)
@@ -96,6 +97,7 @@ impl Inner {
                 device: plan.device,
                 index: link.index,
                 own,
+                keeps_addresses: plan.is_users,
                 options,
             },
         ))
@@ -151,7 +153,13 @@ impl Inner {
             mtu_bytes: options.mtu_bytes,
             ipv6,
             answers_for_neighbours: !options.icc,
+            is_users: self.is_users_bridge(id),
         }
+    }
+
+    /// Tells whether a network's bridge is a device of the user's that has to be there.
+    fn is_users_bridge(&self, id: &str) -> bool {
+        id == self.options.default_bridge_id && self.options.default_bridge_is_users
     }
 
     /// Refuses a device name that another network's bridge has.
@@ -183,6 +191,6 @@ pub(super) fn bridge_addresses(
             let ipv6 = pool.subnet.is_ipv6();
             options.mode(ipv6) != GatewayMode::Isolated && (ipv6 || !options.inhibit_ipv4)
         })
-        .map(|pool| (pool.gateway, pool.subnet))
+        .filter_map(|pool| Some((pool.gateway?, pool.subnet)))
         .collect()
 }

@@ -97,6 +97,63 @@ impl Inner {
         Ok(())
     }
 
+    /// Makes the bridge of a network again if somebody has removed it, with the containers that are on it.
+    pub(super) fn mend(&self, network_id: &str) -> Result<(), NetworkError> {
+        let mut netlink = open_netlink()?;
+        if !self.has_lost_bridge(&mut netlink, network_id)? {
+            return Ok(());
+        }
+        let _gate = self.lifecycle();
+        // Somebody else may have mended it meanwhile.
+        if !self.has_lost_bridge(&mut netlink, network_id)? {
+            return Ok(());
+        }
+        let config = self
+            .lock()
+            .networks
+            .get(network_id)
+            .map(|open| open.config.clone());
+        let Some(config) = config else { return Ok(()) };
+        self.open_network(config)?;
+        let (index, host_ends) = {
+            let mut state = self.lock();
+            let index = state.networks.get(network_id).and_then(Open::index);
+            (index, state.adopt_again(network_id))
+        };
+        for name in host_ends {
+            // A host end that is gone too leaves its container without a way, until it is connected again.
+            if let (Some(index), Ok(Some(link))) = (index, netlink.link_by_name(&name)) {
+                netlink
+                    .set_controller(link.index, index)
+                    .map_err(NetworkError::netlink(format!(
+                        "put device {name} back on its bridge"
+                    )))?;
+            }
+        }
+        self.install()
+    }
+
+    fn has_lost_bridge(
+        &self,
+        netlink: &mut Netlink,
+        network_id: &str,
+    ) -> Result<bool, NetworkError> {
+        let (device, index) = {
+            let state = self.lock();
+            let Some(open) = state.networks.get(network_id) else {
+                return Ok(false);
+            };
+            let Some(index) = open.index() else {
+                return Ok(false);
+            };
+            (open.device().to_owned(), index)
+        };
+        let link = netlink
+            .link_by_name(&device)
+            .map_err(NetworkError::netlink(format!("look up device {device}")))?;
+        Ok(link.is_none_or(|link| link.index != index))
+    }
+
     /// Sets a network up that could not be set up at the start.
     pub(super) fn wake(&self, network_id: &str) -> Result<(), NetworkError> {
         let config = self.lock().dormant.get(network_id).cloned();
@@ -121,6 +178,11 @@ pub(super) fn remove_devices(netlink: &mut Netlink, network: &Open) -> Result<()
             .delete_link(device)
             .map_err(NetworkError::netlink(format!("remove device {device}"))),
         Kind::Bridge {
+            keeps_addresses: true,
+            ..
+        }
+        | Kind::Sub { .. } => Ok(()),
+        Kind::Bridge {
             device,
             index,
             options,
@@ -143,7 +205,6 @@ pub(super) fn remove_devices(netlink: &mut Netlink, network: &Open) -> Result<()
             }
             Ok(())
         }
-        Kind::Sub { .. } => Ok(()),
     }
 }
 

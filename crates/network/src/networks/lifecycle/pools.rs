@@ -7,6 +7,7 @@ use crate::config::{Driver, NetworkConfig, NetworkRequest, Pool, PoolRequest, ga
 use crate::error::NetworkError;
 use crate::netlink::Netlink;
 use crate::networks::Inner;
+use crate::options::{BridgeOptions, GatewayMode};
 use crate::subnet::Subnet;
 use crate::subnet_choice;
 
@@ -18,13 +19,16 @@ impl Inner {
         request: &NetworkRequest,
         own_index: u32,
     ) -> Result<NetworkConfig, NetworkError> {
+        let modes = gateway_modes(request)?;
         let others = self.lock().subnets(&request.id);
         let taken: Vec<Subnet> = others.iter().map(|(_, subnet)| *subnet).collect();
         let mut pools = Vec::new();
-        for (ipv6, wanted) in [(false, request.ipv4), (true, request.ipv6)] {
+        let families = [(false, request.ipv4), (true, request.ipv6)];
+        for ((ipv6, wanted), mode) in families.into_iter().zip(modes) {
             if !wanted {
                 continue;
             }
+            let has_gateway = mode != GatewayMode::Isolated;
             let asked: Vec<&PoolRequest> = request
                 .pools
                 .iter()
@@ -49,7 +53,8 @@ impl Inner {
                 {
                     return Err(NetworkError::SubnetInUse { subnet, other });
                 }
-                pools.push(complete(pool, subnet, true));
+                check_gateway(pool, subnet)?;
+                pools.push(complete(pool, subnet, true, has_gateway));
             }
             if chosen.is_empty() {
                 let default = PoolRequest::default();
@@ -64,6 +69,7 @@ impl Inner {
                     asked.first().copied().unwrap_or(&default),
                     subnet,
                     false,
+                    has_gateway,
                 ));
             }
         }
@@ -96,15 +102,43 @@ pub(super) fn check_single_pools(request: &NetworkRequest) -> Result<(), Network
     Ok(())
 }
 
-fn complete(request: &PoolRequest, subnet: Subnet, chosen: bool) -> Pool {
+fn complete(request: &PoolRequest, subnet: Subnet, chosen: bool, has_gateway: bool) -> Pool {
     Pool {
         subnet,
         range: request.range,
         gateway: request
             .gateway
-            .unwrap_or_else(|| default_gateway(subnet, request.range)),
+            .or_else(|| has_gateway.then(|| default_gateway(subnet, request.range))),
         auxiliary: request.auxiliary.clone(),
         chosen,
+    }
+}
+
+/// Returns the gateway modes of IPv4 and IPv6.
+fn gateway_modes(request: &NetworkRequest) -> Result<[GatewayMode; 2], NetworkError> {
+    if request.driver != Driver::Bridge {
+        return Ok([GatewayMode::Nat; 2]);
+    }
+    let options = BridgeOptions::parse(&request.options, request.internal)?;
+    Ok([options.mode(false), options.mode(true)])
+}
+
+/// Refuses a gateway that no device can have: the address of the subnet itself, and IPv4's broadcast address; and a
+/// subnet of multicast, whose addresses name groups.
+fn check_gateway(request: &PoolRequest, subnet: Subnet) -> Result<(), NetworkError> {
+    let invalid = |reason: String| Err(NetworkError::InvalidNetwork { reason });
+    if subnet.is_ipv6() && subnet.network().is_multicast() {
+        return invalid(format!("multicast subnet '{subnet}' is not allowed"));
+    }
+    let is_single = subnet.network() == subnet.last();
+    match request.gateway {
+        Some(gateway) if !is_single && !subnet.is_for_devices(gateway) => invalid(format!(
+            "failed to allocate gateway ({gateway}): Address already in use"
+        )),
+        None if is_single && subnet.is_ipv6() => {
+            invalid("failed to allocate gateway (): no available addresses on this pool".to_owned())
+        }
+        _ => Ok(()),
     }
 }
 
@@ -130,7 +164,7 @@ fn is_of_family(pool: &PoolRequest, ipv6: bool) -> bool {
 /// Refuses auxiliary addresses that are taken, and a gateway of containers that they could not reach.
 fn check_auxiliary(pools: &[Pool]) -> Result<(), NetworkError> {
     for pool in pools {
-        let mut taken = HashSet::from([pool.gateway]);
+        let mut taken: HashSet<IpAddr> = pool.gateway.into_iter().collect();
         for (name, address) in &pool.auxiliary {
             if !taken.insert(*address) {
                 return Err(NetworkError::InvalidNetwork {

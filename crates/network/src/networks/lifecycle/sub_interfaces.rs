@@ -7,6 +7,9 @@ use crate::networks::state::{Kind, Open};
 use crate::networks::{Inner, open_netlink};
 use crate::options::{SubInterfaceOptions, SubMode};
 
+/// Numbers of VLANs (IEEE 802.1Q §9.6).
+const VLANS: std::ops::RangeInclusive<u16> = 1..=4094;
+
 impl Inner {
     /// Chooses the subnets of a macvlan or ipvlan network and makes its parent.
     pub(super) fn create_sub(&self, request: &NetworkRequest) -> Result<Open, NetworkError> {
@@ -77,11 +80,7 @@ fn ensure_parent(
             .map_err(NetworkError::netlink(format!("create device {name}")))?;
     } else {
         let (base, vlan) = name.rsplit_once('.').ok_or_else(missing)?;
-        let vlan: u16 = vlan
-            .parse()
-            .ok()
-            .filter(|vlan| (1..=4094).contains(vlan))
-            .ok_or_else(missing)?;
+        let vlan = parse_vlan(vlan)?;
         let base = look_up(netlink, base)?.ok_or_else(missing)?;
         netlink
             .create_vlan(&name, base.index, vlan)
@@ -92,4 +91,37 @@ fn ensure_parent(
         .set_alias(link.index, alias)
         .map_err(NetworkError::netlink(format!("mark device {name}")))?;
     Ok((link, true))
+}
+
+/// Parses the number of a VLAN, in docker's words where it is none.
+fn parse_vlan(text: &str) -> Result<u16, NetworkError> {
+    let invalid = |reason| NetworkError::InvalidNetwork { reason };
+    let number: i64 = text.parse().map_err(|_| {
+        invalid(format!(
+            "unable to parse a valid vlan id from: {text} (ex. eth0.10 for vlan 10)"
+        ))
+    })?;
+    u16::try_from(number)
+        .ok()
+        .filter(|vlan| VLANS.contains(vlan))
+        .ok_or_else(|| {
+            invalid(format!(
+                "vlan id must be between 1-4094, received: {number}"
+            ))
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn vlans_have_limits() {
+        for (text, expected) in [("1", 1), ("4094", 4094)] {
+            assert_eq!(parse_vlan(text).unwrap(), expected);
+        }
+        for text in ["0", "4095", "-1", "70000", "x", ""] {
+            assert!(parse_vlan(text).is_err(), "{text}");
+        }
+    }
 }

@@ -5,7 +5,7 @@ use crate::daemon::file::{Addresses, Layer, Size};
 use tracing::level_filters::LevelFilter;
 use wharf_engine::model::host_config::{LogConfig, Ulimit};
 use wharf_engine::model::network::Prefix;
-use wharf_engine::{ExternalRuntime, NetworkSettings, Settings};
+use wharf_engine::{DefaultBridge, ExternalRuntime, NetworkSettings, Settings};
 
 /// Returns the settings of the engine.
 ///
@@ -108,6 +108,7 @@ fn network_settings(layer: &Layer) -> Result<NetworkSettings, String> {
     });
     Ok(NetworkSettings {
         address_pools: pools.collect::<Result<_, String>>()?,
+        bridge: DefaultBridge::from_name(layer.bridge.as_deref().unwrap_or_default()),
         bip: optional("bip", &layer.bip)?,
         bip6: optional("bip6", &layer.bip6)?,
         fixed_cidr: optional("fixed-cidr", &layer.fixed_cidr)?,

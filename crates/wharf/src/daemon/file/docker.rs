@@ -13,7 +13,12 @@ const PLACES: [&str; 6] = [
 ];
 
 /// Keys of docker's file whose value must be this one to change nothing, as JSON.
-const HARMLESS: [(&str, &str); 11] = [
+const HARMLESS: [(&str, &str); 15] = [
+    ("userns-remap", "\"\""),
+    ("rootless", "false"),
+    ("storage-opts", "[]"),
+    // Kernels that this option was for are long gone.
+    ("storage-opts", "[\"overlay2.override_kernel_check=true\"]"),
     ("live-restore", "true"),
     ("storage-driver", "\"overlay2\""),
     ("exec-opts", "[\"native.cgroupdriver=cgroupfs\"]"),
@@ -28,7 +33,7 @@ const HARMLESS: [(&str, &str); 11] = [
 ];
 
 /// Keys that docker has and wharf has not, and why.
-const UNSUPPORTED: [(&str, &str); 16] = [
+const UNSUPPORTED: [(&str, &str); 14] = [
     (
         "cluster-advertise cluster-store cluster-store-opts data-path-addr data-path-port \
          network-control-plane-mtu network-diagnostic-port node-generic-resources \
@@ -45,11 +50,6 @@ const UNSUPPORTED: [(&str, &str); 16] = [
     ),
     ("shutdown-timeout", "stopping the daemon stops no container"),
     (
-        "bridge",
-        "the default bridge is the engine's own; make a network with the option com.docker.network.bridge.name for \
-         another device",
-    ),
-    (
         "http-proxy https-proxy no-proxy",
         "they belong into the table proxies",
     ),
@@ -57,10 +57,6 @@ const UNSUPPORTED: [(&str, &str); 16] = [
     (
         "storage-opts",
         "layers are kept in plain directories, without options",
-    ),
-    (
-        "features",
-        "images are kept in one way, and the builder is the engine's own",
     ),
     (
         "builder",
@@ -91,6 +87,37 @@ const UNSUPPORTED: [(&str, &str); 16] = [
     ),
 ];
 
+/// Features of docker's file, the value that says what is so anyway, and why the other one has no effect.
+const FEATURES: [(&str, bool, &str); 3] = [
+    (
+        "buildkit",
+        false,
+        "images are built by the engine's own builder, which clients reach as the classic one",
+    ),
+    (
+        "containerd-snapshotter",
+        false,
+        "there is no containerd, images are kept in one way",
+    ),
+    ("cdi", false, "CDI devices are not supported"),
+];
+
+/// Returns what is to be told of the features that a file turns on or off.
+fn told_of_features(value: serde_json::Value) -> Result<Vec<String>, String> {
+    let features: std::collections::BTreeMap<String, bool> =
+        serde_json::from_value(value).map_err(|error| format!("features: {error}"))?;
+    let told = features.into_iter().filter_map(|(name, is_on)| {
+        match FEATURES.iter().find(|(known, ..)| *known == name) {
+            Some((_, so_anyway, _)) if *so_anyway == is_on => None,
+            Some((_, _, reason)) => Some(format!("features.{name} has no effect: {reason}")),
+            None => Some(format!(
+                "features.{name} has no effect: no feature of that name is known"
+            )),
+        }
+    });
+    Ok(told.collect())
+}
+
 /// Reads the text of docker's file; `is_asked_for` says that the user named it.
 ///
 /// # Errors
@@ -113,6 +140,10 @@ pub(super) fn from_json(text: &str, is_asked_for: bool) -> Result<Read, String> 
             .iter()
             .find(|(keys, _)| keys.split_whitespace().any(|name| name == key));
         if harmless {
+            continue;
+        }
+        if key == "features" {
+            warnings.extend(told_of_features(value)?);
             continue;
         }
         if let Some((_, reason)) = unsupported {
@@ -156,7 +187,8 @@ mod tests {
             .collect();
         let mut told = told;
         told.sort_unstable();
-        assert_eq!(told, ["bridge", "hosts", "userns-remap"]);
+        assert_eq!(told, ["hosts", "userns-remap"]);
+        assert_eq!(read.layer.bridge.as_deref(), Some("br7"));
         let named = from_json(text, true).expect("read");
         assert_eq!(named.layer.hosts, Some(vec!["unix:///x".to_owned()]));
     }
@@ -166,6 +198,7 @@ mod tests {
     const DOCKER_KEYS: &str = r#"
         honoured bip "10.9.0.1/16"
         honoured bip6 "fd00:9::1/64"
+        honoured bridge "br0"
         honoured cgroup-parent "/x"
         honoured data-root "/x"
         honoured debug true
@@ -218,20 +251,24 @@ mod tests {
         honoured tlsverify true
         so-anyway exec-opts ["native.cgroupdriver=cgroupfs"]
         so-anyway experimental false
+        so-anyway features {"buildkit": false, "containerd-snapshotter": false, "cdi": false}
         so-anyway firewall-backend "nftables"
         so-anyway ip-forward true
         so-anyway ip6tables true
         so-anyway iptables true
         so-anyway live-restore true
         so-anyway raw-logs true
+        so-anyway rootless false
         so-anyway selinux-enabled false
         so-anyway storage-driver "overlay2"
+        so-anyway storage-opts ["overlay2.override_kernel_check=true"]
+        so-anyway storage-opts []
         so-anyway userland-proxy false
+        so-anyway userns-remap ""
         warned allow-direct-routing true
         warned allow-nondistributable-artifacts ["x"]
         warned api-cors-header "x"
         warned authorization-plugins ["x"]
-        warned bridge "br0"
         warned bridge-accept-fwmark "1"
         warned builder {"gc": {"enabled": true}}
         warned cdi-spec-dirs ["/x"]
@@ -244,6 +281,9 @@ mod tests {
         warned exec-opts ["native.cgroupdriver=systemd"]
         warned experimental true
         warned features {"buildkit": true}
+        warned features {"containerd-snapshotter": true}
+        warned features {"cdi": true}
+        warned features {"time-travel": false}
         warned firewall-backend "iptables"
         warned ip-forward false
         warned ip-forward-no-drop true
@@ -291,5 +331,11 @@ mod tests {
                 assert!(warning.starts_with(key), "{line}: {warning}");
             }
         }
+    }
+
+    #[test]
+    fn features_are_switches() {
+        let error = from_json(r#"{"features": {"buildkit": "yes"}}"#, true).unwrap_err();
+        assert!(error.starts_with("features: "), "{error}");
     }
 }

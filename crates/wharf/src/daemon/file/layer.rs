@@ -47,6 +47,7 @@ pub struct Layer {
     pub default_runtime: Option<String>,
     pub runtimes: Option<BTreeMap<String, RuntimeTable>>,
     pub default_address_pools: Option<Vec<Pool>>,
+    pub bridge: Option<String>,
     pub bip: Option<String>,
     pub bip6: Option<String>,
     pub fixed_cidr: Option<String>,
@@ -89,7 +90,7 @@ impl Layer {
             tls tlsverify tlscacert tlscert tlskey labels log_driver log_opts insecure_registries
             registry_mirrors dns dns_opts dns_search default_ulimits default_shm_size
             default_cgroupns_mode cgroup_parent init no_new_privileges ip default_ipc_mode
-            default_runtime runtimes default_address_pools bip bip6 fixed_cidr fixed_cidr_v6 ipv6
+            default_runtime runtimes default_address_pools bridge bip bip6 fixed_cidr fixed_cidr_v6 ipv6
             default_gateway default_gateway_v6 init_path mtu icc ip_masq default_network_opts host_gateway_ips max_concurrent_downloads
             max_concurrent_uploads max_download_attempts seccomp_profile proxies
         };

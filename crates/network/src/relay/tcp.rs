@@ -1,9 +1,4 @@
-//! Passing IPv6 connections on where the kernel cannot.
-//!
-//! Translation stays within a family, and the kernel lets nothing from ::1 out to a bridge. So TCP
-//! connections to a port published at an IPv6 address are accepted here and passed on where the
-//! container has only IPv4, or where they come from ::1. Everything else is led by rules and goes on
-//! while no daemon runs.
+//! Passing TCP connections on.
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -23,7 +18,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Passes connections on to `target` until the listening socket is shut down.
-pub(crate) async fn relay(listener: TcpListener, target: SocketAddr) {
+pub(crate) async fn relay_connections(listener: TcpListener, target: SocketAddr) {
     let Ok(listener) = tokio::net::TcpListener::from_std(listener) else {
         return;
     };

@@ -1,24 +1,20 @@
-//! The drivers' options by docker's names (spec runtime §8.1). Unknown ones belong to others.
+//! The options of bridge networks.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use super::{NO_ADDRESS, interface_prefix, invalid, mtu, parse_bool};
 use crate::bridge::{MTU_BYTES, validate_name};
 use crate::error::NetworkError;
 
 const BRIDGE: &str = "com.docker.network.bridge.";
-const MTU: &str = "com.docker.network.driver.mtu";
-const INTERFACE_PREFIX: &str = "com.docker.network.container_iface_prefix";
 const HOST_IPV4: &str = "com.docker.network.host_ipv4";
 const HOST_IPV6: &str = "com.docker.network.host_ipv6";
-/// Smallest and largest packet size the kernel takes for a bridge (`ETH_MIN_MTU`, `ETH_MAX_MTU`).
-const MTU_RANGE: std::ops::RangeInclusive<u32> = 68..=65_535;
-
-/// Docker's words for a text that is no address.
-const NO_ADDRESS: &str = "nil ip";
-
-/// Name of a container's interfaces, before the number.
-pub const DEFAULT_INTERFACE_PREFIX: &str = "eth";
+const ANNOUNCEMENTS: &str = "com.docker.network.advertise_addr_nmsgs";
+const ANNOUNCEMENT_PAUSE: &str = "com.docker.network.advertise_addr_ms";
+/// Docker's limits for how often and in what distance, in milliseconds, new addresses are announced.
+const ANNOUNCEMENT_RANGE: std::ops::RangeInclusive<i64> = 0..=3;
+const ANNOUNCEMENT_PAUSE_RANGE: std::ops::RangeInclusive<i64> = 100..=2000;
 
 /// How containers of one family reach the outside and are reached from there.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -68,6 +64,8 @@ pub(crate) struct BridgeOptions {
     pub(crate) trusted_interfaces: Vec<String>,
     /// Start of the interfaces' names in containers.
     pub(crate) interface_prefix: String,
+    /// Tells the neighbours of a new container which hardware address its addresses have.
+    pub(crate) announces: bool,
 }
 
 impl BridgeOptions {
@@ -112,115 +110,13 @@ impl BridgeOptions {
             host_ipv6: address(options, HOST_IPV6)?,
             trusted_interfaces: trusted(bridge("trusted_host_interfaces").unwrap_or_default())?,
             interface_prefix: interface_prefix(options)?,
+            announces: announces(options)?,
         })
     }
 
     /// Returns the mode of a family.
     pub(crate) fn mode(&self, ipv6: bool) -> GatewayMode {
         if ipv6 { self.mode_ipv6 } else { self.mode_ipv4 }
-    }
-}
-
-/// How a macvlan or ipvlan network lies on its parent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum SubMode {
-    /// `private`, `vepa`, `bridge`, `passthru` by the kernel's number (`macvlan_mode`).
-    Macvlan(u32),
-    /// `l2`, `l3`, `l3s` and the flag `bridge`, `private`, `vepa` by the kernel's numbers.
-    Ipvlan(u16, u16),
-}
-
-/// Options of a macvlan or ipvlan network.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct SubInterfaceOptions {
-    /// The host's device, `name.id` for a VLAN of it; `None` keeps the network to this host.
-    pub(crate) parent: Option<String>,
-    /// How it is used.
-    pub(crate) mode: SubMode,
-    /// Largest packet; `None` means the parent's.
-    pub(crate) mtu_bytes: Option<u32>,
-    /// Start of the interfaces' names in containers.
-    pub(crate) interface_prefix: String,
-}
-
-impl SubInterfaceOptions {
-    /// Reads the options of a macvlan network.
-    ///
-    /// # Errors
-    /// [`NetworkError::InvalidOption`], [`NetworkError::InvalidName`].
-    pub(crate) fn macvlan(
-        options: &BTreeMap<String, String>,
-    ) -> Result<SubInterfaceOptions, NetworkError> {
-        let mode = match options.get("macvlan_mode").map_or("", String::as_str) {
-            "private" => 1,
-            "vepa" => 2,
-            "" | "bridge" => 4,
-            "passthru" => 8,
-            other => {
-                return Err(no_mode(
-                    "macvlan mode",
-                    other,
-                    "'bridge' mode is the macvlan",
-                ));
-            }
-        };
-        SubInterfaceOptions::with_mode(options, SubMode::Macvlan(mode))
-    }
-
-    /// Reads the options of an ipvlan network.
-    ///
-    /// # Errors
-    /// [`NetworkError::InvalidOption`], [`NetworkError::InvalidName`].
-    pub(crate) fn ipvlan(
-        options: &BTreeMap<String, String>,
-    ) -> Result<SubInterfaceOptions, NetworkError> {
-        let mode = match options.get("ipvlan_mode").map_or("", String::as_str) {
-            "" | "l2" => 0,
-            "l3" => 1,
-            "l3s" => 2,
-            other => {
-                return Err(no_mode("ipvlan mode", other, "'l2' mode is the ipvlan"));
-            }
-        };
-        let flag = match options.get("ipvlan_flag").map_or("", String::as_str) {
-            "" | "bridge" => 0,
-            "private" => 1,
-            "vepa" => 2,
-            other => {
-                return Err(no_mode("ipvlan flag", other, "'bridge' is the ipvlan"));
-            }
-        };
-        SubInterfaceOptions::with_mode(options, SubMode::Ipvlan(mode, flag))
-    }
-
-    fn with_mode(
-        options: &BTreeMap<String, String>,
-        mode: SubMode,
-    ) -> Result<SubInterfaceOptions, NetworkError> {
-        let parent = options.get("parent").filter(|name| !name.is_empty());
-        if let Some(parent) = parent {
-            validate_name(parent)?;
-        }
-        Ok(SubInterfaceOptions {
-            parent: parent.cloned(),
-            mode,
-            mtu_bytes: mtu(options)?,
-            interface_prefix: interface_prefix(options)?,
-        })
-    }
-
-    /// Tells whether packets are routed at the device, so that no gateway can be addressed.
-    pub(crate) fn is_layer3(&self) -> bool {
-        matches!(self.mode, SubMode::Ipvlan(1 | 2, _))
-    }
-}
-
-/// Parses a Go boolean.
-pub(crate) fn parse_bool(text: &str) -> Option<bool> {
-    match text {
-        "1" | "t" | "T" | "TRUE" | "true" | "True" => Some(true),
-        "0" | "f" | "F" | "FALSE" | "false" | "False" => Some(false),
-        _ => None,
     }
 }
 
@@ -234,24 +130,6 @@ fn parse_mode(key: &str, text: &str, internal: bool) -> Result<GatewayMode, Netw
             reason: "gateway mode 'isolated' can only be used for an internal network".to_owned(),
         }),
         _ => Err(invalid(key, text, format!("unknown gateway mode {text}"))),
-    }
-}
-
-fn mtu(options: &BTreeMap<String, String>) -> Result<Option<u32>, NetworkError> {
-    let Some(text) = options.get(MTU).filter(|text| !text.is_empty()) else {
-        return Ok(None);
-    };
-    match text.parse::<i64>().map(|mtu| (mtu, u32::try_from(mtu))) {
-        Ok((0, _)) => Ok(None),
-        Ok((_, Ok(mtu))) if MTU_RANGE.contains(&mtu) => Ok(Some(mtu)),
-        Ok((mtu, _)) => Err(NetworkError::InvalidNetwork {
-            reason: format!("invalid MTU number: {mtu}"),
-        }),
-        Err(_) => Err(invalid(
-            MTU,
-            text,
-            format!("strconv.Atoi: parsing {text:?}: invalid syntax"),
-        )),
     }
 }
 
@@ -270,26 +148,41 @@ fn address<A: std::str::FromStr>(
 fn trusted(text: &str) -> Result<Vec<String>, NetworkError> {
     text.split(':')
         .filter(|name| !name.is_empty())
-        .map(|name| validate_name(name).map(|()| name.to_owned()))
+        .map(|name| match name {
+            // No bridge can have the name, but packets can come from there.
+            "lo" => Ok(name.to_owned()),
+            _ => validate_name(name).map(|()| name.to_owned()),
+        })
         .collect()
 }
 
-fn interface_prefix(options: &BTreeMap<String, String>) -> Result<String, NetworkError> {
-    let prefix = options
-        .get(INTERFACE_PREFIX)
-        .map_or(DEFAULT_INTERFACE_PREFIX, String::as_str);
-    // A number of up to three digits follows.
-    if prefix.is_empty()
-        || prefix.len() > 12
-        || !prefix.bytes().all(|byte| byte.is_ascii_alphanumeric())
-    {
-        return Err(invalid(
-            INTERFACE_PREFIX,
-            prefix,
-            "expected 1 to 12 letters and digits",
-        ));
-    }
-    Ok(prefix.to_owned())
+/// Tells whether new addresses are announced. Docker repeats it up to three times, as what it sends can be lost; one
+/// announcement that is not is enough.
+fn announces(options: &BTreeMap<String, String>) -> Result<bool, NetworkError> {
+    let in_range = |key: &str, range: std::ops::RangeInclusive<i64>, what: &str| {
+        let invalid = |reason| NetworkError::InvalidNetwork { reason };
+        let Some(text) = options.get(key) else {
+            return Ok(None);
+        };
+        let number: i64 = text
+            .parse()
+            .map_err(|_| invalid(format!("value for option {key} {text:?} must be {what}")))?;
+        if !range.contains(&number) {
+            return Err(invalid(format!(
+                "{key} must be in the range {} to {}",
+                range.start(),
+                range.end()
+            )));
+        }
+        Ok(Some(number))
+    };
+    let count = in_range(ANNOUNCEMENTS, ANNOUNCEMENT_RANGE, "an integer")?;
+    in_range(
+        ANNOUNCEMENT_PAUSE,
+        ANNOUNCEMENT_PAUSE_RANGE,
+        "integer milliseconds",
+    )?;
+    Ok(count != Some(0))
 }
 
 /// Returns Go's words for a text that is no boolean.
@@ -297,30 +190,10 @@ fn no_bool(text: &str) -> String {
     format!("strconv.ParseBool: parsing {text:?}: invalid syntax")
 }
 
-fn no_mode(what: &str, mode: &str, default: &str) -> NetworkError {
-    NetworkError::InvalidNetwork {
-        reason: format!("requested {what} '{mode}' is not valid, {default} driver default"),
-    }
-}
-
-fn invalid(key: &str, value: &str, reason: impl Into<String>) -> NetworkError {
-    NetworkError::InvalidOption {
-        key: key.to_owned(),
-        value: value.to_owned(),
-        reason: reason.into(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn options(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
-        pairs
-            .iter()
-            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
-            .collect()
-    }
+    use crate::options::tests::options;
 
     #[test]
     fn a_bridge_without_options_has_dockers_defaults() {
@@ -333,6 +206,13 @@ mod tests {
             (GatewayMode::Nat, GatewayMode::Nat)
         );
         assert_eq!(parsed.interface_prefix, "eth");
+        assert!(parsed.announces);
+        let silent = options(&[
+            ("com.docker.network.advertise_addr_nmsgs", "0"),
+            ("com.docker.network.container_iface_prefix", ""),
+        ]);
+        let parsed = BridgeOptions::parse(&silent, false).unwrap();
+        assert!(!parsed.announces && parsed.interface_prefix == "eth");
     }
 
     #[test]
@@ -347,7 +227,7 @@ mod tests {
                 ("com.docker.network.bridge.gateway_mode_ipv6", "routed"),
                 (
                     "com.docker.network.bridge.trusted_host_interfaces",
-                    "vxlan0:wg0",
+                    "vxlan0:lo:wg0",
                 ),
                 ("com.docker.network.container_iface_prefix", "lan"),
             ]),
@@ -358,7 +238,7 @@ mod tests {
         assert!(!parsed.icc && !parsed.masquerade);
         assert_eq!(parsed.mtu_bytes, 9000);
         assert_eq!(parsed.mode(true), GatewayMode::Routed);
-        assert_eq!(parsed.trusted_interfaces, ["vxlan0", "wg0"]);
+        assert_eq!(parsed.trusted_interfaces, ["vxlan0", "lo", "wg0"]);
         assert_eq!(parsed.interface_prefix, "lan");
     }
 
@@ -412,6 +292,16 @@ mod tests {
                 "-5",
                 "invalid MTU number: -5",
             ),
+            (
+                "com.docker.network.advertise_addr_nmsgs",
+                "4",
+                "com.docker.network.advertise_addr_nmsgs must be in the range 0 to 3",
+            ),
+            (
+                "com.docker.network.advertise_addr_ms",
+                "x",
+                "value for option com.docker.network.advertise_addr_ms \"x\" must be integer milliseconds",
+            ),
         ] {
             let error = BridgeOptions::parse(&options(&[(key, value)]), false).unwrap_err();
             assert_eq!(error.to_string(), expected);
@@ -430,22 +320,5 @@ mod tests {
             )
             .is_ok()
         );
-    }
-
-    #[test]
-    fn sub_interface_modes_are_the_kernels_numbers() {
-        let macvlan = |mode| SubInterfaceOptions::macvlan(&options(&[("macvlan_mode", mode)]));
-        assert_eq!(macvlan("vepa").unwrap().mode, SubMode::Macvlan(2));
-        assert_eq!(macvlan("bridge").unwrap().mode, SubMode::Macvlan(4));
-        assert!(macvlan("l2").is_err());
-        let ipvlan = SubInterfaceOptions::ipvlan(&options(&[
-            ("ipvlan_mode", "l3"),
-            ("ipvlan_flag", "private"),
-            ("parent", "eth0.50"),
-        ]))
-        .unwrap();
-        assert_eq!(ipvlan.mode, SubMode::Ipvlan(1, 1));
-        assert!(ipvlan.is_layer3());
-        assert_eq!(ipvlan.parent.as_deref(), Some("eth0.50"));
     }
 }
