@@ -62,7 +62,7 @@ pub(crate) fn open(
     let mut settings = settings.clone();
     settings.network = settings.network.with_users_addresses()?;
     let settings = &settings;
-    let options = options(root, engine_id, &settings.network);
+    let mut options = options(root, engine_id, &settings.network);
     let default_device = options.default_bridge.clone();
     let mut networks = load(store)?;
     let bridge = networks
@@ -90,6 +90,16 @@ pub(crate) fn open(
     let is_as_set = bridge
         .as_ref()
         .is_none_or(|bridge| is_as_set(bridge, settings, &default_device));
+    if in_use
+        && !is_as_set
+        && let Some(device) = bridge
+            .as_ref()
+            .and_then(|bridge| bridge.options.get(BRIDGE_NAME))
+    {
+        // The containers stay where they are.
+        options.default_bridge_is_users = *device != own_device(root);
+        options.default_bridge.clone_from(device);
+    }
     let bridge = bridge.filter(|_| is_as_set || in_use);
     configs.extend(bridge.as_ref().and_then(|bridge| bridge.config.clone()));
     let (room, errors) = Networks::open(options, configs, &live).map_err(network_error)?;
@@ -166,16 +176,13 @@ fn open_bridge(
 }
 
 fn options(root: &Path, engine_id: &str, settings: &NetworkSettings) -> NetworksOptions {
-    let digest = Digest::of(root.as_os_str().as_encoded_bytes());
-    let suffix = digest.hex();
-    let suffix = suffix.get(..8).unwrap_or_default();
+    let suffix = suffix(root);
     let own_root = root == Path::new(DEFAULT_ROOT);
     let own_ipv6 = wharf_network::local_ipv6_pools(ipv6_seed(engine_id));
     NetworksOptions {
         default_bridge: match &settings.bridge {
             DefaultBridge::Users(name) => name.clone(),
-            _ if own_root => "wharf0".to_owned(),
-            _ => format!("wh{suffix}"),
+            DefaultBridge::Own | DefaultBridge::Absent => own_device(root),
         },
         default_bridge_is_users: matches!(settings.bridge, DefaultBridge::Users(_)),
         default_bridge_id: predefined_id(DEFAULT_NETWORK),
@@ -187,6 +194,20 @@ fn options(root: &Path, engine_id: &str, settings: &NetworkSettings) -> Networks
         instance: crate::engine::instance_name(root),
         pools: settings.pools(own_ipv6),
     }
+}
+
+/// Returns the name of the bridge that the engine makes for the default network.
+fn own_device(root: &Path) -> String {
+    if root == Path::new(DEFAULT_ROOT) {
+        return "wharf0".to_owned();
+    }
+    format!("wh{}", suffix(root))
+}
+
+/// Returns what the names of a root of one's own end with.
+fn suffix(root: &Path) -> String {
+    let digest = Digest::of(root.as_os_str().as_encoded_bytes());
+    digest.hex().get(..8).unwrap_or_default().to_owned()
 }
 
 /// Returns the bytes that this engine's IPv6 subnets start with: the same at every start.
