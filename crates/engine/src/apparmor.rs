@@ -21,7 +21,11 @@ impl AppArmor {
     /// # Errors
     /// A default profile that the parser refuses.
     pub(crate) fn profile_to_start(&self, security: &Security) -> Result<Option<String>> {
-        if !crate::host::host().info.apparmor {
+        self.profile(security, crate::host::host().info.apparmor)
+    }
+
+    fn profile(&self, security: &Security, is_on: bool) -> Result<Option<String>> {
+        if !is_on {
             return Ok(None);
         }
         if let Some(name) = security.apparmor.as_deref().filter(|name| !name.is_empty()) {
@@ -92,48 +96,42 @@ mod tests {
     use super::*;
     use crate::model::host_config::HostConfig;
 
-    /// On kernels with AppArmor the tests of the virtual machine say more.
+    /// The default profile, which must be loaded, is tested in the virtual machine.
     #[test]
-    fn a_kernel_without_apparmor_refuses_nothing() {
-        if crate::host::host().info.apparmor {
-            println!("SKIP: this kernel has AppArmor");
-            return;
-        }
-        let apparmor = AppArmor::default();
-        for (options, privileged) in [
-            (vec![], false),
-            (vec![], true),
-            (vec!["apparmor=mine".to_owned()], false),
-            (vec!["apparmor=docker-default".to_owned()], false),
+    fn what_is_asked_for_counts_where_there_is_apparmor() {
+        for (options, privileged, expected) in [
+            (vec!["apparmor=mine"], false, "mine"),
+            (vec!["apparmor=mine"], true, "mine"),
+            (vec!["apparmor=unconfined"], false, "unconfined"),
+            (vec![], true, "unconfined"),
+            (vec!["apparmor="], true, "unconfined"),
         ] {
             let security = Security::parse(&HostConfig {
-                security_opt: options,
+                security_opt: options.into_iter().map(str::to_owned).collect(),
                 privileged,
                 ..HostConfig::default()
             })
             .unwrap();
-            let started = Container {
-                apparmor_profile: Some(String::new()),
-                ..Container::default()
-            };
-            assert_eq!(apparmor.profile_to_start(&security).unwrap(), None);
-            for container in [&Container::default(), &started] {
-                let profile = apparmor.profile_to_exec(container, &security);
-                assert_eq!(profile.unwrap(), None);
-            }
+            let apparmor = AppArmor::default();
+            let profile = apparmor.profile(&security, true).unwrap();
+            assert_eq!(profile.as_deref(), Some(expected));
+            assert_eq!(apparmor.profile(&security, false).unwrap(), None);
         }
-        assert_eq!(apparmor.ensure_default().unwrap(), DefaultProfile::Off);
-        assert_eq!(apparmor.complaint(), None);
+        let security = Security::parse(&HostConfig::default()).unwrap();
+        let profile = AppArmor::default().profile(&security, false);
+        assert_eq!(profile.unwrap(), None);
     }
 
     #[test]
     fn the_profile_a_container_was_started_under_is_the_one_of_its_processes() {
-        let container = Container {
-            apparmor_profile: Some("mine".to_owned()),
-            ..Container::default()
-        };
         let security = Security::parse(&HostConfig::default()).unwrap();
-        let profile = AppArmor::default().profile_to_exec(&container, &security);
-        assert_eq!(profile.unwrap().as_deref(), Some("mine"));
+        for (noted, expected) in [("mine", Some("mine")), ("", None)] {
+            let container = Container {
+                apparmor_profile: Some(noted.to_owned()),
+                ..Container::default()
+            };
+            let profile = AppArmor::default().profile_to_exec(&container, &security);
+            assert_eq!(profile.unwrap().as_deref(), expected);
+        }
     }
 }
