@@ -2,6 +2,7 @@
 
 pub mod groups;
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -190,9 +191,15 @@ pub(crate) fn command_for(arguments: &[OsString]) -> clap::Command {
 }
 
 fn docker_conventions(command: clap::Command) -> clap::Command {
+    let order = flag_order(&command);
     command
         .args_override_self(true)
         .mut_args(|argument| {
+            let place = argument.get_long().and_then(|long| order.get(long));
+            let argument = match place {
+                Some(place) => argument.display_order(*place),
+                None => argument,
+            };
             let takes_value = matches!(argument.get_action(), ArgAction::Set | ArgAction::Append);
             let is_flag = argument.get_short().is_some() || argument.get_long().is_some();
             let optional_value = argument.is_require_equals_set();
@@ -203,6 +210,14 @@ fn docker_conventions(command: clap::Command) -> clap::Command {
             }
         })
         .mut_subcommands(docker_conventions)
+}
+
+/// Returns the places of a command's flags in its help: by their names, whatever piece of the definition has them.
+fn flag_order(command: &clap::Command) -> BTreeMap<String, usize> {
+    let mut names: Vec<&str> = command.get_arguments().filter_map(Arg::get_long).collect();
+    names.sort_unstable();
+    let places = names.into_iter().map(str::to_owned).zip(1..);
+    places.collect()
 }
 
 fn switches_with_values(command: clap::Command) -> clap::Command {
@@ -331,7 +346,7 @@ mod tests {
     #[test]
     fn an_unknown_flag_is_refused() {
         for line in [
-            &["wharf", "run", "--kernel-memory", "4m", "busybox"][..],
+            &["wharf", "run", "--nope", "4m", "busybox"][..],
             &["wharf", "ps", "--nope"],
         ] {
             assert!(parse(line).is_err(), "{line:?}");

@@ -34,7 +34,7 @@ pub(super) fn host_config(
     host.insert("PortBindings".into(), ports.to_json());
     host.insert("PublishAllPorts".into(), flags.publish_all.into());
     host.insert("AutoRemove".into(), flags.rm.into());
-    let restart = flags.restart.as_deref().unwrap_or("no");
+    let restart = flags.limits.restart.as_deref().unwrap_or("no");
     if flags.rm && restart != "no" && !restart.is_empty() {
         return Err(CliError::usage(
             "conflicting options: cannot specify both --restart and --rm",
@@ -91,7 +91,7 @@ fn put_security(host: &mut Map<String, Json>, flags: &ContainerFlags) -> Result<
     put_list(host, "CapAdd", &flags.cap_add);
     put_list(host, "CapDrop", &flags.cap_drop);
     put_list(host, "GroupAdd", &flags.group_add);
-    host.insert("Privileged".into(), flags.privileged.into());
+    host.insert("Privileged".into(), flags.process.privileged.into());
     host.insert("ReadonlyRootfs".into(), flags.read_only.into());
     put_text(host, "IpcMode", flags.ipc.as_ref());
     put_text(host, "PidMode", flags.pid.as_ref());
