@@ -12,7 +12,7 @@ use clap_complete::Shell;
 use crate::arguments::groups::{
     BuilderCommand, ContainerCommand, ImageCommand, NetworkCommand, SystemCommand, VolumeCommand,
 };
-use crate::commands::absent::AbsentCommand;
+use crate::commands::absent::{AbsentCommand, AnyArgs};
 use crate::commands::build::BuildArgs;
 use crate::commands::container::{
     attach, copy, create, exec, lifecycle, list, logs, run, snapshot, stats, update,
@@ -156,6 +156,12 @@ pub enum Command {
         /// Shell
         shell: Shell,
     },
+    /// What may stand at the end of a command line, for the scripts of shells
+    #[command(name = "__complete", hide = true)]
+    Complete(AnyArgs),
+    /// The same without descriptions
+    #[command(name = "__completeNoDesc", hide = true)]
+    CompleteNames(AnyArgs),
     /// A plugin's command, or none that exists.
     #[command(external_subcommand)]
     External(Vec<OsString>),
@@ -173,7 +179,21 @@ pub enum Command {
 /// given twice keeps its last value, and a flag that takes a value takes the next argument whatever it looks like.
 #[must_use]
 pub fn command() -> clap::Command {
-    docker_conventions(Arguments::command())
+    let mut whole = docker_conventions(Arguments::command());
+    // The one type of `inspect` is called after what each group is about.
+    for (group, value) in [
+        ("container", "CONTAINER"),
+        ("image", "IMAGE"),
+        ("network", "NETWORK"),
+        ("volume", "VOLUME"),
+    ] {
+        whole = whole.mut_subcommand(group, |group| {
+            group.mut_subcommand("inspect", |inspect| {
+                inspect.mut_arg("names", |names| names.value_name(value))
+            })
+        });
+    }
+    whole
 }
 
 /// Returns the definition for parsing `arguments`, in which switches take `=true` and `=false` if any argument has it.

@@ -28,6 +28,7 @@ pub(crate) use after::{explain, open_shell, record};
 pub(crate) use command_line::rewritten;
 pub(crate) use flags::BuildArgs;
 pub(crate) use listing::{ContextListArgs, context_command};
+pub(crate) use source::{DOCKERFILE_LIMIT_BYTES, Dockerfile};
 
 use display::Look;
 use follow::{Followed, follow};
