@@ -158,6 +158,7 @@ pub fn of(path: &[&str], argument: &Arg) -> Values {
     match name {
         "CONTAINER" => Values::Containers(state(path)),
         "IMAGE" => Values::Images,
+        "NAME" if matches!(path, [.., "pull" | "push" | "tag"]) => Values::Images,
         "NETWORK" => Values::Networks,
         "VOLUME" if argument.is_positional() => Values::Volumes,
         // A new one has a new name.
@@ -238,10 +239,10 @@ mod tests {
         "NAME",
         "NEW_NAME",
         "PORT",
+        "PORT[/PROTOCOL]",
         "TERM",
         "REPOSITORY[:TAG]",
         "SERVER",
-        "TARGET",
         "BUILD",
         "STEP",
         "CACHE",
@@ -252,8 +253,11 @@ mod tests {
     fn check(command: &clap::Command, path: &[&str], unknown: &mut Vec<String>) {
         for argument in command.get_positionals() {
             let name = argument.get_value_names().unwrap()[0].as_str();
-            let is_new = matches!(path, ["context", "create" | "import"]);
-            if of(path, argument) == Values::Nothing && !is_new && !FREE.contains(&name) {
+            let is_known = !argument.get_possible_values().is_empty()
+                || of(path, argument) != Values::Nothing
+                || matches!(path, ["context", "create" | "import"])
+                || FREE.contains(&name);
+            if !is_known {
                 unknown.push(format!("{} {name}", path.join(" ")));
             }
         }

@@ -15,6 +15,9 @@ use examples::Example;
 /// Section of the manual for programs that users call.
 const SECTION: &str = "1";
 
+/// What parts of pages begin with: how an apostrophe is written.
+const PREAMBLE: [&str; 2] = [r".ie \n(.g .ds Aq \(aq", ".el .ds Aq '"];
+
 /// Writes a page for each command into a directory.
 pub fn write(directory: &Path) -> Result<()> {
     host_files::create_directories(directory)?;
@@ -106,7 +109,11 @@ fn escaped(text: &str) -> String {
 /// Returns a page that no reader of manual pages warns of: letters as their names, no blanks at the ends of lines.
 fn tidied(page: &str) -> String {
     let mut text = String::with_capacity(page.len());
-    for line in page.lines() {
+    for (number, line) in page.lines().enumerate() {
+        // Each part begins with what the first has defined.
+        if number >= PREAMBLE.len() && PREAMBLE.contains(&line) {
+            continue;
+        }
         for letter in line.trim_end().chars() {
             match letter {
                 letter if letter.is_ascii() => text.push(letter),

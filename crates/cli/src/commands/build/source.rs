@@ -71,11 +71,15 @@ impl Context {
             return Ok(Self::Remote(args.context.clone()));
         }
         let path = PathBuf::from(&args.context);
-        let metadata = host_files::metadata(&path).map_err(|error| {
-            CliError::io(
+        let metadata = host_files::metadata(&path).map_err(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => CliError::usage(format!(
+                "unable to prepare context: path {:?} not found",
+                args.context
+            )),
+            _ => CliError::io(
                 format!("unable to prepare context: path {:?}", args.context),
                 error,
-            )
+            ),
         })?;
         if metadata.is_file() {
             return Self::from_reader(host_files::open(&path)?);

@@ -3,7 +3,7 @@
 use clap::Args;
 use serde_json::{Map, Value as Json};
 
-use crate::error::Result;
+use crate::error::{CliError, Result};
 use crate::options::limits;
 
 /// Processors and memory: of `run`, `create`, `update` and `build`.
@@ -51,7 +51,10 @@ impl ProcessorFlags {
 
     /// Returns the billionths of a CPU of `--cpus`.
     pub fn nano_cpus(&self) -> Result<Option<i64>> {
-        self.cpus.as_deref().map(limits::nano_cpus).transpose()
+        let parse = |text: &str| {
+            limits::nano_cpus(text).map_err(|error| CliError::value("--cpus", text, error))
+        };
+        self.cpus.as_deref().map(parse).transpose()
     }
 }
 

@@ -32,12 +32,9 @@ pub(super) fn put_resources(host: &mut Map<String, Json>, flags: &ContainerFlags
     }
     put_text(host, "CgroupParent", flags.cgroup_parent.as_ref());
     put_device_limits(host, flags)?;
-    put_parsed(host, "Ulimits", &flags.ulimit, |text| {
-        let limit = units::parse_ulimit(text).map_err(|error| {
-            CliError::usage(format!(
-                "invalid argument {text:?} for \"--ulimit\" flag: {error}"
-            ))
-        })?;
+    put_parsed(host, ("Ulimits", "--ulimit"), &flags.ulimit, |text| {
+        let limit =
+            units::parse_ulimit(text).map_err(|error| CliError::usage(error.to_string()))?;
         Ok(json!({"Name": limit.name, "Soft": limit.soft, "Hard": limit.hard}))
     })
 }
@@ -46,31 +43,31 @@ pub(super) fn put_resources(host: &mut Map<String, Json>, flags: &ContainerFlags
 fn put_device_limits(host: &mut Map<String, Json>, flags: &ContainerFlags) -> Result<()> {
     put_parsed(
         host,
-        "BlkioWeightDevice",
+        ("BlkioWeightDevice", "--blkio-weight-device"),
         &flags.blkio_weight_device,
         limits::device_weight,
     )?;
     put_parsed(
         host,
-        "BlkioDeviceReadBps",
+        ("BlkioDeviceReadBps", "--device-read-bps"),
         &flags.device_read_bps,
         limits::throttle_bytes,
     )?;
     put_parsed(
         host,
-        "BlkioDeviceWriteBps",
+        ("BlkioDeviceWriteBps", "--device-write-bps"),
         &flags.device_write_bps,
         limits::throttle_bytes,
     )?;
     put_parsed(
         host,
-        "BlkioDeviceReadIOps",
+        ("BlkioDeviceReadIOps", "--device-read-iops"),
         &flags.device_read_iops,
         limits::throttle_operations,
     )?;
     put_parsed(
         host,
-        "BlkioDeviceWriteIOps",
+        ("BlkioDeviceWriteIOps", "--device-write-iops"),
         &flags.device_write_iops,
         limits::throttle_operations,
     )
