@@ -286,6 +286,19 @@ fn a_build_sends_its_context_or_only_its_name() {
         assert_eq!(request.contains("contextdir="), in_place);
         assert_eq!(request.contains("FROM x"), !in_place);
         assert!(request.contains("t=a%3Ab"));
+
+        let compressed = ["build", "--compress", directory.to_str().unwrap()];
+        let done = run(&daemon, &compressed);
+        let request = daemon.requests().pop().unwrap();
+        // What gzip begins with, its second byte being no text.
+        assert_eq!(request.contains("\u{1f}\u{fffd}\u{8}"), !in_place);
+        assert!(!request.contains("FROM x"));
+        assert_eq!(
+            done.stderr.contains("--compress has no effect"),
+            in_place,
+            "{}",
+            done.stderr
+        );
     }
 }
 

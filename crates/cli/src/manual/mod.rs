@@ -137,10 +137,37 @@ mod tests {
             .find(|(name, _)| name == "wharf-volume-rm")
             .unwrap();
         let date = moment::today();
-        insta::assert_snapshot!(
-            page.replace(&date, "DATE")
-                .replace(env!("CARGO_PKG_VERSION"), "VERSION")
-        );
+        let page = page.replace(&date, "DATE");
+        insta::assert_snapshot!(page.replace(env!("CARGO_PKG_VERSION"), "VERSION"), @r#"
+        .ie \n(.g .ds Aq \(aq
+        .el .ds Aq '
+        .TH WHARF-VOLUME-RM 1 DATE "wharf VERSION" wharf
+        .SH NAME
+        wharf\-volume\-rm \- Remove volumes
+        .SH SYNOPSIS
+        \fBwharf volume rm\fR [OPTIONS] VOLUME [VOLUME...]
+        .SH DESCRIPTION
+        Remove volumes
+        .SH OPTIONS
+        .TP
+        \fB\-f\fR, \fB\-\-force\fR
+        Do not fail for a volume that is not there
+        .TP
+        \fB\-h\fR, \fB\-\-help\fR
+        Print help
+        .TP
+        <\fIVOLUME\fR>
+        Volumes
+        .SH EXAMPLES
+        .PP
+        Remove a volume:
+        .PP
+        .RS 4
+        .EX
+        wharf volume rm data
+        .EE
+        .RE
+        "#);
     }
 
     #[test]

@@ -238,3 +238,26 @@ fn the_protocol_is_docker_s() {
     let answer = d.call(Client::Wharf, &["__complete", "greet", "-a", "b"]);
     assert_eq!(answer.stdout, "__complete\ngreet\n-a\nb\n:4\n");
 }
+
+#[test]
+fn manual_pages_are_read_without_a_warning() {
+    let d = Daemon::prepared();
+    d.ok(Client::Wharf, &["man", d.path("man").to_str().unwrap()]);
+    let pages: Vec<_> = std::fs::read_dir(d.path("man"))
+        .unwrap()
+        .map(|page| page.unwrap().path())
+        .collect();
+    assert!(pages.len() > 100, "{} pages", pages.len());
+    for (reader, arguments) in [
+        ("groff", &["-ww", "-man", "-Tutf8", "-z"][..]),
+        ("mandoc", &["-T", "lint", "-W", "warning"]),
+    ] {
+        let asked = Command::new(reader).args(arguments).args(&pages).output();
+        let Ok(read) = asked else {
+            skip(&format!("{reader} is not installed"));
+            continue;
+        };
+        let said = [read.stdout, read.stderr].concat();
+        assert_eq!(String::from_utf8_lossy(&said), "", "{reader}");
+    }
+}
