@@ -18,6 +18,7 @@ mod calls;
 mod clients;
 mod commands;
 mod compare;
+mod completions;
 mod compose;
 mod conformance;
 mod connections;
