@@ -4,10 +4,11 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use bytes::Bytes;
+use flate2::write::GzEncoder;
 use futures_util::stream;
 use tokio::sync::mpsc;
 
-use crate::error::Result;
+use crate::error::{CliError, Result};
 use crate::host_files;
 use crate::http::Upload;
 
@@ -35,12 +36,46 @@ pub fn upload(write: impl FnOnce(&mut dyn Write) -> Result<()> + Send + 'static)
     }))
 }
 
+/// Whether an archive is made smaller on its way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Compression {
+    /// As it is.
+    None,
+    /// With gzip.
+    Gzip,
+}
+
+/// Returns the upload of what `write` writes, compressed if that is wanted.
+pub fn upload_as(
+    compression: Compression,
+    write: impl FnOnce(&mut dyn Write) -> Result<()> + Send + 'static,
+) -> Upload {
+    match compression {
+        Compression::None => upload(write),
+        Compression::Gzip => upload(move |sink| {
+            let mut gzip = GzEncoder::new(sink, flate2::Compression::default());
+            write(&mut gzip)?;
+            gzip.finish()
+                .map(drop)
+                .map_err(|error| CliError::io("compressing the upload", error))
+        }),
+    }
+}
+
 /// Returns the upload of everything a reader gives.
-pub fn upload_reader(mut reader: impl io::Read + Send + 'static) -> Upload {
-    upload(move |sink| {
+pub fn upload_reader(reader: impl io::Read + Send + 'static) -> Upload {
+    upload_reader_as(Compression::None, reader)
+}
+
+/// Returns the upload of everything a reader gives, compressed if that is wanted.
+pub fn upload_reader_as(
+    compression: Compression,
+    mut reader: impl io::Read + Send + 'static,
+) -> Upload {
+    upload_as(compression, move |sink| {
         io::copy(&mut reader, sink)
             .map(drop)
-            .map_err(|error| crate::error::CliError::io("reading the upload", error))
+            .map_err(|error| CliError::io("reading the upload", error))
     })
 }
 

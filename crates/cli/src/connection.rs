@@ -162,14 +162,12 @@ impl Address {
         if path.starts_with('/') {
             return Ok(Self::Unix(path.into()));
         }
-        Err(CliError::UnsupportedHost(format!(
-            "invalid bind address format: {url}"
-        )))
+        Err(invalid_address(url))
     }
 }
 
 fn tcp_address(url: &str, rest: &str, tls: Option<TlsMaterial>) -> Result<Address> {
-    let wrong = || CliError::UnsupportedHost(format!("invalid bind address format: {url}"));
+    let wrong = || invalid_address(url);
     let authority = rest.split('/').next().unwrap_or_default();
     let default_port = if tls.is_some() { TLS_PORT } else { PLAIN_PORT };
     let (host, port) = match authority.strip_prefix('[') {
@@ -192,6 +190,12 @@ fn tcp_address(url: &str, rest: &str, tls: Option<TlsMaterial>) -> Result<Addres
         port,
         tls,
     })
+}
+
+fn invalid_address(url: &str) -> CliError {
+    CliError::UnsupportedHost(format!(
+        "invalid bind address format: {url}: expected unix://PATH, tcp://HOST:PORT or ssh://USER@HOST"
+    ))
 }
 
 /// Starts a daemon in the background and returns a connection to it.

@@ -2,6 +2,8 @@
 
 use std::io;
 
+use wharf_safefs::FsError;
+
 /// Exit status of `run`, `create` and `exec` when the engine or the client failed (docker's convention).
 pub const EXIT_ENGINE_FAILURE: i32 = 125;
 /// Exit status when the container's program exists but cannot be executed.
@@ -79,7 +81,7 @@ pub enum CliError {
         source: serde_json::Error,
     },
     /// A file, a pipe or a terminal of the caller failed.
-    #[error("{action}: {source}")]
+    #[error("{action}: {}", reason(.source))]
     Io {
         /// What the client was doing, with the path.
         action: String,
@@ -109,6 +111,14 @@ impl CliError {
     /// Returns an error about a flag or an argument.
     pub fn usage(text: impl Into<String>) -> Self {
         Self::Usage(text.into())
+    }
+
+    /// Returns docker's error about a flag's value: `flag` is `--long`, or `-s, --long` where there is a short form.
+    pub fn value(flag: &str, value: &str, why: impl std::fmt::Display) -> Self {
+        Self::Plain(format!(
+            "invalid argument {value:?} for \"{flag}\" flag: {why}"
+        ))
+        .with_status(EXIT_ENGINE_FAILURE)
     }
 
     /// Returns an error of the caller's files or terminal, `action` naming the path.
@@ -186,6 +196,27 @@ impl CliError {
     }
 }
 
+/// Returns the kernel's reason in a few words: what was done to which path, the action has said already.
+fn reason(error: &io::Error) -> String {
+    let inner = error
+        .get_ref()
+        .and_then(|inner| inner.downcast_ref::<FsError>());
+    let text = match inner {
+        Some(FsError::Io { source, .. }) => source.to_string(),
+        Some(other) => other.to_string(),
+        None => error.to_string(),
+    };
+    let text = text.split(" (os error ").next().unwrap_or_default();
+    let mut letters = text.chars();
+    match letters.next() {
+        // A word in capitals stays one.
+        Some(first) if letters.clone().next().is_some_and(char::is_lowercase) => {
+            format!("{}{}", first.to_lowercase(), letters.as_str())
+        }
+        _ => text.to_owned(),
+    }
+}
+
 /// Returns the chain of causes, each after a colon: an HTTP error alone does not say which file failed.
 fn causes(mut cause: Option<&(dyn std::error::Error + 'static)>) -> String {
     let mut text = String::new();
@@ -216,5 +247,11 @@ mod tests {
         assert_eq!(wrapped.http_status(), Some(404));
         assert_eq!(CliError::Exit(3).with_status(125).exit_status(), 3);
         assert_eq!(CliError::usage("x").report().unwrap(), "error: x");
+        let missing = wharf_safefs::trusted::open("/nope/x").unwrap_err();
+        let error = CliError::io("cannot read /nope/x", missing.into());
+        assert_eq!(
+            error.report().unwrap(),
+            "error: cannot read /nope/x: no such file or directory"
+        );
     }
 }

@@ -286,6 +286,19 @@ fn a_build_sends_its_context_or_only_its_name() {
         assert_eq!(request.contains("contextdir="), in_place);
         assert_eq!(request.contains("FROM x"), !in_place);
         assert!(request.contains("t=a%3Ab"));
+
+        let compressed = ["build", "--compress", directory.to_str().unwrap()];
+        let done = run(&daemon, &compressed);
+        let request = daemon.requests().pop().unwrap();
+        // What gzip begins with, its second byte being no text.
+        assert_eq!(request.contains("\u{1f}\u{fffd}\u{8}"), !in_place);
+        assert!(!request.contains("FROM x"));
+        assert_eq!(
+            done.stderr.contains("--compress has no effect"),
+            in_place,
+            "{}",
+            done.stderr
+        );
     }
 }
 
@@ -351,4 +364,129 @@ fn standard_input_of_the_exec_reaches_the_stream() {
         answer
     });
     assert_eq!(answer, b"\x01\0\0\0\0\0\0\x05typed");
+}
+
+#[test]
+fn the_api_socket_comes_with_the_credentials() {
+    let daemon = FakeDaemon::start(vec![
+        Rule::json("POST /v1.51/containers/create", 201, r#"{"Id":"abc"}"#),
+        Rule::json("PUT /v1.51/containers/abc/archive?path=%2F", 200, ""),
+    ]);
+    let auths = r#"{"auths":{"reg.example":{"auth":"dTpw"}},"detachKeys":"ctrl-x"}"#;
+    let config = daemon.directory().join("config.json");
+    crate::host_files::write(&config, auths.as_bytes()).unwrap();
+    let done = run(&daemon, &["create", "--use-api-socket", "busybox"]);
+    assert_eq!(
+        (done.status, done.stdout.as_str(), done.stderr.as_str()),
+        (0, "abc\n", "")
+    );
+    let body = |request: &str| -> serde_json::Value {
+        serde_json::from_str(request.split("\r\n\r\n").nth(1).unwrap()).unwrap()
+    };
+    let created = body(&daemon.requests()[0]);
+    let socket = daemon.url().replace("unix://", "");
+    assert_eq!(
+        created["HostConfig"]["Mounts"],
+        serde_json::json!([{
+            "Type": "bind", "Source": socket, "Target": "/var/run/docker.sock", "BindOptions": {},
+        }])
+    );
+    assert_eq!(
+        created["Env"],
+        serde_json::json!(["DOCKER_CONFIG=/run/secrets/docker"])
+    );
+    let archive = &daemon.requests()[1];
+    assert!(
+        archive.contains("run/secrets/docker/config.json"),
+        "{archive}"
+    );
+    assert!(archive.contains(r#""auth": "dTpw""#), "{archive}");
+    assert!(!archive.contains("detachKeys"), "{archive}");
+
+    // A configuration of its own is the container's own affair.
+    run(
+        &daemon,
+        &[
+            "create",
+            "--use-api-socket",
+            "-e",
+            "DOCKER_CONFIG=/x",
+            "busybox",
+        ],
+    );
+    assert_eq!(daemon.requests().len(), 3);
+    assert_eq!(
+        body(&daemon.requests()[2])["Env"],
+        serde_json::json!(["DOCKER_CONFIG=/x"])
+    );
+}
+
+#[test]
+fn what_changes_nothing_is_said_and_what_is_not_there_is_refused() {
+    let daemon = FakeDaemon::start(vec![Rule::json(
+        "POST /v1.51/containers/create",
+        201,
+        r#"{"Id":"abc"}"#,
+    )]);
+    let done = run(&daemon, &["create", "--kernel-memory", "4m", "busybox"]);
+    assert_eq!(done.status, 0);
+    assert!(done.stderr.contains("--kernel-memory has no effect"));
+    assert!(daemon.requests()[0].contains(r#""KernelMemory":4194304"#));
+    for (line, told) in [
+        (
+            &["create", "--cpu-count", "2", "busybox"][..],
+            "\"--cpu-count\" is only supported on a Docker daemon running on windows",
+        ),
+        (
+            &["volume", "create", "--scope", "multi"],
+            "error: --scope: cluster volumes are not supported",
+        ),
+        (
+            &["build", "--provenance", "max", "."],
+            "error: --provenance is not supported",
+        ),
+        (
+            &["build", "--builder", "other", "."],
+            "error: no builder \"other\"",
+        ),
+        (
+            &["build", "--push", "."],
+            "error: tag is needed when pushing to registry",
+        ),
+    ] {
+        let done = run(&daemon, line);
+        assert_eq!(done.status, 1, "{line:?}");
+        assert!(done.stderr.starts_with(told), "{line:?}: {}", done.stderr);
+    }
+    assert_eq!(daemon.requests().len(), 1);
+}
+
+#[test]
+fn volumes_of_a_cluster_are_listed_apart() {
+    let daemon = FakeDaemon::start(vec![Rule::json(
+        "GET /v1.51/volumes",
+        200,
+        r#"{"Volumes":[{"Name":"a","Driver":"local"},{"Name":"b","Driver":"csi","ClusterVolume":
+        {"Spec":{"Group":"g","Availability":"drain"},"Info":{"VolumeID":"v"},"PublishStatus":[{}]}}]}"#,
+    )]);
+    let done = run(&daemon, &["volume", "ls", "--cluster"]);
+    let lines: Vec<Vec<&str>> = done
+        .stdout
+        .lines()
+        .map(|line| line.split_whitespace().collect())
+        .collect();
+    assert_eq!(
+        lines,
+        [
+            vec![
+                "VOLUME",
+                "NAME",
+                "GROUP",
+                "DRIVER",
+                "AVAILABILITY",
+                "STATUS"
+            ],
+            vec!["b", "g", "csi", "drain", "in", "use", "(1", "node)"],
+        ]
+    );
 }

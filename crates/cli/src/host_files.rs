@@ -76,11 +76,16 @@ fn open_as(path: &Path, action: &str) -> Result<File> {
 
 /// Creates or truncates a file for writing.
 pub(crate) fn create(path: &Path) -> Result<File> {
+    create_for(path, path)
+}
+
+/// Creates or truncates a file that takes another's place when it is written; a failure names the other.
+pub(crate) fn create_for(path: &Path, place: &Path) -> Result<File> {
     trusted::open_with(
         path,
         OpenOptions::new().write(true).create(true).truncate(true),
     )
-    .map_err(failed("write", path))
+    .map_err(failed("write", place))
 }
 
 /// Creates a file that must not exist yet.

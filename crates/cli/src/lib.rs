@@ -14,6 +14,7 @@
 mod archive;
 mod arguments;
 mod commands;
+mod completion;
 mod config_file;
 mod connection;
 mod context;
@@ -26,6 +27,7 @@ mod host_files;
 mod http;
 #[doc(hidden)]
 pub mod internals;
+mod manual;
 mod moment;
 mod options;
 mod output;
@@ -92,8 +94,10 @@ pub fn main(args: Vec<OsString>, daemon: DaemonLauncher) -> i32 {
     };
     let result = match parsed.command {
         Command::Daemon(ref flags) => return daemon(&with_global_flags(flags.clone(), &parsed)),
-        Command::Completion { shell } => complete(&mut output, shell, &program),
-        Command::Man { directory } => write_manual(&directory),
+        Command::Completion { shell } => output.bytes(&completion::script(shell, &program)),
+        Command::Complete(words) => completion::complete(&mut output, &words.arguments, true),
+        Command::CompleteNames(words) => completion::complete(&mut output, &words.arguments, false),
+        Command::Man { directory } => manual::write(&directory),
         _ => talk(output, program, parsed),
     };
     match result {
@@ -217,20 +221,4 @@ fn program_name(first: Option<&OsString>) -> String {
     } else {
         "wharf".to_owned()
     }
-}
-
-fn complete(output: &mut Output, shell: clap_complete::Shell, program: &str) -> Result<()> {
-    let mut script = Vec::new();
-    clap_complete::generate(shell, &mut command(), program, &mut script);
-    output.bytes(&script)
-}
-
-fn write_manual(directory: &Path) -> Result<()> {
-    host_files::create_directories(directory)?;
-    clap_mangen::generate_to(command(), directory).map_err(|error| {
-        CliError::io(
-            format!("cannot write manual pages to {}", directory.display()),
-            error,
-        )
-    })
 }

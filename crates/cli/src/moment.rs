@@ -21,6 +21,15 @@ pub fn to_query(text: &str) -> Result<String> {
     ))
 }
 
+/// Returns today's date, or that of `SOURCE_DATE_EPOCH`, by which what is built again is the same
+/// (reproducible-builds.org).
+pub fn today() -> String {
+    let given = std::env::var("SOURCE_DATE_EPOCH").ok();
+    let given = given.and_then(|seconds| Timestamp::from_second(seconds.parse().ok()?).ok());
+    let moment = given.unwrap_or_else(Timestamp::now);
+    moment.strftime("%Y-%m-%d").to_string()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,6 +1,7 @@
 //! Telling what is wrong with a command line, in docker's words and with docker's exit statuses.
 
 use std::ffi::OsString;
+use std::num::ParseIntError;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
@@ -214,9 +215,11 @@ fn invalid_value(error: &clap::Error, command: &clap::Command, args: &[OsString]
         _ if error.kind() == ErrorKind::TooManyValues => {
             format!(": {value:?} is neither true nor false")
         }
-        _ => std::error::Error::source(error)
-            .map(|cause| format!(": {cause}"))
-            .unwrap_or_default(),
+        _ => match std::error::Error::source(error) {
+            Some(cause) if cause.is::<ParseIntError>() => ": expected a number".to_owned(),
+            Some(cause) => format!(": {cause}"),
+            None => String::new(),
+        },
     };
     format!("invalid argument {value:?} for \"{flag}\" flag{why}")
 }
@@ -367,7 +370,7 @@ mod tests {
             ),
             (
                 &["wharf", "stop", "-t", "x", "a"],
-                "invalid argument \"x\" for \"-t, --timeout\" flag: invalid digit found in string",
+                "invalid argument \"x\" for \"-t, --timeout\" flag: expected a number",
             ),
             (
                 &["wharf", "run", "--rm=maybe", "busybox"],

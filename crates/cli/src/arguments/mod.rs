@@ -2,6 +2,7 @@
 
 pub mod groups;
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -11,7 +12,7 @@ use clap_complete::Shell;
 use crate::arguments::groups::{
     BuilderCommand, ContainerCommand, ImageCommand, NetworkCommand, SystemCommand, VolumeCommand,
 };
-use crate::commands::absent::AbsentCommand;
+use crate::commands::absent::{AbsentCommand, AnyArgs};
 use crate::commands::build::BuildArgs;
 use crate::commands::container::{
     attach, copy, create, exec, lifecycle, list, logs, run, snapshot, stats, update,
@@ -155,6 +156,12 @@ pub enum Command {
         /// Shell
         shell: Shell,
     },
+    /// What may stand at the end of a command line, for the scripts of shells
+    #[command(name = "__complete", hide = true)]
+    Complete(AnyArgs),
+    /// The same without descriptions
+    #[command(name = "__completeNoDesc", hide = true)]
+    CompleteNames(AnyArgs),
     /// A plugin's command, or none that exists.
     #[command(external_subcommand)]
     External(Vec<OsString>),
@@ -172,7 +179,21 @@ pub enum Command {
 /// given twice keeps its last value, and a flag that takes a value takes the next argument whatever it looks like.
 #[must_use]
 pub fn command() -> clap::Command {
-    docker_conventions(Arguments::command())
+    let mut whole = docker_conventions(Arguments::command());
+    // The one type of `inspect` is called after what each group is about.
+    for (group, value) in [
+        ("container", "CONTAINER"),
+        ("image", "IMAGE"),
+        ("network", "NETWORK"),
+        ("volume", "VOLUME"),
+    ] {
+        whole = whole.mut_subcommand(group, |group| {
+            group.mut_subcommand("inspect", |inspect| {
+                inspect.mut_arg("names", |names| names.value_name(value))
+            })
+        });
+    }
+    whole
 }
 
 /// Returns the definition for parsing `arguments`, in which switches take `=true` and `=false` if any argument has it.
@@ -190,9 +211,15 @@ pub(crate) fn command_for(arguments: &[OsString]) -> clap::Command {
 }
 
 fn docker_conventions(command: clap::Command) -> clap::Command {
+    let order = flag_order(&command);
     command
         .args_override_self(true)
         .mut_args(|argument| {
+            let place = argument.get_long().and_then(|long| order.get(long));
+            let argument = match place {
+                Some(place) => argument.display_order(*place),
+                None => argument,
+            };
             let takes_value = matches!(argument.get_action(), ArgAction::Set | ArgAction::Append);
             let is_flag = argument.get_short().is_some() || argument.get_long().is_some();
             let optional_value = argument.is_require_equals_set();
@@ -203,6 +230,14 @@ fn docker_conventions(command: clap::Command) -> clap::Command {
             }
         })
         .mut_subcommands(docker_conventions)
+}
+
+/// Returns the places of a command's flags in its help: by their names, whatever piece of the definition has them.
+fn flag_order(command: &clap::Command) -> BTreeMap<String, usize> {
+    let mut names: Vec<&str> = command.get_arguments().filter_map(Arg::get_long).collect();
+    names.sort_unstable();
+    let places = names.into_iter().map(str::to_owned).zip(1..);
+    places.collect()
 }
 
 fn switches_with_values(command: clap::Command) -> clap::Command {
@@ -331,7 +366,7 @@ mod tests {
     #[test]
     fn an_unknown_flag_is_refused() {
         for line in [
-            &["wharf", "run", "--kernel-memory", "4m", "busybox"][..],
+            &["wharf", "run", "--nope", "4m", "busybox"][..],
             &["wharf", "ps", "--nope"],
         ] {
             assert!(parse(line).is_err(), "{line:?}");

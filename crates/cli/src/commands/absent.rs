@@ -14,7 +14,7 @@ use crate::session::Session;
 pub struct AnyArgs {
     /// What the command is given
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-    arguments: Vec<OsString>,
+    pub arguments: Vec<OsString>,
 }
 
 /// Commands about swarms, plugins, signatures and the like.

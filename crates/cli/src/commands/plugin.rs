@@ -120,6 +120,20 @@ pub fn find(config: &ConfigFile, config_directory: &Path, name: &str) -> Option<
         .find(|path| is_executable(path))
 }
 
+/// Returns the names of all plugins, without asking them anything.
+pub fn names(config: &ConfigFile, config_directory: &Path) -> Vec<String> {
+    let mut names = Vec::new();
+    for directory in directories(config, config_directory) {
+        for file in host_files::names_in(&directory).unwrap_or_default() {
+            let name = file.strip_prefix(PREFIX).map(str::to_owned);
+            names.extend(name.filter(|_| is_executable(&directory.join(&file))));
+        }
+    }
+    names.sort();
+    names.dedup();
+    names
+}
+
 /// Returns what all plugins say of themselves, with their names and paths, as `info` lists them.
 pub fn describe_all(config: &ConfigFile, config_directory: &Path) -> Vec<Json> {
     let mut found: Vec<(String, Json)> = Vec::new();

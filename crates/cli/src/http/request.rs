@@ -55,6 +55,12 @@ impl Request {
         Self::new(Method::POST, path)
     }
 
+    /// Returns a PUT request.
+    #[must_use]
+    pub fn put(path: impl Into<String>) -> Self {
+        Self::new(Method::PUT, path)
+    }
+
     /// Returns a DELETE request.
     #[must_use]
     pub fn delete(path: impl Into<String>) -> Self {

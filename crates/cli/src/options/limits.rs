@@ -2,7 +2,7 @@
 
 use serde_json::{Value as Json, json};
 
-use crate::error::{CliError, EXIT_ENGINE_FAILURE, Result};
+use crate::error::{CliError, Result};
 use crate::units;
 
 /// Returns the billionths of a CPU that a decimal such as `1.5` names.
@@ -45,12 +45,11 @@ pub fn nano_cpus(text: &str) -> Result<i64> {
 
 /// Returns the bytes of a memory value.
 pub fn memory(flag: &str, text: &str) -> Result<i64> {
-    units::ram_in_bytes(text).map_err(|error| {
-        CliError::usage(format!(
-            "invalid argument {text:?} for \"--{flag}\" flag: {error}"
-        ))
-        .with_status(EXIT_ENGINE_FAILURE)
-    })
+    let shown = match flag {
+        "memory" => "-m, --memory".to_owned(),
+        other => format!("--{other}"),
+    };
+    units::ram_in_bytes(text).map_err(|error| CliError::value(&shown, text, error))
 }
 
 /// Returns the bytes of `--memory-swap`, where -1 means no limit.

@@ -17,6 +17,7 @@ mod calls;
 mod clients;
 mod commands;
 mod compare;
+mod completions;
 mod compose;
 mod conformance;
 mod connections;

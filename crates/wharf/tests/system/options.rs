@@ -494,3 +494,95 @@ fn images_have_nothing_of_what_containers_get_from_outside() {
     let size = |text: &str| text.split(' ').nth(1).map(str::to_owned);
     assert_eq!(size(&base), size(&made));
 }
+
+#[test]
+fn a_container_may_talk_to_the_daemon() {
+    let d = Daemon::with_busybox();
+    let auths = r#"{"auths":{"reg.example":{"auth":"dTpw"}},"psFormat":"{{.ID}}"}"#;
+    d.write("client-config/config.json", auths);
+    let look = "test -S /var/run/docker.sock && stat -c '%a %u' $DOCKER_CONFIG/config.json && cat $DOCKER_CONFIG/config.json";
+    let seen = run(&d, Client::Wharf, &["--use-api-socket"], look);
+    let (file, config) = seen.split_once('\n').unwrap();
+    assert_eq!(file, "600 0");
+    let config: Value = serde_json::from_str(config).unwrap();
+    assert_eq!(config, json!({"auths": {"reg.example": {"auth": "dTpw"}}}));
+    // The daemon itself answers there.
+    let ask = "printf 'GET /_ping HTTP/1.0\\r\\n\\r\\n' | nc local:/var/run/docker.sock";
+    let answer = run(&d, Client::Wharf, &["--use-api-socket"], ask);
+    assert!(answer.ends_with("OK"), "{answer}");
+    // A configuration of its own is left alone, and without credentials there is none.
+    let own = ["--use-api-socket", "-e", "DOCKER_CONFIG=/own"];
+    let seen = run(
+        &d,
+        Client::Wharf,
+        &own,
+        "echo $DOCKER_CONFIG; ls /run/secrets 2>&1",
+    );
+    assert!(seen.starts_with("/own\n"), "{seen}");
+    assert!(seen.contains("No such file"), "{seen}");
+    d.write("client-config/config.json", "{}");
+    let seen = run(
+        &d,
+        Client::Wharf,
+        &["--use-api-socket"],
+        "echo :$DOCKER_CONFIG:",
+    );
+    assert_eq!(seen, "::");
+    let far = [
+        "-H",
+        "tcp://127.0.0.1:1",
+        "run",
+        "--use-api-socket",
+        "busybox",
+    ];
+    d.fails(
+        Client::Wharf,
+        &far,
+        125,
+        "--use-api-socket needs a daemon at a unix socket",
+    );
+}
+
+#[test]
+fn what_has_no_effect_is_said() {
+    let d = Daemon::with_busybox();
+    let made = d.call(
+        Client::Wharf,
+        &["create", "--kernel-memory", "4m", "busybox"],
+    );
+    assert_eq!(made.code, 0, "{made:?}");
+    assert!(
+        made.stderr.contains("--kernel-memory has no effect"),
+        "{made:?}"
+    );
+    for client in clients() {
+        // The daemon drops it, as docker's does.
+        let id = d
+            .call(client, &["create", "--kernel-memory", "4m", "busybox"])
+            .stdout;
+        let shown = d.ok(
+            client,
+            &["inspect", "-f", "{{json .HostConfig}}", id.trim()],
+        );
+        let shown: Value = serde_json::from_str(&shown).unwrap();
+        assert!(shown["KernelMemory"].as_i64().unwrap_or(0) == 0, "{shown}");
+    }
+    d.write("context/Dockerfile", "FROM busybox\nCOPY file /\n");
+    d.write("context/file", "x");
+    let built = d.call(Client::Wharf, "build --compress -t read context");
+    assert_eq!(built.code, 0, "{built:?}");
+    assert!(
+        built
+            .stderr
+            .contains("--compress has no effect: the daemon reads"),
+        "{built:?}"
+    );
+    let archive = crate::archives::tar_of(&[
+        crate::archives::Entry::File("Dockerfile", "FROM busybox\nCOPY file /\n"),
+        crate::archives::Entry::File("file", "sent"),
+    ]);
+    let built = d.call_with_input(Client::Wharf, "build --compress -t sent -", &archive);
+    assert_eq!(built.code, 0, "{built:?}");
+    assert!(!built.stderr.contains("--compress"), "{built:?}");
+    assert_eq!(d.ok(Client::Wharf, "run --rm sent cat /file"), "sent");
+}

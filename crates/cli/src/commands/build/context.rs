@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use base64::prelude::{BASE64_URL_SAFE, Engine};
 use wharf_dockerfile::{IgnoreFile, ignore};
 
-use crate::archive;
+use crate::archive::{self, Compression};
 use crate::commands::build::source::{DOCKERFILE_LIMIT_BYTES, Dockerfile};
 use crate::error::{CliError, Result};
 use crate::host_files;
@@ -24,6 +24,7 @@ pub fn upload_directory(
     request: Request,
     root: PathBuf,
     dockerfile: Dockerfile,
+    compression: Compression,
 ) -> Result<Request> {
     let ignore = ignore_file(&root, &dockerfile)?;
     let mut request = request;
@@ -37,7 +38,7 @@ pub fn upload_directory(
         }
     };
     let request = request.query("dockerfile", &name);
-    let upload = archive::upload(move |sink| {
+    let upload = archive::upload_as(compression, move |sink| {
         let mut writer = Writer {
             builder: tar::Builder::new(sink),
             ignore,
@@ -57,8 +58,8 @@ pub fn upload_directory(
 }
 
 /// Returns an archive that holds nothing but a Dockerfile.
-pub fn upload_lone(content: Vec<u8>) -> Upload {
-    archive::upload(move |sink| {
+pub fn upload_lone(content: Vec<u8>, compression: Compression) -> Upload {
+    archive::upload_as(compression, move |sink| {
         let mut writer = Writer {
             builder: tar::Builder::new(sink),
             ignore: IgnoreFile::default(),

@@ -26,19 +26,23 @@ pub enum Look {
 
 /// Returns how `--progress` and the surroundings want a build to be shown.
 ///
-/// `plain` is lines, `tty` always a picture, `auto` a picture on a terminal; `NO_COLOR` takes the colours away
-/// (no-color.org).
-pub fn look(progress: &str, is_terminal: bool, no_color: bool) -> Result<Look> {
+/// Nothing means that only a failure is shown. `plain` is lines, `tty` always a picture, `auto` a picture on a
+/// terminal; `NO_COLOR` takes the colours away (no-color.org).
+pub fn look(progress: &str, is_terminal: bool, no_color: bool) -> Result<Option<Look>> {
     let colour = !no_color;
-    match progress {
-        "auto" if is_terminal => Ok(Look::Live { colour }),
-        "auto" | "plain" => Ok(Look::Lines { colour: false }),
-        "tty" => Ok(Look::Live { colour }),
-        "rawjson" => Ok(Look::RawJson),
-        other => Err(CliError::usage(format!(
-            "invalid --progress {other:?}: expected auto, plain, tty or rawjson"
-        ))),
-    }
+    let look = match progress {
+        "auto" if is_terminal => Look::Live { colour },
+        "auto" | "plain" => Look::Lines { colour: false },
+        "tty" => Look::Live { colour },
+        "rawjson" => Look::RawJson,
+        "none" | "quiet" => return Ok(None),
+        other => {
+            return Err(CliError::usage(format!(
+                "invalid --progress {other:?}: expected auto, plain, tty, rawjson, quiet or none"
+            )));
+        }
+    };
+    Ok(Some(look))
 }
 
 /// Returns a piece of a build's text with its own lines coloured; what a step printed stays as it is.
@@ -86,12 +90,10 @@ mod tests {
             ("rawjson", true, false, Look::RawJson),
         ];
         for (progress, is_terminal, no_color, expected) in cases {
-            assert_eq!(
-                look(progress, is_terminal, no_color).unwrap(),
-                expected,
-                "{progress}"
-            );
+            let found = look(progress, is_terminal, no_color).unwrap();
+            assert_eq!(found, Some(expected), "{progress}");
         }
+        assert_eq!(look("none", true, false).unwrap(), None);
         assert!(look("loud", true, false).is_err());
     }
 }

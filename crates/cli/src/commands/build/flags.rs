@@ -2,12 +2,18 @@
 
 use clap::Args;
 
+use crate::commands::build::unsupported::UnsupportedFlags;
+use crate::commands::container::flags::limits::ProcessorFlags;
 use crate::commands::trust::ContentTrust;
 
 /// Build an image from a Dockerfile
 #[derive(Debug, Args)]
 #[allow(missing_docs, reason = "each flag's help text is its documentation")]
 pub struct BuildArgs {
+    #[command(flatten)]
+    pub processor: ProcessorFlags,
+    #[command(flatten)]
+    pub unsupported: UnsupportedFlags,
     /// Add a line to /etc/hosts of the steps (HOST:IP)
     #[arg(long, value_name = "HOST:IP")]
     pub add_host: Vec<String>,
@@ -37,27 +43,12 @@ pub struct BuildArgs {
     /// Where cached steps are written to for others (type=inline, type=local,dest=DIRECTORY[,mode=max])
     #[arg(long, value_name = "TYPE")]
     pub cache_to: Vec<String>,
+    /// Compress the context on its way to the daemon
+    #[arg(long)]
+    pub compress: bool,
     /// Parent control group of the steps
     #[arg(long, value_name = "PATH")]
     pub cgroup_parent: Option<String>,
-    /// CPU bandwidth period, in microseconds
-    #[arg(long, value_name = "MICROSECONDS")]
-    pub cpu_period: Option<i64>,
-    /// CPU bandwidth quota, in microseconds per period
-    #[arg(long, value_name = "MICROSECONDS")]
-    pub cpu_quota: Option<i64>,
-    /// Relative CPU weight
-    #[arg(short = 'c', long, value_name = "WEIGHT")]
-    pub cpu_shares: Option<i64>,
-    /// CPUs that a step may use, such as 1.5
-    #[arg(long, value_name = "NUMBER", conflicts_with_all = ["cpu_period", "cpu_quota"])]
-    pub cpus: Option<String>,
-    /// CPUs to run on
-    #[arg(long, value_name = "LIST")]
-    pub cpuset_cpus: Option<String>,
-    /// Memory nodes to use
-    #[arg(long, value_name = "LIST")]
-    pub cpuset_mems: Option<String>,
     /// Dockerfile ("-" for standard input)
     #[arg(short = 'f', long, value_name = "FILE")]
     pub file: Option<String>,
@@ -72,18 +63,18 @@ pub struct BuildArgs {
     /// Write the image's id to a file
     #[arg(long, value_name = "FILE")]
     pub iidfile: Option<String>,
+    /// Isolation technology: default
+    #[arg(long, value_name = "TECHNOLOGY")]
+    pub isolation: Option<String>,
+    /// Keep the image with the daemon (short for --output=type=docker)
+    #[arg(long)]
+    pub load: bool,
     /// Write what the build led to to a file, as JSON
     #[arg(long, value_name = "FILE")]
     pub metadata_file: Option<String>,
     /// Set a label (KEY=VALUE)
     #[arg(long, value_name = "KEY=VALUE")]
     pub label: Vec<String>,
-    /// Memory limit of a step
-    #[arg(short = 'm', long, value_name = "SIZE")]
-    pub memory: Option<String>,
-    /// Limit of memory and swap together, -1 for no limit
-    #[arg(long, value_name = "SIZE")]
-    pub memory_swap: Option<String>,
     /// Network of the steps
     #[arg(long, value_name = "MODE")]
     pub network: Option<String>,
@@ -110,12 +101,15 @@ pub struct BuildArgs {
         hide_env = true
     )]
     pub platform: Option<String>,
-    /// How progress looks: auto, plain, tty or rawjson
+    /// How progress looks: auto, plain, tty, rawjson, quiet or none
     #[arg(long, value_name = "KIND", default_value = "auto")]
     pub progress: String,
     /// Get newer base images even if they are here
     #[arg(long)]
     pub pull: bool,
+    /// Push the image when it is built (short for --output=type=registry)
+    #[arg(long)]
+    pub push: bool,
     /// Print only the image's id
     #[arg(short = 'q', long)]
     pub quiet: bool,

@@ -34,12 +34,12 @@ impl Followed {
     }
 }
 
-/// Shows a build while it goes, and notes what its stream tells besides.
+/// Shows a build while it goes, or only its failure, and notes what its stream tells besides.
 pub(super) async fn follow(
     session: &mut Session,
     args: &BuildArgs,
     outputs: &[BuildOutput],
-    look: Look,
+    look: Option<Look>,
     response: crate::http::Response,
     followed: &mut Followed,
 ) -> Result<()> {
@@ -47,10 +47,18 @@ pub(super) async fn follow(
     // Where the result goes to standard output, nothing else does.
     let is_data = |output: &BuildOutput| matches!(output, BuildOutput::Tar(path) | BuildOutput::Archive(path) if path == "-");
     let to_talk = outputs.iter().any(is_data);
-    if args.quiet {
+    let Some(look) = look else {
         let note = &mut |aux: &Json| followed.borrow_mut().note(aux);
-        return quiet(session, response, to_talk, note).await;
-    }
+        let id = quiet(session, response, note).await?;
+        return match args.quiet {
+            true if to_talk => {
+                session.output.talk(&id);
+                Ok(())
+            }
+            true => session.output.line(&id),
+            false => Ok(()),
+        };
+    };
     let output = &mut session.output;
     let mut write = |text: &str| {
         if to_talk {
@@ -117,13 +125,12 @@ pub(super) async fn follow(
     }
 }
 
-/// Shows only the id; a failure is shown with all that led to it.
+/// Returns the id; a failure is shown with all that led to it.
 async fn quiet(
     session: &mut Session,
     response: crate::http::Response,
-    to_talk: bool,
     note: &mut dyn FnMut(&Json),
-) -> Result<()> {
+) -> Result<String> {
     let mut told = String::new();
     let result = progress::read(
         response,
@@ -143,12 +150,7 @@ async fn quiet(
             if let Some(id) = last.strip_prefix("sha256:") {
                 note(&json!({"ID": format!("sha256:{id}")}));
             }
-            if to_talk {
-                session.output.talk(last);
-                Ok(())
-            } else {
-                session.output.line(last)
-            }
+            Ok(last.to_owned())
         }
         Err(error) => {
             session.output.talk_bytes(told.as_bytes())?;

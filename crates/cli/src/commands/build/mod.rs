@@ -19,6 +19,7 @@ mod parameters;
 mod request;
 mod secrets;
 mod source;
+mod unsupported;
 mod verify;
 
 use std::path::Path;
@@ -27,6 +28,7 @@ pub(crate) use after::{explain, open_shell, record};
 pub(crate) use command_line::rewritten;
 pub(crate) use flags::BuildArgs;
 pub(crate) use listing::{ContextListArgs, context_command};
+pub(crate) use source::{DOCKERFILE_LIMIT_BYTES, Dockerfile};
 
 use display::Look;
 use follow::{Followed, follow};
@@ -39,8 +41,10 @@ use crate::http::Request;
 use crate::session::Session;
 
 /// Runs `wharf build`.
-pub async fn build_command(session: &mut Session, args: BuildArgs) -> Result<()> {
+pub async fn build_command(session: &mut Session, mut args: BuildArgs) -> Result<()> {
+    args.quiet |= args.progress == "quiet";
     args.trust.check()?;
+    args.unsupported.check()?;
     let outputs = outputs(&args)?;
     check_flags(&args)?;
     if let Some(call) = call::Call::of(&args)? {
@@ -85,7 +89,7 @@ async fn finish(
     }
     for output in outputs {
         let image = built.image.as_deref().ok_or_else(unnamed)?;
-        output.write(session, image).await?;
+        output.write(session, image, &args.tag).await?;
     }
     if let Some(path) = &args.iidfile {
         let id = built.image.as_ref().ok_or_else(unnamed)?;
@@ -144,10 +148,20 @@ fn unnamed() -> CliError {
 }
 
 fn outputs(args: &BuildArgs) -> Result<Vec<BuildOutput>> {
-    args.output
-        .iter()
-        .map(|output| BuildOutput::parse(output))
-        .collect()
+    let given = args.output.iter().map(String::as_str);
+    let short = [
+        args.load.then_some("type=docker"),
+        args.push.then_some("type=registry"),
+    ];
+    let outputs = given
+        .chain(short.into_iter().flatten())
+        .map(BuildOutput::parse)
+        .collect::<Result<Vec<_>>>()?;
+    let is_pushed = outputs.iter().any(BuildOutput::is_pushed);
+    if is_pushed && args.tag.is_empty() && outputs::names(&outputs).next().is_none() {
+        return Err(CliError::usage("tag is needed when pushing to registry"));
+    }
+    Ok(outputs)
 }
 
 /// Refuses what is not there yet before anything is sent.
@@ -170,12 +184,13 @@ async fn build(
     taking: Taking,
 ) -> std::result::Result<Built, Failed> {
     let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    let look = display::look(&args.progress, session.output.is_terminal(), no_color)?;
+    let look = display::look(&args.progress, session.output.is_terminal(), no_color)?
+        .filter(|_| !args.quiet);
     let request = build_request(session, args, outputs, Purpose::Build(taking)).await?;
     let response = session.client.send(request).await?;
     let mut followed = Followed::default();
     let shown = follow(session, args, outputs, look, response, &mut followed).await;
-    if !args.quiet && look != Look::RawJson {
+    if look.is_some_and(|look| look != Look::RawJson) {
         findings::show(session, &followed.findings);
     }
     match shown {

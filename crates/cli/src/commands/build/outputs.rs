@@ -6,6 +6,7 @@ use crate::commands::container::copy_archive::Destination;
 use crate::commands::container::copy_archive::pipe::pipe;
 use crate::commands::container::copy_archive::unpack::unpack;
 use crate::commands::container::snapshot::{refuse_terminal, write_archive};
+use crate::commands::image::transfer;
 use crate::error::{CliError, Result};
 use crate::host_files;
 use crate::http::{Request, path_part};
@@ -18,6 +19,8 @@ pub enum BuildOutput {
     Image {
         /// Further names.
         names: Vec<String>,
+        /// Whether its names go to their registries.
+        push: bool,
         /// Times later than `SOURCE_DATE_EPOCH` are set to that.
         rewrite_timestamp: bool,
     },
@@ -39,19 +42,15 @@ impl BuildOutput {
             return Ok(Self::Local(value.to_owned()));
         }
         let (mut kind, mut destination) = ("", None);
-        let (mut names, mut rewrite_timestamp) = (Vec::new(), false);
+        let mut names = Vec::new();
+        let (mut rewrite_timestamp, mut push) = (false, false);
         for field in value.split(',') {
             match field.split_once('=') {
                 Some(("type", text)) => kind = text,
                 Some(("dest", text)) => destination = Some(text.to_owned()),
                 Some(("name", text)) => names.push(text.to_owned()),
                 Some(("rewrite-timestamp", text)) => rewrite_timestamp = is_true(text),
-                Some(("push", text)) if !is_true(text) => {}
-                Some(("push", _)) => {
-                    return Err(CliError::usage(
-                        "--output push=true is not supported yet: push the image afterwards",
-                    ));
-                }
+                Some(("push", text)) => push = is_true(text),
                 _ => {
                     return Err(CliError::usage(format!(
                         "invalid --output {value:?}: {field:?} is not supported"
@@ -64,30 +63,39 @@ impl BuildOutput {
                 .clone()
                 .ok_or_else(|| CliError::usage(format!("--output type={what} needs dest=PATH")))
         };
+        let image = |push| Self::Image {
+            names: names.clone(),
+            push,
+            rewrite_timestamp,
+        };
         match kind {
-            "image" => Ok(Self::Image {
-                names,
-                rewrite_timestamp,
-            }),
+            "image" => Ok(image(push)),
+            "registry" => Ok(image(true)),
+            _ if push => Err(CliError::usage(format!(
+                "--output {value:?}: only type=image can be pushed"
+            ))),
             // Without a place docker's type means the daemon's own images.
-            "docker" if destination.is_none() => Ok(Self::Image {
-                names,
-                rewrite_timestamp,
-            }),
+            "docker" if destination.is_none() => Ok(image(false)),
             "docker" | "oci" => Ok(Self::Archive(destination.clone().unwrap_or("-".to_owned()))),
             "tar" => Ok(Self::Tar(destination.clone().unwrap_or("-".to_owned()))),
             "local" => needed("local").map(Self::Local),
             "" => Err(CliError::usage(format!("--output {value:?} needs a type"))),
             other => Err(CliError::usage(format!(
-                "--output type={other} is not supported: use image, docker, oci, tar or local"
+                "--output type={other} is not supported: use image, registry, docker, oci, tar or local"
             ))),
         }
     }
 
-    /// Brings a built image to its place.
-    pub async fn write(&self, session: &mut Session, image: &str) -> Result<()> {
+    /// Brings a built image to its place; `tags` are the names that the build itself gave it.
+    pub async fn write(&self, session: &mut Session, image: &str, tags: &[String]) -> Result<()> {
         match self {
-            Self::Image { .. } => Ok(()),
+            Self::Image { push: false, .. } => Ok(()),
+            Self::Image { names, .. } => {
+                for name in if names.is_empty() { tags } else { names } {
+                    transfer::push_as_talk(session, name).await?;
+                }
+                Ok(())
+            }
             Self::Archive(path) => {
                 refuse_terminal(session, Some(path))?;
                 let request = Request::get(format!("/images/{}/get", path_part(image)));
@@ -101,6 +109,11 @@ impl BuildOutput {
             }
             Self::Local(path) => unpack_answer(session, files(image), Path::new(path)).await,
         }
+    }
+
+    /// Says whether the image goes to registries.
+    pub fn is_pushed(&self) -> bool {
+        matches!(self, Self::Image { push: true, .. })
     }
 
     /// Says whether the image itself is asked for.
@@ -168,14 +181,23 @@ mod tests {
             parse("type=image,name=a,rewrite-timestamp=true").unwrap(),
             BuildOutput::Image {
                 names: vec!["a".into()],
+                push: false,
                 rewrite_timestamp: true
             }
         );
+        for text in ["type=registry", "type=image,push=true"] {
+            let pushed = BuildOutput::Image {
+                names: Vec::new(),
+                push: true,
+                rewrite_timestamp: false,
+            };
+            assert_eq!(parse(text).unwrap(), pushed);
+        }
         for (text, part) in [
             ("type=local", "needs dest"),
-            ("type=registry,name=x", "is not supported"),
+            ("type=other,name=x", "is not supported"),
             ("dest=x", "needs a type"),
-            ("type=image,push=true", "push the image afterwards"),
+            ("type=oci,dest=x,push=true", "only type=image can be pushed"),
         ] {
             assert!(parse(text).unwrap_err().contains(part), "{text}");
         }

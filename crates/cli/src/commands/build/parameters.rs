@@ -36,38 +36,52 @@ pub(super) fn parameters(
         .query_if("networkmode", args.network.as_ref())
         .query_if("target", args.target.as_ref())
         .query_if("platform", args.platform.as_ref())
-        .query_if("cpusetcpus", args.cpuset_cpus.as_ref())
-        .query_if("cpusetmems", args.cpuset_mems.as_ref())
+        .query_if("cpusetcpus", args.processor.cpuset_cpus.as_ref())
+        .query_if("cpusetmems", args.processor.cpuset_mems.as_ref())
+        .query_if("isolation", args.isolation.as_ref())
         .query_if("cgroupparent", args.cgroup_parent.as_ref())
         .query_if(
             "cpushares",
-            args.cpu_shares.map(|number| number.to_string()),
+            args.processor.cpu_shares.map(|number| number.to_string()),
         )
-        .query_if("cpuquota", args.cpu_quota.map(|number| number.to_string()))
+        .query_if(
+            "cpuquota",
+            args.processor.cpu_quota.map(|number| number.to_string()),
+        )
         .query_if(
             "cpuperiod",
-            args.cpu_period.map(|number| number.to_string()),
+            args.processor.cpu_period.map(|number| number.to_string()),
         )
         .query(
             "buildargs",
             build_arguments(&args.build_arg, &proxies).to_string(),
         )
         .query("labels", Json::Object(env::to_map(&args.label)).to_string());
-    let sizes = [("memory", &args.memory), ("shmsize", &args.shm_size)];
+    let shm_size = args.shm_size.as_deref();
+    let sizes = [
+        ("memory", args.processor.memory_bytes()?),
+        ("memswap", args.processor.memory_swap_bytes()?),
+        (
+            "shmsize",
+            shm_size
+                .map(|size| limits::memory("shm-size", size))
+                .transpose()?,
+        ),
+    ];
     for (key, size) in sizes {
-        if let Some(size) = size {
-            request = request.query(key, limits::memory(key, size)?.to_string());
-        }
+        request = request.query_if(key, size.map(|bytes| bytes.to_string()));
     }
-    if let Some(cpus) = &args.cpus {
+    if let Some(nano_cpus) = args.processor.nano_cpus()? {
+        if args.processor.cpu_period.is_some() || args.processor.cpu_quota.is_some() {
+            return Err(CliError::usage(
+                "conflicting options: --cpus says what --cpu-period and --cpu-quota say",
+            ));
+        }
         // A quota and a period say it to daemons of any kind.
-        let quota_us = limits::nano_cpus(cpus)? / (NANO / CPU_PERIOD_US);
+        let quota_us = nano_cpus / (NANO / CPU_PERIOD_US);
         request = request
             .query("cpuperiod", CPU_PERIOD_US.to_string())
             .query("cpuquota", quota_us.to_string());
-    }
-    if let Some(size) = &args.memory_swap {
-        request = request.query("memswap", limits::memory_swap(size)?.to_string());
     }
     for tag in args.tag.iter().chain(outputs::names(outputs)) {
         crate::commands::image::names::parse(tag)?;

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use serde_json::json;
 
+use crate::archive::{self, Compression};
 use crate::commands::build::outputs::BuildOutput;
-
 use crate::commands::build::parameters::parameters;
 use crate::commands::build::source::{Context, Dockerfile};
 use crate::commands::build::{BuildArgs, Taking, caches, context, named, secrets};
@@ -35,6 +35,12 @@ pub(super) async fn build_request(
         && headers
             .get(CONTEXT_HEADER)
             .is_some_and(|value| value == "dir");
+    let compression = if args.compress {
+        tell_where_compression_is_idle(session, &context, reads_in_place);
+        Compression::Gzip
+    } else {
+        Compression::None
+    };
     let request = parameters(session, args, outputs)?;
     let project = project(&context);
     let request = match outside(&context, args) {
@@ -49,20 +55,31 @@ pub(super) async fn build_request(
                 None => request,
             }
         }
-        Context::Archive(upload) => {
+        Context::Archive {
+            reader,
+            is_compressed,
+        } => {
             let name = Dockerfile::named(args).unwrap_or("Dockerfile");
+            let compression = match is_compressed {
+                true => Compression::None,
+                false => compression,
+            };
+            let upload = archive::upload_reader_as(compression, reader);
             request
                 .query("dockerfile", name)
                 .upload("application/x-tar", upload)
         }
-        Context::LoneDockerfile(content) => request
-            .query("dockerfile", context::INLINE_NAME)
-            .upload("application/x-tar", context::upload_lone(content)),
+        Context::LoneDockerfile(content) => {
+            request.query("dockerfile", context::INLINE_NAME).upload(
+                "application/x-tar",
+                context::upload_lone(content, compression),
+            )
+        }
         Context::Directory { path, dockerfile } if reads_in_place => {
             in_place(request, &path, dockerfile)?
         }
         Context::Directory { path, dockerfile } => {
-            context::upload_directory(request, path, dockerfile)?
+            context::upload_directory(request, path, dockerfile, compression)?
         }
     };
     if has(BUILD_HEADER) {
@@ -71,6 +88,23 @@ pub(super) async fn build_request(
         refuse_own_flags(args, purpose.call())?;
         Ok(request)
     }
+}
+
+/// Says so where `--compress` changes nothing.
+fn tell_where_compression_is_idle(session: &mut Session, context: &Context, reads_in_place: bool) {
+    let reason = match context {
+        Context::Directory { .. } if reads_in_place => {
+            "the daemon reads the directory where it is, nothing is sent"
+        }
+        Context::Remote(_) => "the daemon fetches the context itself",
+        Context::Archive {
+            is_compressed: true,
+            ..
+        } => "the archive is compressed already",
+        _ => return,
+    };
+    let text = format!("note: --compress has no effect: {reason}");
+    session.output.talk(&text);
 }
 
 /// What is asked of the daemon.
@@ -139,7 +173,7 @@ fn project(context: &Context) -> String {
             .map(|path| path.to_string_lossy().into_owned())
             .unwrap_or_default(),
         Context::Remote(url) => url.clone(),
-        Context::Archive(_) | Context::LoneDockerfile(_) => String::new(),
+        Context::Archive { .. } | Context::LoneDockerfile(_) => String::new(),
     }
 }
 

@@ -3,11 +3,9 @@
 use std::io::{Cursor, Read};
 use std::path::{Path, PathBuf};
 
-use crate::archive;
 use crate::commands::build::flags::BuildArgs;
 use crate::error::{CliError, Result};
 use crate::host_files;
-use crate::http::Upload;
 
 /// Largest Dockerfile that is read on its own, in bytes.
 pub const DOCKERFILE_LIMIT_BYTES: u64 = 16 * 1024 * 1024;
@@ -25,8 +23,13 @@ pub enum Context {
         /// Its Dockerfile.
         dockerfile: Dockerfile,
     },
-    /// A tar archive, sent as it is.
-    Archive(Upload),
+    /// A tar archive.
+    Archive {
+        /// Its bytes.
+        reader: Box<dyn Read + Send>,
+        /// Whether it is compressed already.
+        is_compressed: bool,
+    },
     /// A Dockerfile without a context.
     LoneDockerfile(Vec<u8>),
     /// Something the daemon fetches.
@@ -68,11 +71,15 @@ impl Context {
             return Ok(Self::Remote(args.context.clone()));
         }
         let path = PathBuf::from(&args.context);
-        let metadata = host_files::metadata(&path).map_err(|error| {
-            CliError::io(
+        let metadata = host_files::metadata(&path).map_err(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => CliError::usage(format!(
+                "unable to prepare context: path {:?} not found",
+                args.context
+            )),
+            _ => CliError::io(
                 format!("unable to prepare context: path {:?}", args.context),
                 error,
-            )
+            ),
         })?;
         if metadata.is_file() {
             return Self::from_reader(host_files::open(&path)?);
@@ -96,9 +103,11 @@ impl Context {
             .read_to_end(&mut beginning)
             .map_err(|error| CliError::io("reading the context", error))?;
         if is_archive(&beginning) {
-            return Ok(Self::Archive(archive::upload_reader(
-                Cursor::new(beginning).chain(reader),
-            )));
+            let is_compressed = is_compressed(&beginning);
+            return Ok(Self::Archive {
+                reader: Box::new(Cursor::new(beginning).chain(reader)),
+                is_compressed,
+            });
         }
         read_dockerfile(Cursor::new(beginning).chain(reader)).map(Self::LoneDockerfile)
     }
@@ -176,6 +185,10 @@ fn read_dockerfile(reader: impl Read) -> Result<Vec<u8>> {
 
 /// Returns whether bytes begin a tar archive, compressed or not.
 fn is_archive(beginning: &[u8]) -> bool {
+    is_compressed(beginning) || beginning.get(257..262) == Some(b"ustar") || is_old_tar(beginning)
+}
+
+fn is_compressed(beginning: &[u8]) -> bool {
     const COMPRESSED: [&[u8]; 4] = [
         &[0x1f, 0x8b, 0x08],
         b"BZh",
@@ -183,8 +196,6 @@ fn is_archive(beginning: &[u8]) -> bool {
         &[0x28, 0xb5, 0x2f, 0xfd],
     ];
     COMPRESSED.iter().any(|magic| beginning.starts_with(magic))
-        || beginning.get(257..262) == Some(b"ustar")
-        || is_old_tar(beginning)
 }
 
 /// A tar header from before the magic: its checksum is right.

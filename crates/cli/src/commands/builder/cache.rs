@@ -155,7 +155,7 @@ pub async fn import_command(session: &mut Session, args: ImportArgs) -> Result<(
         Some(path) => archive::upload_reader(host_files::open(Path::new(path))?),
         None => archive::upload_reader(std::io::stdin()),
     };
-    let request = Request::new(http::Method::PUT, "/wharf/cache-mounts/archive")
+    let request = Request::put("/wharf/cache-mounts/archive")
         .query("id", &args.cache)
         .upload("application/x-tar", upload);
     let mount: CacheMount = session.client.send(request).await?.json().await?;

@@ -5,6 +5,7 @@ use serde::Deserialize;
 use serde_json::Value as Json;
 use wharf_image::AnyReference;
 
+use crate::commands::container::api_socket;
 use crate::commands::container::flags::ContainerFlags;
 use crate::commands::container::request::{self, Streams, Surroundings};
 use crate::commands::image::transfer;
@@ -32,7 +33,7 @@ struct Created {
 
 /// Runs `wharf create`.
 pub async fn create_command(session: &mut Session, args: CreateArgs) -> Result<()> {
-    let streams = Streams::parse(&args.flags.attach, args.flags.interactive)?;
+    let streams = Streams::parse(&args.flags.attach, args.flags.process.interactive)?;
     let id = create(session, &args.flags, streams).await?;
     session.output.line(&id)
 }
@@ -44,6 +45,7 @@ pub async fn create(
     streams: Streams,
 ) -> Result<String> {
     flags.trust.check()?;
+    flags.windows.check()?;
     let cidfile = flags.cidfile.as_deref().map(CidFile::create).transpose()?;
     let url = session.client.host().url();
     let proxies = session.config()?.proxies(&url);
@@ -53,9 +55,17 @@ pub async fn create(
         working_directory: &working_directory,
         variable: &variable,
         proxies: &proxies,
-        console_size: if flags.tty { terminal::size() } else { None },
+        console_size: if flags.process.tty {
+            terminal::size()
+        } else {
+            None
+        },
     };
-    let body = request::body(flags, streams, &surroundings)?;
+    let mut body = request::body(flags, streams, &surroundings)?;
+    let credentials = match flags.use_api_socket {
+        true => api_socket::add(session, &mut body)?,
+        false => None,
+    };
     if flags.pull == "always" {
         pull(session, flags).await?;
     }
@@ -72,11 +82,16 @@ pub async fn create(
         }
         other => other?,
     };
-    for warning in created.warnings.unwrap_or_default() {
+    let warnings = created.warnings.unwrap_or_default();
+    let own = flags.limits.warning().map(str::to_owned);
+    for warning in warnings.into_iter().chain(own) {
         session.output.talk(&format!("WARNING: {warning}"));
     }
     if let Some(cidfile) = cidfile {
         cidfile.write(&created.id)?;
+    }
+    if let Some(credentials) = credentials {
+        credentials.put(session, &created.id).await?;
     }
     Ok(created.id)
 }

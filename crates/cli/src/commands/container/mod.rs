@@ -1,5 +1,6 @@
 //! `wharf container …` and its short forms.
 
+pub(crate) mod api_socket;
 pub(crate) mod attach;
 pub(crate) mod attachment;
 pub(crate) mod copy;

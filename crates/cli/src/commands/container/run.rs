@@ -51,8 +51,8 @@ pub async fn run_command(session: &mut Session, args: RunArgs) -> Result<()> {
 
 async fn run(session: &mut Session, args: &RunArgs) -> Result<i32> {
     let streams = check(args)?;
-    let detach_keys = match &args.flags.detach_keys {
-        None if !args.flags.tty => None,
+    let detach_keys = match &args.flags.process.detach_keys {
+        None if !args.flags.process.tty => None,
         keys => session.detach_keys(keys.as_deref())?,
     };
     let id = create(session, &args.flags, streams).await?;
@@ -89,10 +89,10 @@ async fn run(session: &mut Session, args: &RunArgs) -> Result<i32> {
         wanted: Wanted {
             stdin: streams.stdin,
             output: streams.stdout || streams.stderr,
-            tty: args.flags.tty,
+            tty: args.flags.process.tty,
         },
         detach_keys,
-        signal_proxy: args.sig_proxy && !args.flags.tty,
+        signal_proxy: args.sig_proxy && !args.flags.process.tty,
     };
     match attachment
         .pump(&session.client, connection, &mut session.output)
@@ -112,8 +112,8 @@ fn check(args: &RunArgs) -> Result<Streams> {
         }
         return Ok(Streams::NONE);
     }
-    let streams = Streams::parse(&args.flags.attach, args.flags.interactive)?;
-    if args.flags.tty && streams.stdin && !terminal::stdin_is_terminal() {
+    let streams = Streams::parse(&args.flags.attach, args.flags.process.interactive)?;
+    if args.flags.process.tty && streams.stdin && !terminal::stdin_is_terminal() {
         return Err(CliError::usage("the input device is not a TTY").with_status(1));
     }
     Ok(streams)

@@ -1,6 +1,7 @@
 //! Looking at a container and keeping what it is: top, diff, port, export, commit.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::io::Write;
 use std::path::Path;
 
@@ -210,7 +211,8 @@ pub async fn write_archive(
     } else {
         path.with_extension(format!("tmp{}", std::process::id()))
     };
-    let written = write_chunks(&mut response, &target).await;
+    let file = host_files::create_for(&target, path)?;
+    let written = write_chunks(&mut response, file, path).await;
     let finished = match written {
         Ok(()) if !in_place => host_files::rename(&target, path),
         other => other,
@@ -221,8 +223,7 @@ pub async fn write_archive(
     finished
 }
 
-async fn write_chunks(response: &mut Response, path: &Path) -> Result<()> {
-    let mut file = host_files::create(path)?;
+async fn write_chunks(response: &mut Response, mut file: File, path: &Path) -> Result<()> {
     while let Some(chunk) = response.chunk().await? {
         file.write_all(&chunk)
             .map_err(|error| CliError::io(format!("cannot write {}", path.display()), error))?;

@@ -77,6 +77,7 @@ pub struct InspectArgs {
     #[arg(short = 'f', long, value_name = "FORMAT")]
     format: Option<String>,
     /// Contexts; without one, the current one
+    #[arg(value_name = "CONTEXT")]
     contexts: Vec<String>,
 }
 
@@ -98,7 +99,7 @@ pub struct RemoveArgs {
     #[arg(short = 'f', long)]
     force: bool,
     /// Contexts to remove
-    #[arg(required = true)]
+    #[arg(required = true, value_name = "CONTEXT")]
     contexts: Vec<String>,
 }
 

@@ -132,6 +132,28 @@ async fn request_pull(
     session.client.send(request).await
 }
 
+/// Pushes an image for another command, whose standard output is its own.
+pub async fn push_as_talk(session: &mut Session, image: &str) -> Result<()> {
+    let name = parse(image)?.with_default_tag();
+    let response = request_push(session, image, name.tag(), None).await?;
+    progress::show_as_talk(response, &mut session.output).await
+}
+
+async fn request_push(
+    session: &mut Session,
+    image: &str,
+    tag: Option<&str>,
+    platform: Option<String>,
+) -> Result<Response> {
+    let name = parse(image)?.familiar_name();
+    let auth = session.config()?.auth_header(&registry_of(image)?)?;
+    let request = Request::post(format!("/images/{}/push", path_part(&name)))
+        .query_if("tag", tag)
+        .query_if("platform", platform)
+        .header("x-registry-auth", &auth);
+    session.client.send(request).await
+}
+
 /// Runs `wharf push`.
 pub async fn push_command(session: &mut Session, args: PushArgs) -> Result<()> {
     args.trust.check()?;
@@ -150,18 +172,8 @@ pub async fn push_command(session: &mut Session, args: PushArgs) -> Result<()> {
     if !args.all_tags && reference.is_name_only() && !args.quiet {
         session.output.line("Using default tag: latest")?;
     }
-    let auth = session.config()?.auth_header(&registry_of(&args.image)?)?;
-    let request = Request::post(format!(
-        "/images/{}/push",
-        path_part(&reference.familiar_name())
-    ))
-    .query_if("tag", named.tag())
-    .query_if(
-        "platform",
-        args.platform.as_deref().map(platform_json).transpose()?,
-    )
-    .header("x-registry-auth", &auth);
-    let response = session.client.send(request).await?;
+    let platform = args.platform.as_deref().map(platform_json).transpose()?;
+    let response = request_push(session, &args.image, named.tag(), platform).await?;
     if args.quiet {
         progress::read_quietly(response, |_| {}).await?;
         return session.output.line(&match named.tag() {

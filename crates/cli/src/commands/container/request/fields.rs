@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value as Json, json};
 
-use crate::error::Result;
+use crate::error::{CliError, Result};
 
 /// Adds a text that was given.
 pub(super) fn put_text(object: &mut Map<String, Json>, key: &str, text: Option<&String>) {
@@ -34,16 +34,16 @@ pub(super) fn put_set(object: &mut Map<String, Json>, key: &str, names: Vec<Stri
     );
 }
 
-/// Adds what values say, each read by `parse`.
+/// Adds what the values of a flag say, each read by `parse`; an error names the flag and the value.
 pub(super) fn put_parsed<'a>(
     object: &mut Map<String, Json>,
-    key: &str,
+    (key, flag): (&str, &str),
     values: impl IntoIterator<Item = &'a String>,
     parse: impl Fn(&str) -> Result<Json>,
 ) -> Result<()> {
     let parsed = values
         .into_iter()
-        .map(|value| parse(value))
+        .map(|value| parse(value).map_err(|error| CliError::value(flag, value, error)))
         .collect::<Result<Vec<_>>>()?;
     if !parsed.is_empty() {
         object.insert(key.into(), parsed.into());

@@ -1,5 +1,7 @@
 //! `HostConfig` of the create request (engine-api.md §7.1).
 
+use std::net::IpAddr;
+
 use serde_json::{Map, Value as Json, json};
 
 use crate::commands::container::flags::ContainerFlags;
@@ -34,7 +36,7 @@ pub(super) fn host_config(
     host.insert("PortBindings".into(), ports.to_json());
     host.insert("PublishAllPorts".into(), flags.publish_all.into());
     host.insert("AutoRemove".into(), flags.rm.into());
-    let restart = flags.restart.as_deref().unwrap_or("no");
+    let restart = flags.limits.restart.as_deref().unwrap_or("no");
     if flags.rm && restart != "no" && !restart.is_empty() {
         return Err(CliError::usage(
             "conflicting options: cannot specify both --restart and --rm",
@@ -48,6 +50,11 @@ pub(super) fn host_config(
             "Config": misc::pairs("log-opt", &flags.log_opt)?,
         }),
     );
+    let no_address = |value: &&String| value.parse::<IpAddr>().is_err();
+    if let Some(value) = flags.dns.iter().find(no_address) {
+        let why = format!("IP address is not correctly formatted: {value}");
+        return Err(CliError::value("--dns", value, why));
+    }
     put_list(&mut host, "Dns", &flags.dns);
     put_list(&mut host, "DnsOptions", &flags.dns_option);
     let domains = flags
@@ -62,7 +69,9 @@ pub(super) fn host_config(
     let hosts = flags
         .add_host
         .iter()
-        .map(|value| misc::extra_host(value))
+        .map(|value| {
+            misc::extra_host(value).map_err(|error| CliError::value("--add-host", value, error))
+        })
         .collect::<Result<Vec<_>>>()?;
     put_list(&mut host, "ExtraHosts", &hosts);
     if !networks.iter().any(NetworkAttachment::is_user_defined) {
@@ -91,7 +100,7 @@ fn put_security(host: &mut Map<String, Json>, flags: &ContainerFlags) -> Result<
     put_list(host, "CapAdd", &flags.cap_add);
     put_list(host, "CapDrop", &flags.cap_drop);
     put_list(host, "GroupAdd", &flags.group_add);
-    host.insert("Privileged".into(), flags.privileged.into());
+    host.insert("Privileged".into(), flags.process.privileged.into());
     host.insert("ReadonlyRootfs".into(), flags.read_only.into());
     put_text(host, "IpcMode", flags.ipc.as_ref());
     put_text(host, "PidMode", flags.pid.as_ref());
@@ -101,24 +110,28 @@ fn put_security(host: &mut Map<String, Json>, flags: &ContainerFlags) -> Result<
     let sysctls = flags
         .sysctl
         .iter()
-        .map(|value| misc::sysctl(value).map(|(name, setting)| (name, setting.into())))
+        .map(|value| {
+            let (name, setting) =
+                misc::sysctl(value).map_err(|error| CliError::value("--sysctl", value, error))?;
+            Ok((name, setting.into()))
+        })
         .collect::<Result<Map<_, _>>>()?;
     put_map(host, "Sysctls", sysctls);
     let (cdi, plain): (Vec<_>, Vec<_>) = flags
         .device
         .iter()
         .partition(|value| device::is_cdi_name(value));
-    put_parsed(host, "Devices", plain, device::parse)?;
+    put_parsed(host, ("Devices", "--device"), plain, device::parse)?;
     put_parsed(
         host,
-        "DeviceCgroupRules",
+        ("DeviceCgroupRules", "--device-cgroup-rule"),
         &flags.device_cgroup_rule,
         |rule| device::cgroup_rule(rule).map(Json::from),
     )?;
     let mut requests = flags
         .gpus
         .iter()
-        .map(|value| gpus::parse(value))
+        .map(|value| gpus::parse(value).map_err(|error| CliError::value("--gpus", value, error)))
         .collect::<Result<Vec<_>>>()?;
     if !cdi.is_empty() {
         requests.push(json!({"Driver": "cdi", "DeviceIDs": cdi}));
@@ -143,7 +156,7 @@ fn put_mounts(
         .map(|(spec, parsed)| volume::bind_entry(spec, parsed, surroundings.working_directory))
         .collect();
     put_list(host, "Binds", &binds);
-    put_parsed(host, "Mounts", &flags.mount, |value| {
+    put_parsed(host, ("Mounts", "--mount"), &flags.mount, |value| {
         mount::parse(value, surroundings.working_directory)
     })?;
     put_map(host, "Tmpfs", misc::tmpfs(&flags.tmpfs));

@@ -116,18 +116,18 @@ fn config(
     config.insert("Image".into(), flags.image().into());
     put_text(&mut config, "Hostname", flags.hostname.as_ref());
     put_text(&mut config, "Domainname", flags.domainname.as_ref());
-    put_text(&mut config, "User", flags.user.as_ref());
-    put_text(&mut config, "WorkingDir", flags.workdir.as_ref());
+    put_text(&mut config, "User", flags.process.user.as_ref());
+    put_text(&mut config, "WorkingDir", flags.process.workdir.as_ref());
     put_text(&mut config, "StopSignal", flags.stop_signal.as_ref());
     put_text(&mut config, "MacAddress", flags.mac_address.as_ref());
     config.insert("AttachStdin".into(), streams.stdin.into());
     config.insert("AttachStdout".into(), streams.stdout.into());
     config.insert("AttachStderr".into(), streams.stderr.into());
-    config.insert("Tty".into(), flags.tty.into());
-    config.insert("OpenStdin".into(), flags.interactive.into());
+    config.insert("Tty".into(), flags.process.tty.into());
+    config.insert("OpenStdin".into(), flags.process.interactive.into());
     config.insert(
         "StdinOnce".into(),
-        (flags.interactive && streams.stdin).into(),
+        (flags.process.interactive && streams.stdin).into(),
     );
     config.insert("Env".into(), json!(environment(flags, surroundings)?));
     config.insert(
@@ -165,7 +165,7 @@ fn config(
 }
 
 fn environment(flags: &ContainerFlags, surroundings: &Surroundings<'_>) -> Result<Vec<String>> {
-    let mut environment = env::environment(&flags.env_file, &flags.env, surroundings.variable)?;
+    let mut environment = flags.process.environment(surroundings.variable)?;
     for (name, value) in surroundings.proxies {
         for name in [name.clone(), name.to_lowercase()] {
             let prefix = format!("{name}=");

@@ -1,13 +1,26 @@
 //! The flags of `run` and `create` that describe the container (docker's names).
 
+pub mod limits;
+pub mod process;
+pub mod windows;
+
 use clap::{ArgAction, Args};
 
+use crate::commands::container::flags::limits::LimitFlags;
+use crate::commands::container::flags::process::ProcessFlags;
+use crate::commands::container::flags::windows::WindowsFlags;
 use crate::commands::trust::ContentTrust;
 
 /// Everything that ends up in the body of `POST /containers/create`.
 #[derive(Debug, Clone, Default, Args)]
 #[allow(missing_docs, reason = "each flag's help text is its documentation")]
 pub struct ContainerFlags {
+    #[command(flatten)]
+    pub process: ProcessFlags,
+    #[command(flatten)]
+    pub limits: LimitFlags,
+    #[command(flatten)]
+    pub windows: WindowsFlags,
     /// Add a line to /etc/hosts (HOST:IP, or HOST:host-gateway)
     #[arg(long, value_name = "HOST:IP")]
     pub add_host: Vec<String>,
@@ -17,9 +30,6 @@ pub struct ContainerFlags {
     /// Attach to stdin, stdout or stderr only
     #[arg(short = 'a', long, value_name = "STREAM")]
     pub attach: Vec<String>,
-    /// Relative block I/O weight, 10 to 1000, 0 for none
-    #[arg(long, value_name = "WEIGHT")]
-    pub blkio_weight: Option<u16>,
     /// Block I/O weight of one device
     #[arg(long, value_name = "DEVICE:WEIGHT")]
     pub blkio_weight_device: Vec<String>,
@@ -38,33 +48,6 @@ pub struct ContainerFlags {
     /// Write the container's id to a file that must not exist yet
     #[arg(long, value_name = "FILE")]
     pub cidfile: Option<String>,
-    /// CPU bandwidth period, in microseconds
-    #[arg(long, value_name = "MICROSECONDS")]
-    pub cpu_period: Option<i64>,
-    /// CPU bandwidth quota, in microseconds per period
-    #[arg(long, value_name = "MICROSECONDS")]
-    pub cpu_quota: Option<i64>,
-    /// Real-time scheduling period, in microseconds
-    #[arg(long, value_name = "MICROSECONDS")]
-    pub cpu_rt_period: Option<i64>,
-    /// Real-time scheduling runtime, in microseconds
-    #[arg(long, value_name = "MICROSECONDS")]
-    pub cpu_rt_runtime: Option<i64>,
-    /// Relative CPU weight
-    #[arg(short = 'c', long, value_name = "WEIGHT")]
-    pub cpu_shares: Option<i64>,
-    /// Number of CPUs, such as 1.5
-    #[arg(long, value_name = "NUMBER")]
-    pub cpus: Option<String>,
-    /// CPUs to run on, such as 0-3 or 0,1
-    #[arg(long, value_name = "LIST")]
-    pub cpuset_cpus: Option<String>,
-    /// Memory nodes to use, such as 0-3 or 0,1
-    #[arg(long, value_name = "LIST")]
-    pub cpuset_mems: Option<String>,
-    /// Keys that detach from the container's terminal, such as ctrl-p,ctrl-q
-    #[arg(long, value_name = "KEYS")]
-    pub detach_keys: Option<String>,
     /// Add a device of the host (HOST[:CONTAINER][:rwm])
     #[arg(long, value_name = "DEVICE")]
     pub device: Vec<String>,
@@ -100,12 +83,6 @@ pub struct ContainerFlags {
     /// Replace the image's entrypoint
     #[arg(long, value_name = "COMMAND")]
     pub entrypoint: Option<String>,
-    /// Set an environment variable (NAME=VALUE, or NAME to pass the caller's on)
-    #[arg(short = 'e', long, value_name = "NAME=VALUE")]
-    pub env: Vec<String>,
-    /// Read environment variables from a file
-    #[arg(long, value_name = "FILE")]
-    pub env_file: Vec<String>,
     /// Expose a port or a range of ports
     #[arg(long, value_name = "PORT")]
     pub expose: Vec<String>,
@@ -139,9 +116,6 @@ pub struct ContainerFlags {
     /// Run a small init that forwards signals and reaps processes
     #[arg(long)]
     pub init: bool,
-    /// Keep standard input open
-    #[arg(short = 'i', long)]
-    pub interactive: bool,
     /// IPv4 address in the network
     #[arg(long, value_name = "ADDRESS")]
     pub ip: Option<String>,
@@ -175,15 +149,6 @@ pub struct ContainerFlags {
     /// MAC address
     #[arg(long, value_name = "ADDRESS")]
     pub mac_address: Option<String>,
-    /// Memory limit, such as 512m
-    #[arg(short = 'm', long, value_name = "SIZE")]
-    pub memory: Option<String>,
-    /// Memory to be kept available
-    #[arg(long, value_name = "SIZE")]
-    pub memory_reservation: Option<String>,
-    /// Limit of memory and swap together, -1 for no limit
-    #[arg(long, value_name = "SIZE")]
-    pub memory_swap: Option<String>,
     /// How readily memory is swapped out, 0 to 100
     #[arg(long, value_name = "PERCENT")]
     pub memory_swappiness: Option<i64>,
@@ -211,9 +176,6 @@ pub struct ContainerFlags {
     /// Process namespace: host or container:NAME
     #[arg(long, value_name = "MODE")]
     pub pid: Option<String>,
-    /// Limit of processes, -1 for none
-    #[arg(long, value_name = "COUNT")]
-    pub pids_limit: Option<i64>,
     /// Platform of the image, such as linux/arm64
     #[arg(
         long,
@@ -222,9 +184,6 @@ pub struct ContainerFlags {
         hide_env = true
     )]
     pub platform: Option<String>,
-    /// Give the container all privileges
-    #[arg(long)]
-    pub privileged: bool,
     /// Publish a port ([IP:][HOST:]CONTAINER[/PROTOCOL])
     #[arg(short = 'p', long, value_name = "PORT")]
     pub publish: Vec<String>,
@@ -240,9 +199,6 @@ pub struct ContainerFlags {
     /// Mount the root file system read-only
     #[arg(long)]
     pub read_only: bool,
-    /// When to restart: no, on-failure[:COUNT], always, unless-stopped
-    #[arg(long, value_name = "POLICY")]
-    pub restart: Option<String>,
     /// Remove the container and its anonymous volumes when it ends
     #[arg(long)]
     pub rm: bool,
@@ -270,15 +226,12 @@ pub struct ContainerFlags {
     /// Mount a tmpfs (PATH[:OPTIONS])
     #[arg(long, value_name = "PATH")]
     pub tmpfs: Vec<String>,
-    /// Give the container a terminal
-    #[arg(short = 't', long)]
-    pub tty: bool,
     /// Set a resource limit (NAME=SOFT[:HARD])
     #[arg(long, value_name = "NAME=SOFT[:HARD]")]
     pub ulimit: Vec<String>,
-    /// User, and optionally group, to run as
-    #[arg(short = 'u', long, value_name = "USER[:GROUP]")]
-    pub user: Option<String>,
+    /// Let the container talk to this daemon, with the caller's registry credentials
+    #[arg(long)]
+    pub use_api_socket: bool,
     /// User namespace: host
     #[arg(long, value_name = "MODE")]
     pub userns: Option<String>,
@@ -294,9 +247,6 @@ pub struct ContainerFlags {
     /// Mount the volumes of another container (NAME[:ro])
     #[arg(long, value_name = "CONTAINER")]
     pub volumes_from: Vec<String>,
-    /// Working directory inside the container
-    #[arg(short = 'w', long, value_name = "PATH")]
-    pub workdir: Option<String>,
     /// Print help
     #[arg(long, action = ArgAction::Help)]
     pub help: Option<bool>,

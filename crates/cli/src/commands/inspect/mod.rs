@@ -1,9 +1,12 @@
 //! `wharf inspect` and the inspect command of each kind of object.
 
+mod fields;
+
 use clap::Args;
-use serde_json::{Map, Value as Json, json};
+use serde_json::Value as Json;
 
 use crate::commands::image::names::platform_json;
+use crate::commands::inspect::fields::with_optional_fields;
 use crate::error::{CliError, Result};
 use crate::http::{Client, Request, path_part};
 use crate::render::template::{Missing, Template};
@@ -268,162 +271,6 @@ impl Kind {
             }
             Self::Volume => Request::get(format!("/volumes/{name}")),
         }
-    }
-
-    /// Fields the daemon leaves out when they are empty; asking a template for them is no mistake.
-    fn optional_fields(self) -> OptionalFields {
-        match self {
-            Self::Container => CONTAINER_FIELDS,
-            Self::Image => IMAGE_FIELDS,
-            Self::Network => NETWORK_FIELDS,
-            Self::Volume => VOLUME_FIELDS,
-        }
-    }
-}
-
-/// Member names by the object they are in; the empty name is the top level.
-type OptionalFields = &'static [(&'static str, &'static [&'static str])];
-
-const CONTAINER_FIELDS: OptionalFields = &[
-    (
-        "",
-        &[
-            "SizeRw",
-            "SizeRootFs",
-            "ImageManifestDescriptor",
-            "GraphDriver",
-            "Platform",
-        ],
-    ),
-    ("State", &["Health", "Error"]),
-    (
-        "Config",
-        &[
-            "Healthcheck",
-            "ExposedPorts",
-            "Volumes",
-            "StopSignal",
-            "StopTimeout",
-            "Shell",
-            "MacAddress",
-        ],
-    ),
-    (
-        "Config",
-        &[
-            "NetworkDisabled",
-            "ArgsEscaped",
-            "Labels",
-            "Entrypoint",
-            "OnBuild",
-            "Cmd",
-            "Env",
-        ],
-    ),
-    (
-        "HostConfig",
-        &[
-            "Mounts",
-            "Tmpfs",
-            "Sysctls",
-            "Init",
-            "StorageOpt",
-            "Annotations",
-            "Ulimits",
-        ],
-    ),
-    (
-        "NetworkSettings",
-        &["IPAddress", "Gateway", "MacAddress", "IPPrefixLen"],
-    ),
-];
-
-const IMAGE_FIELDS: OptionalFields = &[
-    (
-        "",
-        &[
-            "RepoTags",
-            "RepoDigests",
-            "Parent",
-            "Comment",
-            "Author",
-            "DockerVersion",
-            "Variant",
-            "OsVersion",
-        ],
-    ),
-    (
-        "",
-        &["VirtualSize", "GraphDriver", "Descriptor", "Manifests"],
-    ),
-    (
-        "Config",
-        &[
-            "Healthcheck",
-            "ExposedPorts",
-            "Volumes",
-            "StopSignal",
-            "Shell",
-            "Labels",
-            "Entrypoint",
-            "Cmd",
-        ],
-    ),
-    (
-        "Config",
-        &["Env", "User", "WorkingDir", "OnBuild", "ArgsEscaped"],
-    ),
-];
-
-const NETWORK_FIELDS: OptionalFields = &[(
-    "",
-    &[
-        "Containers",
-        "Options",
-        "Labels",
-        "Peers",
-        "Services",
-        "ConfigFrom",
-    ],
-)];
-
-const VOLUME_FIELDS: OptionalFields = &[(
-    "",
-    &[
-        "CreatedAt",
-        "Status",
-        "Labels",
-        "Options",
-        "UsageData",
-        "ClusterVolume",
-    ],
-)];
-
-fn with_optional_fields(kind: Kind, mut object: Json) -> Json {
-    for (parent, names) in kind.optional_fields() {
-        let target = if parent.is_empty() {
-            Some(&mut object)
-        } else {
-            object.get_mut(*parent)
-        };
-        let Some(Json::Object(members)) = target else {
-            continue;
-        };
-        fill(members, names);
-    }
-    object
-}
-
-fn fill(members: &mut Map<String, Json>, names: &[&str]) {
-    for name in names {
-        let absent = match *name {
-            // Texts that are left out when empty print as nothing, not as a missing value.
-            "StopSignal" | "User" | "WorkingDir" | "Parent" | "Comment" | "Author"
-            | "DockerVersion" | "Variant" | "OsVersion" | "MacAddress" | "Error" | "IPAddress"
-            | "Gateway" | "Platform" | "CreatedAt" => json!(""),
-            _ => Json::Null,
-        };
-        members.entry(*name).or_insert(absent);
     }
 }
 
