@@ -101,6 +101,23 @@ impl<'a> Assembler<'a> {
         self.finished_at(state, snapshot.diff_ids()?, history, created)
     }
 
+    /// Returns the config of a stage that starts from files which are no image's: of a named context. `text` says whose.
+    pub fn start_from_files(
+        &self,
+        state: &StepState,
+        snapshot: &Snapshot,
+        text: Option<&str>,
+    ) -> Result<Finished, BuildError> {
+        let created = self.time_of(snapshot.created.clone());
+        let entry = HistoryEntry {
+            created_by: text.map(str::to_owned),
+            ..padding(created.clone())
+        };
+        let diff_ids = snapshot.diff_ids()?;
+        let history = vec![entry; diff_ids.len()];
+        self.finished_at(state, diff_ids, history, created)
+    }
+
     /// Returns the config after a step; says whether a step that changes only the config was known.
     pub fn step(
         &self,

@@ -9,12 +9,12 @@ pub(crate) enum ModeChange {
     /// Replaces all bits.
     Octal(u32),
     /// Changes some, in order.
-    Symbolic(Vec<Clause>),
+    Symbolic(Vec<Action>),
 }
 
-/// `u+x` and the like.
+/// `+x` and the like: what one operator does to whom.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Clause {
+pub(crate) struct Action {
     /// Which of user (4), group (2) and others (1).
     who: u32,
     operator: char,
@@ -33,17 +33,23 @@ impl ModeChange {
                 _ => Err(invalid(text)),
             };
         }
-        let clauses: Option<Vec<Clause>> = text.split(',').map(Clause::parse).collect();
-        clauses.map(Self::Symbolic).ok_or_else(|| invalid(text))
+        let mut actions = Vec::new();
+        for clause in text.split(',') {
+            actions.extend(Action::parse(clause).ok_or_else(|| invalid(text))?);
+        }
+        Ok(Self::Symbolic(actions))
     }
 
     /// Returns the mode that a file of `mode` gets.
     pub fn apply(&self, mode: u32, is_dir: bool) -> u32 {
         match self {
             Self::Octal(mode) => *mode,
-            Self::Symbolic(clauses) => clauses
-                .iter()
-                .fold(mode, |mode, clause| clause.apply(mode, is_dir)),
+            Self::Symbolic(actions) => {
+                // `X` asks for the file as it was.
+                let is_executable = is_dir || mode & 0o111 != 0;
+                let apply = |mode, action: &Action| action.apply(mode, is_executable);
+                actions.iter().fold(mode, apply)
+            }
         }
     }
 
@@ -56,10 +62,11 @@ impl ModeChange {
     }
 }
 
-impl Clause {
-    fn parse(text: &str) -> Option<Self> {
-        let start = text.find(['+', '-', '='])?;
-        let (who, rest) = text.split_at(start);
+impl Action {
+    /// Reads a clause: whom, then operators, each with its permissions (`g=u-w`).
+    fn parse(clause: &str) -> Option<Vec<Self>> {
+        let is_operator = |character| matches!(character, '+' | '-' | '=');
+        let (who, mut rest) = clause.split_at(clause.find(is_operator)?);
         let mut mask = 0;
         for character in who.chars() {
             mask |= match character {
@@ -70,17 +77,26 @@ impl Clause {
                 _ => return None,
             };
         }
-        let operator = rest.chars().next()?;
-        let permissions = rest.get(1..)?;
-        let is_known = |character: char| "rwxXstugo".contains(character);
-        permissions.chars().all(is_known).then(|| Self {
-            who: if mask == 0 { 7 } else { mask },
-            operator,
-            permissions: permissions.to_owned(),
-        })
+        let mut actions = Vec::new();
+        while let Some(operator) = rest.chars().next() {
+            let behind = rest.get(1..)?;
+            let (permissions, next) =
+                behind.split_at(behind.find(is_operator).unwrap_or(behind.len()));
+            let is_known = |character: char| "rwxXstugo".contains(character);
+            if !permissions.chars().all(is_known) {
+                return None;
+            }
+            actions.push(Self {
+                who: if mask == 0 { 7 } else { mask },
+                operator,
+                permissions: permissions.to_owned(),
+            });
+            rest = next;
+        }
+        Some(actions)
     }
 
-    fn apply(&self, mode: u32, is_dir: bool) -> u32 {
+    fn apply(&self, mode: u32, is_executable: bool) -> u32 {
         let mut bits = 0;
         let mut special = 0;
         for permission in self.permissions.chars() {
@@ -88,15 +104,17 @@ impl Clause {
                 'r' => bits |= 4,
                 'w' => bits |= 2,
                 'x' => bits |= 1,
-                'X' if is_dir || mode & 0o111 != 0 => bits |= 1,
+                'X' if is_executable || self.operator == '-' => bits |= 1,
                 'u' => bits |= mode >> 6 & 7,
                 'g' => bits |= mode >> 3 & 7,
                 'o' => bits |= mode & 7,
-                's' => special |= (self.who & 4) << 9 | (self.who & 2) << 9,
-                't' => special |= 0o1000,
+                's' => special |= self.set_ids(),
+                // Others alone have no sticky bit.
+                't' if self.who != 1 => special |= 0o1000,
                 _ => {}
             }
         }
+        let is_copy = |permission| matches!(permission, 'u' | 'g' | 'o');
         let spread = |bits: u32| {
             [(4, 6), (2, 3), (1, 0)]
                 .into_iter()
@@ -106,8 +124,17 @@ impl Clause {
         match self.operator {
             '+' => mode | spread(bits) | special,
             '-' => mode & !(spread(bits) | special),
-            _ => mode & !spread(7) | spread(bits) | special,
+            // Copied permissions leave the set-ID bits as they are.
+            _ if self.permissions.chars().any(is_copy) => {
+                mode & !spread(7) | spread(bits) | special
+            }
+            _ => mode & !(spread(7) | self.set_ids()) | spread(bits) | special,
         }
+    }
+
+    /// Returns the set-ID bits of those that are meant.
+    const fn set_ids(&self) -> u32 {
+        (self.who & 4) << 9 | (self.who & 2) << 9
     }
 }
 
@@ -133,6 +160,16 @@ mod tests {
             ("+x", 0o644, false, 0o755),
             ("u+s,g+s,+t", 0o755, false, 0o7755),
             ("g=u", 0o741, false, 0o771),
+            ("g=u-w", 0o741, false, 0o751),
+            ("u+rw-x", 0o100, false, 0o600),
+            ("a=r", 0o7755, true, 0o1444),
+            ("u=x,o=", 0o6777, false, 0o2170),
+            ("=", 0o7777, false, 0o1000),
+            ("g=u", 0o2741, true, 0o2771),
+            ("u-X", 0o700, false, 0o600),
+            ("a-x,u+X", 0o755, false, 0o744),
+            ("o+st", 0o644, false, 0o644),
+            ("u+", 0o644, false, 0o644),
         ] {
             assert_eq!(
                 ModeChange::parse(text).unwrap().apply(mode, is_dir),
@@ -140,7 +177,9 @@ mod tests {
                 "{text}"
             );
         }
-        for bad in ["64a", "10000", "8", "", "u", "z+x", "u+q", "u+x,"] {
+        for bad in [
+            "64a", "10000", "8", "", "u", "z+x", "u+q", "u+x,", "u+x-q", ",",
+        ] {
             assert!(ModeChange::parse(bad).is_err(), "{bad}");
         }
     }

@@ -57,8 +57,9 @@ pub(crate) fn command_arguments(config: &ContainerConfig, command: &CommandLine)
     if !command.is_shell {
         return command.arguments.clone();
     }
+    // The shell gets one text, also where nothing is written.
     let mut arguments = shell(config);
-    arguments.extend(command.arguments.iter().cloned());
+    arguments.push(command.arguments.join(" "));
     arguments
 }
 

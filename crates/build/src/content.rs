@@ -161,7 +161,12 @@ pub(crate) fn content_digest(
             all.update(entry.path.as_os_str().as_bytes());
             all.update(b"\0");
             all.update(digest.as_bytes());
-            listing.add(&one.path.join(&entry.path), &entry.metadata, content);
+            let path = if entry.path.as_os_str().is_empty() {
+                one.path.clone()
+            } else {
+                one.path.join(&entry.path)
+            };
+            listing.add(&path, &entry.metadata, content);
         }
         digests.push(contents);
     }

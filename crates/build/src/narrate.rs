@@ -4,12 +4,15 @@ use std::collections::HashMap;
 use std::sync::mpsc::Receiver;
 
 use wharf_image::Digest;
-use wharf_llb::{Edge, VertexId};
+use wharf_llb::{Edge, Op, VertexId};
 
 use crate::assemble::{Assembler, Finished, padded_history};
 use crate::plan::{Plan, PlannedStage, StageBase, Step};
 use crate::solve::{Outcome, Snapshot, Solver};
 use crate::{BuildError, BuildEvent, SolveEvent};
+
+/// Scheme of sources that a client sends.
+const LOCAL: &str = "local://";
 
 /// Follows a solve.
 pub(crate) struct Narrator<'a, 'e> {
@@ -97,7 +100,20 @@ impl<'a, 'e> Narrator<'a, 'e> {
 
     fn stage(&mut self, stage: &PlannedStage) -> Result<Told, BuildError> {
         self.announce(&stage.text);
-        let mut at = self.start(stage)?;
+        let mut at = match (&stage.base, stage.start.output) {
+            (StageBase::Scratch, Some(edge)) => {
+                let is_needed = self.solver.outcome(edge.vertex) != Outcome::NotNeeded;
+                if is_needed && self.wait_for(edge.vertex).is_none() {
+                    return Ok(Told::Cut);
+                }
+                // A context that is only copied from makes no layer.
+                let files = self.solver.snapshot(edge);
+                files
+                    .map(|files| self.start_from_files(stage, edge, &files))
+                    .transpose()?
+            }
+            _ => self.start(stage)?,
+        };
         if let Some(at) = &at
             && !matches!(stage.base, StageBase::Scratch)
         {
@@ -203,6 +219,24 @@ impl<'a, 'e> Narrator<'a, 'e> {
                 .start(&stage.start, &Snapshot::default(), Vec::new(), None)
                 .map(Some),
         }
+    }
+
+    /// Returns where a stage begins that stands on a named context.
+    fn start_from_files(
+        &self,
+        stage: &PlannedStage,
+        edge: Edge,
+        files: &Snapshot,
+    ) -> Result<Finished, BuildError> {
+        let text = match &self.plan.graph.vertex(edge.vertex).op {
+            Op::Source(source) => source
+                .identifier
+                .strip_prefix(LOCAL)
+                .map(|name| format!("local source for {name}")),
+            _ => None,
+        };
+        let assembler = &self.assembler;
+        assembler.start_from_files(&stage.start, files, text.as_deref())
     }
 
     fn announce(&mut self, text: &str) {

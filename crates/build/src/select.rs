@@ -112,8 +112,14 @@ impl<'a> Tree<'a> {
         let path = self.inside(source)?;
         if options.is_pattern && Glob::is_pattern(&path) {
             let mut found = Vec::new();
-            for path in self.glob(&path)? {
-                found.extend(self.take(&path, options.follows_symlink)?);
+            for path in self.glob(source, &path)? {
+                match self.take(&path, options.follows_symlink)? {
+                    Some(selected) => found.push(selected),
+                    None if self.dangles(&path)? => {
+                        return Err(self.missing(&path.to_string_lossy(), &path.to_string_lossy()));
+                    }
+                    None => {}
+                }
             }
             if found.is_empty() && !options.may_be_nothing {
                 return Err(self.missing(source, &path));
@@ -147,27 +153,42 @@ impl<'a> Tree<'a> {
         Ok(parts.join("/"))
     }
 
-    /// Returns the paths that match a pattern, component by component, sorted.
-    fn glob(&self, pattern: &str) -> Result<Vec<PathBuf>, BuildError> {
+    /// Returns the paths that match a pattern, component by component, sorted. What stands before the first component
+    /// that is a pattern has to be there.
+    fn glob(&self, source: &str, pattern: &str) -> Result<Vec<PathBuf>, BuildError> {
         let mut paths = vec![PathBuf::new()];
+        let mut is_literal = true;
         for component in pattern.split('/') {
             let compiled = Glob::parse(component).ok_or_else(|| BuildError::Source {
                 message: format!("syntax error in pattern {pattern:?}"),
             })?;
+            let was_literal = is_literal;
+            is_literal &= !Glob::is_pattern(component);
             let mut next = Vec::new();
             for path in paths {
+                if is_literal {
+                    let path = path.join(component);
+                    if self.root().lstat_optional(&path)?.is_none() {
+                        return Err(self.missing(source, &path.to_string_lossy()));
+                    }
+                    next.push(path);
+                    continue;
+                }
+                // Behind a pattern no symlink is followed.
+                let metadata = if was_literal {
+                    self.root().stat(&path).ok()
+                } else {
+                    self.root().lstat_optional(&path)?
+                };
+                let is_dir = metadata.is_some_and(|metadata| metadata.is_dir());
+                if !is_dir || self.can_skip(&path)? {
+                    continue;
+                }
                 if !Glob::is_pattern(component) {
                     let path = path.join(component);
                     if self.root().lstat_optional(&path)?.is_some() {
                         next.push(path);
                     }
-                    continue;
-                }
-                let is_dir = self
-                    .root()
-                    .stat(&path)
-                    .is_ok_and(|metadata| metadata.is_dir());
-                if !is_dir || self.can_skip(&path)? {
                     continue;
                 }
                 let entries = self.root().read_dir(&path)?;
@@ -182,6 +203,22 @@ impl<'a> Tree<'a> {
             paths = next;
         }
         Ok(paths)
+    }
+
+    /// Says whether a path is a symlink that leads nowhere, and not one that is ignored.
+    fn dangles(&self, path: &Path) -> Result<bool, BuildError> {
+        if self.can_skip(path)? || self.is_ignored(path)? {
+            return Ok(false);
+        }
+        let is_link = self
+            .root()
+            .lstat_optional(path)?
+            .is_some_and(|metadata| metadata.is_symlink());
+        Ok(is_link
+            && self
+                .root()
+                .lstat_optional(&self.root().resolve(path)?)?
+                .is_none())
     }
 
     /// Returns a path with all below it that is not ignored; nothing where that is nothing.

@@ -180,14 +180,14 @@ impl Document {
 }
 
 impl Location {
+    /// One range a line, as BuildKit writes them.
     fn lines(lines: RangeInclusive<usize>) -> Self {
-        let (start, end) = lines.into_inner();
-        let line = |line| Position { line };
+        let line = |line| LineRange {
+            start: Position { line },
+            end: Position { line },
+        };
         Self {
-            ranges: vec![LineRange {
-                start: line(start),
-                end: line(end),
-            }],
+            ranges: lines.map(line).collect(),
         }
     }
 }

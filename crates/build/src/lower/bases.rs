@@ -5,7 +5,7 @@ use wharf_image::{ContainerConfig, ImageConfig, Platform, Reference};
 use wharf_llb::Edge;
 
 use super::contexts::Resolved;
-use super::froms::{From, SCRATCH};
+use super::froms::{self, From, SCRATCH};
 use super::mistakes::UNKNOWN_DIRECTORY;
 use super::names::{Numbering, named};
 use super::{Lowering, StageState, Use, no_image};
@@ -16,13 +16,7 @@ use crate::{BaseImage, BuildError};
 impl Lowering<'_, '_> {
     /// Refuses what is no image's name.
     pub(super) fn check_reference(&self, name: &str, at: &Location) -> Result<(), BuildError> {
-        match Reference::parse(name) {
-            Ok(_) => Ok(()),
-            Err(error) => {
-                let message = format!("failed to parse stage name {name:?}: {error}");
-                Err(self.mistake(&self.within(at, name), message))
-            }
-        }
+        froms::check_reference(self.input, name, at)
     }
 
     /// Returns what a stage starts from, and whether it is replaced as a whole by a named context.

@@ -282,6 +282,14 @@ impl Lowering<'_, '_> {
         if may_have_any_name(earlier.unwrap_or_default()) {
             return Ok(None);
         }
+        let is_number = from.parse::<usize>().is_ok();
+        let is_context = || self.input.contexts.contains_key(from);
+        if is_number && !is_context() {
+            return Err(self.mistake(
+                &self.within(at, from),
+                format!("invalid stage index {from}"),
+            ));
+        }
         match self.later_stage(stage, from) {
             Some(later) if later == stage || self.needed(later).contains(&stage) => {
                 let stages = &self.input.dockerfile.stages;

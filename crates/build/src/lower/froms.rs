@@ -1,8 +1,8 @@
 //! FROM lines: expanded, whether anybody needs their stages or not (spec llb §7.2).
 
-use wharf_dockerfile::Stage;
 use wharf_dockerfile::expand::Expander;
-use wharf_image::Platform;
+use wharf_dockerfile::{Location, Stage, nearest};
+use wharf_image::{Platform, Reference};
 
 use super::args::Globals;
 use super::mistakes::{Mistakes, may_have_any_name, within};
@@ -50,6 +50,16 @@ pub(super) fn expand_froms(
         let platform = match &stage.from.platform {
             Some(text) => {
                 let expanded = expand(text)?;
+                if expanded.is_empty() {
+                    let message = format!("empty platform value from expression {text}");
+                    let near = unmatched(text, expander, globals);
+                    return Err(mistake(
+                        input,
+                        &within(input, &stage.location, text),
+                        message,
+                        near,
+                    ));
+                }
                 let parsed = match unwritable(&expanded) {
                     Some(reason) => Err(reason),
                     None => Platform::parse(&expanded).map_err(|error| error.to_string()),
@@ -85,12 +95,58 @@ pub(super) fn expand_froms(
             mistakes.keep(expand_one(stage))?
         };
         let earlier = stages.get(..index).unwrap_or_default();
+        // Also where nobody needs the stage: a name that no image can have is a mistake.
+        let from = match from {
+            Some(from) if !stands_for_more(input, earlier, stage, &from.base) => {
+                let checked = check_reference(input, &from.base, &stage.location);
+                mistakes.keep(checked)?.map(|()| from)
+            }
+            from => from,
+        };
         let is_known = |from: &From| {
             stage_by_name(earlier, &from.base).is_some() || !may_have_any_name(earlier)
         };
         froms.push(from.filter(is_known).unwrap_or_else(|| broken.clone()));
     }
     Ok(froms)
+}
+
+/// Refuses what is no image's name.
+pub(super) fn check_reference(
+    input: &LowerInput<'_>,
+    name: &str,
+    at: &Location,
+) -> Result<(), BuildError> {
+    match Reference::parse(name) {
+        Ok(_) => Ok(()),
+        Err(error) => {
+            let message = format!("failed to parse stage name {name:?}: {error}");
+            Err(mistake(input, &within(input, at, name), message, None))
+        }
+    }
+}
+
+/// Says whether a base is something else than an image: nothing, an earlier stage, a named context.
+fn stands_for_more(input: &LowerInput<'_>, earlier: &[Stage], stage: &Stage, base: &str) -> bool {
+    let is_context = |name: &str| {
+        let mut known = input.contexts.keys();
+        known.any(|known| known.eq_ignore_ascii_case(name))
+    };
+    base == SCRATCH
+        || stage_by_name(earlier, base).is_some()
+        || may_have_any_name(earlier)
+        || is_context(base)
+        || stage.from.stage_name.as_deref().is_some_and(is_context)
+}
+
+/// Returns the name that a variable of a platform could have been meant as.
+fn unmatched(text: &str, expander: &Expander, globals: &Globals) -> Option<String> {
+    let unmatched = expander.expand(text, &globals.values).ok()?.unmatched;
+    let known = || globals.values.iter().map(|(name, _)| name.as_str());
+    let near = unmatched
+        .iter()
+        .find_map(|name| nearest(name, known(), true))?;
+    Some(near.to_owned())
 }
 
 /// Returns why a text cannot be a platform: a part that is empty or has a character that none has, in containerd's words.

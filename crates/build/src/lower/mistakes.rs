@@ -266,16 +266,16 @@ mod tests {
              COPY --from=c / /\n\
              VOLUME \"\"\n"
         ), @r#"
-        failed to process "${X": unsupported modifier (�) in substitution
-         --> Dockerfile:2:12
-          |
-        2 | ENV SIGNAL=${X
-          |            ^^^
         failed to parse stage name "Base:x:y": invalid reference format: repository name (library/Base) must be lowercase
          --> Dockerfile:6:6
           |
         6 | FROM Base:x:y AS c
           |      ^^^^^^^^
+        failed to process "${X": unsupported modifier (�) in substitution
+         --> Dockerfile:2:12
+          |
+        2 | ENV SIGNAL=${X
+          |            ^^^
         VOLUME specified can not be an empty string
           --> Dockerfile:11:1
            |

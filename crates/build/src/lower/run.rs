@@ -134,11 +134,7 @@ impl Lowering<'_, '_> {
             script: None,
         };
         let [text] = command.arguments.as_slice() else {
-            let mut arguments = config::command_arguments(&state.config, command);
-            if command.is_shell {
-                arguments.push(String::new());
-            }
-            return Ok(plain(arguments));
+            return Ok(plain(config::command_arguments(&state.config, command)));
         };
         let Some(first) = command.heredocs.first().filter(|_| command.is_shell) else {
             return Ok(plain(config::command_arguments(&state.config, command)));

@@ -147,7 +147,8 @@ impl Solver<'_> {
                     })?;
                     env.push(format!("{}={text}", secret.name));
                 }
-                None if secret.optional => {}
+                // As BuildKit: the variable is there and empty, whatever the image says.
+                None if secret.optional => env.push(format!("{}=", secret.name)),
                 None => return Err(no_secret(&secret.id)),
             }
         }

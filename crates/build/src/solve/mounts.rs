@@ -200,7 +200,17 @@ impl Solver<'_> {
             format!("{id}@{short}")
         };
         let used = CacheUse::begin(self.store, &id, sharing, beginning, &|| self.is_stopped())?;
-        mounts.add(mount, MountSource::Path(used.path().to_path_buf()));
+        let mut path = used.path().to_path_buf();
+        if below.is_empty() && !matches!(mount.selector.as_str(), "" | "/") {
+            // A part of a cache that began empty: a step has to have made it.
+            let root = Root::open(&path)?;
+            let part = root.resolve(&mount.selector)?;
+            if root.lstat_optional(&part)?.is_none() {
+                return Err(no_part(&mount.selector));
+            }
+            path.push(part);
+        }
+        mounts.add(mount, MountSource::Path(path));
         mounts.caches.push(used);
         Ok(())
     }
@@ -221,9 +231,6 @@ impl Solver<'_> {
         } else {
             // Symlinks lead where they would lead in the merged tree.
             self.view(below)?.resolve(selector)?
-        };
-        let missing = || BuildError::Source {
-            message: format!("stat {selector}: file does not exist"),
         };
         let mut found: Vec<PathBuf> = Vec::new();
         for dir in dirs.iter().rev() {
@@ -247,12 +254,18 @@ impl Solver<'_> {
             break;
         }
         if found.is_empty() {
-            return Err(missing());
+            return Err(no_part(selector));
         }
         // Overlayfs takes no single layer without an upper one.
         found.push(empty_dir(staging)?);
         found.reverse();
         Ok(Part::Directory(found))
+    }
+}
+
+fn no_part(selector: &str) -> BuildError {
+    BuildError::Source {
+        message: format!("stat {selector}: file does not exist"),
     }
 }
 

@@ -164,8 +164,11 @@ impl Solver<'_> {
         Ok((outcome, vec![snapshot]))
     }
 
-    /// Says whether anything takes a build context as a tree and not only copies from it.
+    /// Says whether anything takes a build context as a tree and not only copies from it, or it is what was asked for.
     fn needs_layers(&self, id: VertexId) -> bool {
+        if self.input.wanted.iter().any(|edge| edge.vertex == id) {
+            return true;
+        }
         let state = self.lock();
         state.nodes.keys().any(|user| {
             let vertex = self.input.graph.vertex(*user);

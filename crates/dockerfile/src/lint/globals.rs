@@ -2,9 +2,7 @@
 
 use super::LintInput;
 use super::capture::{ArgInfo, Capture};
-use super::rules;
 use crate::ast::Location;
-use crate::diagnostic::Diagnostic;
 use crate::expand::{Environment, Expander};
 use crate::instruction::{Arg, Dockerfile, InstructionKind};
 
@@ -36,13 +34,8 @@ pub(super) struct Globals {
 }
 
 impl Globals {
-    /// Reads the arguments; checks SecretsUsedInArgOrEnv.
-    pub fn new(
-        dockerfile: &Dockerfile,
-        input: &LintInput<'_>,
-        expander: &Expander,
-        warnings: &mut Vec<Diagnostic>,
-    ) -> Self {
+    /// Reads the arguments. Their names are nobody's secret: they reach no image.
+    pub fn new(dockerfile: &Dockerfile, input: &LintInput<'_>, expander: &Expander) -> Self {
         let mut globals = Self {
             values: platform_values(dockerfile, input),
             names: Vec::new(),
@@ -52,7 +45,6 @@ impl Globals {
             let InstructionKind::Arg(args) = &instruction.kind else {
                 continue;
             };
-            rules::check_arg_secrets(args, &instruction.location, warnings);
             for (place, arg) in args.iter().enumerate() {
                 globals.declare(arg, place, &instruction.location, input, expander);
             }

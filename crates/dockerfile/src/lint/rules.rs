@@ -46,7 +46,12 @@ fn check_from(node: &Node, warnings: &mut Vec<Diagnostic>) {
     }
     let keyword = &node.keyword.text;
     // A keyword in mixed case is another check's concern.
-    if is_uniform(keyword) && is_lower(keyword) != is_lower(&word.text) {
+    let is_same = if is_lower(keyword) {
+        is_lower(&word.text)
+    } else {
+        word.text == word.text.to_uppercase()
+    };
+    if is_uniform(keyword) && !is_same {
         let message = format!(
             "'{}' and '{keyword}' keywords' casing do not match",
             word.text

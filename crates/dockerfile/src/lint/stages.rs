@@ -26,7 +26,6 @@ pub(super) fn check_stages(
             ..*input
         },
         &expander,
-        &mut Vec::new(),
     );
     walk(dockerfile, input, &expander, warnings, &mut |_, _, _| {});
     for stage in dockerfile
@@ -80,7 +79,7 @@ pub(crate) fn walk(
     warnings: &mut Vec<Diagnostic>,
     observe: &mut Observer<'_>,
 ) -> Vec<WalkedStage> {
-    let globals = Globals::new(dockerfile, input, expander, warnings);
+    let globals = Globals::new(dockerfile, input, expander);
     let froms: Vec<FromFacts> = dockerfile
         .stages
         .iter()

@@ -10,6 +10,9 @@ use wharf_store::Image;
 /// Largest config of a build step that is read, in bytes.
 const MAX_CONFIG_BYTES: u64 = 8 * 1024 * 1024;
 
+/// Digits of an ID as lists print it.
+const SHORT_ID_DIGITS: usize = 12;
+
 impl Engine {
     /// Finds an image: a full digest by ID (or by its manifest or index), else by name, else by a
     /// unique prefix of an ID; the ID of a build step counts as well.
@@ -55,6 +58,20 @@ impl Engine {
                 .flatten()
         });
         named.is_none()
+    }
+
+    /// Finds an image that a build names. A few digits that could be an ID are a name there: `FROM cafe` is not whatever image
+    /// has an ID that begins so; those that lists print are long enough.
+    ///
+    /// # Errors
+    /// As [`Self::find_image`].
+    pub(crate) fn find_image_of_build(&self, name: &str) -> Result<Image> {
+        let image = self.find_image(name)?;
+        let digits = name.strip_prefix("sha256:").unwrap_or(name).len();
+        if digits < SHORT_ID_DIGITS && self.is_id_of(name, &image) {
+            return Err(no_such_image(name));
+        }
+        Ok(image)
     }
 
     pub(crate) fn image_of_reference(&self, reference: &Reference) -> Result<Option<Image>> {

@@ -262,6 +262,19 @@ fn dockerfile_mistakes_are_shown() {
     }
 }
 
+/// `FROM cafe` is not whatever image has an ID that begins so.
+#[test]
+fn a_few_digits_of_an_id_are_a_name() {
+    for client in clients() {
+        let d = Daemon::with_busybox();
+        let id = d.ok(client, "images -q").trim().to_owned();
+        let whole = build(&d, client, &format!("FROM {id}\nLABEL a=b\n"), &[]);
+        assert_eq!(whole.code, 0, "{whole:?}");
+        let few = build(&d, client, &format!("FROM {}\nLABEL a=b\n", &id[..3]), &[]);
+        assert_ne!(few.code, 0, "{few:?}");
+    }
+}
+
 #[test]
 fn dockerfiles_outside_of_the_context() {
     for client in clients() {

@@ -21,7 +21,7 @@ impl BuildHost {
         platform: Option<&Platform>,
     ) -> Result<BaseImage> {
         let reference = crate::image::naming::parse(name).map(Reference::with_default_tag);
-        let local = self.engine.find_image(name);
+        let local = self.engine.find_image_of_build(name);
         let image = match (local, reference) {
             (Ok(image), _) if !pull => image,
             (Ok(image), Err(_)) => image,

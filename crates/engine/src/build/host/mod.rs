@@ -110,7 +110,7 @@ impl Host for BuildHost {
     }
 
     fn local_image(&self, reference: &str, platform: &Platform) -> Option<BaseImage> {
-        let image = self.engine.find_image(reference).ok()?;
+        let image = self.engine.find_image_of_build(reference).ok()?;
         let is_meant = image.config.architecture == platform.architecture;
         is_meant.then(|| base_image(image))
     }
