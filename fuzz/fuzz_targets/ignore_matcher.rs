@@ -17,11 +17,10 @@ fuzz_target!(|text: &str| {
     if file.can_skip_directory(path).unwrap_or(false) {
         for inner in ["a", "b/c", ".hidden"] {
             let inner = format!("{path}/{inner}");
-            assert!(
-                file.decide(&inner)
-                    .is_ok_and(|decision| decision.is_ignored),
-                "{inner}"
-            );
+            // A pattern is looked at when it is first needed: one that cannot be read may come to light only there.
+            if let Ok(decision) = file.decide(&inner) {
+                assert!(decision.is_ignored, "{inner}");
+            }
         }
     }
 });

@@ -188,7 +188,7 @@ async fn system(session: &mut Session, command: SystemCommand) -> Result<()> {
 
 async fn volume_command(session: &mut Session, command: VolumeCommand) -> Result<()> {
     match command {
-        VolumeCommand::Create(args) => volume::create_command(session, args).await,
+        VolumeCommand::Create(args) => volume::create_command(session, *args).await,
         VolumeCommand::Inspect(args) => inspect::volume_command(session, args).await,
         VolumeCommand::Ls(args) => volume::list_command(session, args).await,
         VolumeCommand::Prune(args) => {

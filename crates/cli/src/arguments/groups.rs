@@ -151,7 +151,7 @@ pub enum SystemCommand {
 #[derive(Debug, Subcommand)]
 #[allow(missing_docs, reason = "the arguments' types document each command")]
 pub enum VolumeCommand {
-    Create(volume::CreateArgs),
+    Create(Box<volume::CreateArgs>),
     /// Show everything about volumes
     Inspect(inspect::KindArgs),
     #[command(visible_alias = "list")]
