@@ -83,13 +83,17 @@ fn page(command: &Command, name: &str, path: &[&str], date: &str) -> std::io::Re
     let examples = examples::of(&path.join(" "));
     if !examples.is_empty() {
         text.push_str(".SH EXAMPLES\n");
-        examples.iter().for_each(|example| add(&mut text, example));
+        for (number, example) in examples.iter().enumerate() {
+            if number > 0 {
+                text.push_str(".PP\n");
+            }
+            add(&mut text, example);
+        }
     }
     Ok(tidied(&text))
 }
 
 fn add(text: &mut String, example: &Example) {
-    text.push_str(".PP\n");
     text.push_str(&escaped(example.what));
     text.push_str(":\n.PP\n.RS 4\n.EX\n");
     for line in &example.lines {
@@ -159,7 +163,6 @@ mod tests {
         <\fIVOLUME\fR>
         Volumes
         .SH EXAMPLES
-        .PP
         Remove a volume:
         .PP
         .RS 4
