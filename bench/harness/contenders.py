@@ -12,11 +12,15 @@ DEBIAN = "localhost/bench-debian:latest"
 BUILT = "localhost/bench-built:latest"
 COMMITTED = "localhost/bench-committed:latest"
 SAVED = "localhost/bench-saved:latest"
-CHANGE = ["sh", "-c", "head -c 1024 /dev/urandom >/change"]
+MANY = "localhost/bench-many"
+#: On the registry that the run itself serves.
+PUSHED = "127.0.0.1:5000/bench/pushed:latest"
+#: What the names of many containers begin with.
+BURST = "bench-many"
 IDLE = ["sleep", "100000"]
 START_SECONDS = 30
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-ALL = frozenset({"run", "exec", "build", "commit", "archive"})
+ALL = frozenset({"run", "exec", "build", "commit", "archive", "registry"})
 
 
 class Unavailable(Exception):
@@ -79,13 +83,13 @@ class Contender:
         """Returns the size in KiB of all programs that the engine needs, None where that is not one file of ours."""
         return None
 
-    def run(self, words):
-        """Runs the client with `words` and returns the `Finished`."""
-        return self.runner.time([*self.client, *words], self.environment)
+    def run(self, words, copies=1):
+        """Runs the client with `words`, `copies` times at once, and returns the `Finished`."""
+        return self.runner.time([*self.client, *words], self.environment, copies)
 
-    def must(self, words):
+    def must(self, words, copies=1):
         """Runs the client with `words`; a failure is a `RuntimeError` with the client's own message."""
-        done = self.run(words)
+        done = self.run(words, copies)
         if done.status != 0:
             raise RuntimeError(f"{self.label} {' '.join(words)}: exit {done.status}: {last_lines(done.output)}")
         return done
@@ -117,6 +121,9 @@ class Contender:
     def start_container(self, name, network=None):
         return ["run", "-d", "--name", name, *network_flag(network), BUSYBOX, *IDLE]
 
+    def create_container(self, name):
+        return ["create", "--name", name, BUSYBOX, "true"]
+
     def remove_container(self, name):
         return ["rm", "-f", name]
 
@@ -132,8 +139,8 @@ class Contender:
     def prepare_change(self, name):
         return self.start_container(name, "none")
 
-    def change(self, name):
-        return ["exec", name, *CHANGE]
+    def change(self, name, command):
+        return ["exec", name, "sh", "-c", command]
 
     def commit(self, name):
         return ["commit", name, COMMITTED]
@@ -144,8 +151,14 @@ class Contender:
     def save(self):
         return ["save", "-o", f"{self.view}/{self.engine}-saved.tar", SAVED]
 
-    def load(self):
-        return ["load", "-i", f"{self.view}/archive.tar"]
+    def load(self, archive):
+        return ["load", "-i", f"{self.view}/{archive}.tar"]
+
+    def push(self):
+        return ["push", PUSHED]
+
+    def pull(self):
+        return ["pull", PUSHED]
 
 
 class Wharf(Contender):
@@ -251,6 +264,12 @@ class Podman(Contender):
         (self.settings.work / "containers.conf").write_text(f"[containers]\ndefault_ulimits = [{', '.join(limits)}]\n")
         return Runner(self.settings.peers, self.settings.work, self.hidden)
 
+    def push(self):
+        return ["push", "--tls-verify=false", PUSHED]
+
+    def pull(self):
+        return ["pull", "--tls-verify=false", PUSHED]
+
     def forget_builds(self):
         return [["rmi", "-f", BUILT], ["image", "prune", "-f"]]
 
@@ -288,8 +307,8 @@ class Buildah(Podman):
     def prepare_change(self, name):
         return ["from", "--name", name, BUSYBOX]
 
-    def change(self, name):
-        return ["run", "--isolation", "oci", "--network", "none", name, *CHANGE]
+    def change(self, name, command):
+        return ["run", "--isolation", "oci", "--network", "none", name, "sh", "-c", command]
 
     def remove_container(self, name):
         return ["rm", name]

@@ -12,10 +12,14 @@ import tarfile
 import tempfile
 from pathlib import Path
 
-from .contenders import BUSYBOX, DEBIAN, SAVED
+from .contenders import BUSYBOX, DEBIAN, MANY, PUSHED, SAVED
 
 STEPS = 10
 LAYERS = 4
+PUSHED_LAYERS = 8
+LONG_STEPS = 28
+MANY_IMAGES = 500
+DANGLING_IMAGES = 200
 FILE_BYTES = 256 << 10
 CREATED = "2024-01-01T00:00:00Z"
 FILES = 50_000
@@ -54,6 +58,31 @@ def touch_files(directory):
 def change_file(directory):
     """Gives one file of `make_files` other bytes."""
     (directory / "files" / "0" / "0").write_bytes(os.urandom(SMALL_FILE_BYTES))
+
+
+def make_steps(directory):
+    """Writes a Dockerfile of `LONG_STEPS` steps of several kinds, as long ones have them."""
+    directory.mkdir()
+    kinds = ("RUN echo {0} >/file-{0}", "ENV NUMBER_{0}={0}", "COPY part /part-{0}", "WORKDIR /work-{0}")
+    steps = "".join(kinds[number % len(kinds)].format(number) + "\n" for number in range(LONG_STEPS))
+    (directory / "part").write_text("part\n")
+    (directory / "Dockerfile").write_text(f"FROM {BUSYBOX}\n{steps}")
+
+
+def make_large(directory, size_mib):
+    """Writes a context with one file of `size_mib` MiB, and twice as much that its `.dockerignore` leaves out."""
+    (directory / "ignored").mkdir(parents=True)
+    for path, mib in [(directory / "file", size_mib), *((directory / "ignored" / str(n), 1) for n in range(2 * size_mib))]:
+        with open(path, "wb") as file:
+            for _ in range(mib):
+                file.write(os.urandom(1 << 20))
+    (directory / ".dockerignore").write_text("ignored\n")
+    (directory / "Dockerfile").write_text(f"FROM {BUSYBOX}\nCOPY file /\n")
+
+
+def touch_large(directory):
+    """Gives the file of `make_large` a new time."""
+    os.utime(directory / "file")
 
 
 def make_stages(directory):
@@ -114,26 +143,63 @@ def make_apt(directory):
         f"FROM {DEBIAN}\nRUN {apt} update && {apt} install -y --no-install-recommends {' '.join(PACKAGES)}\n")
 
 
-def make_archive(path, size_mib):
-    """Writes an image of `size_mib` MiB in `LAYERS` layers of 256 KiB files, the same bytes every time."""
+def make_archive(path, name, size_mib, count):
+    """Writes an image of `size_mib` MiB in `count` layers of 256 KiB files, the same bytes every time."""
     layers = []
-    for number in range(LAYERS):
+    for number in range(count):
         layer = path.with_name(f"layer-{number}.tar")
-        layers.append((layer, _write_layer(layer, number, (size_mib << 20) // LAYERS)))
-    config = json.dumps({
-        "architecture": _architecture(), "os": "linux", "created": CREATED, "config": {"Cmd": ["/none"]},
-        "rootfs": {"type": "layers", "diff_ids": [f"sha256:{digest}" for _, digest in layers]},
-        "history": [{"created": CREATED, "created_by": f"layer {number}"} for number in range(LAYERS)],
-    }).encode()
-    config_name = hashlib.sha256(config).hexdigest() + ".json"
-    manifest = json.dumps([{"Config": config_name, "RepoTags": [SAVED],
-                            "Layers": [f"{digest}/layer.tar" for _, digest in layers]}]).encode()
+        layers.append((layer, _write_layer(layer, number, (size_mib << 20) // count)))
     with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as archive:
         for layer, digest in layers:
             archive.add(layer, f"{digest}/layer.tar")
             layer.unlink()
-        for name, content in ((config_name, config), ("manifest.json", manifest)):
-            _add(archive, name, content)
+        image = _add_image(archive, [digest for _, digest in layers], "layers", [name])
+        _add(archive, "manifest.json", json.dumps([image]).encode())
+
+
+def make_many(path, count, named):
+    """Writes `count` images with the same small layer, with a name each or with none."""
+    layer = path.with_name("layer.tar")
+    digest = _write_layer(layer, 0, FILE_BYTES)
+    with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as archive:
+        archive.add(layer, f"{digest}/layer.tar")
+        layer.unlink()
+        images = [_add_image(archive, [digest], f"{path.stem} {number}", [f"{MANY}:{number}"] if named else None)
+                  for number in range(count)]
+        _add(archive, "manifest.json", json.dumps(images).encode())
+
+
+def _add_image(archive, digests, command, names):
+    """Adds an image's config to an archive and returns the manifest's entry. Another `command` makes another image."""
+    config = json.dumps({
+        "architecture": _architecture(), "os": "linux", "created": CREATED, "config": {"Cmd": [command]},
+        "rootfs": {"type": "layers", "diff_ids": [f"sha256:{digest}" for digest in digests]},
+        "history": [{"created": CREATED, "created_by": f"layer {number}"} for number in range(len(digests))],
+    }).encode()
+    name = hashlib.sha256(config).hexdigest() + ".json"
+    _add(archive, name, config)
+    return {"Config": name, "RepoTags": names, "Layers": [f"{digest}/layer.tar" for digest in digests]}
+
+
+def make_inputs(settings, workloads):
+    """Writes what the chosen workloads need below the work directory."""
+    work, size_mib = settings.work, settings.size_mib
+    names = {w.name for w in workloads}
+    makers = (
+        ({"files-cold", "files-unchanged", "files-changed"}, lambda: make_files(work / "files")),
+        ({"build-28-steps"}, lambda: make_steps(work / "steps")),
+        ({"context-large", "context-ignored"}, lambda: make_large(work / "large", size_mib)),
+        ({"stages"}, lambda: make_stages(work / "stages")),
+        ({"apt"}, lambda: (make_debian(settings.images, work / "debian.tar"), make_apt(work / "apt"))),
+        ({"load", "save", "rmi"}, lambda: make_archive(work / "archive.tar", SAVED, size_mib, LAYERS)),
+        ({"push", "pull"}, lambda: make_archive(work / "layers.tar", PUSHED, size_mib, PUSHED_LAYERS)),
+        ({"images"}, lambda: make_many(work / "many.tar", MANY_IMAGES, True)),
+        ({"prune"}, lambda: make_many(work / "dangling.tar", DANGLING_IMAGES, False)),
+    )
+    make_context(work / "context")
+    for users, make in makers:
+        if names & users:
+            make()
 
 
 def _write_layer(path, number, size_bytes):

@@ -9,7 +9,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from . import fixtures, isolation, memory, report
+from . import fixtures, isolation, memory, registry, report
 from .contenders import CONTENDERS, Unavailable
 from .measure import measure
 from .workloads import all_workloads
@@ -89,18 +89,9 @@ def run(settings):
     """Does the whole measurement inside the namespaces."""
     isolation.prepare_namespaces()
     shutil.copy(settings.images / "busybox.tar", settings.work / "busybox.tar")
-    fixtures.make_context(settings.work / "context")
     workloads = chosen(settings)
-    names = {w.name for w in workloads}
-    if names & {"files-cold", "files-unchanged", "files-changed"}:
-        fixtures.make_files(settings.work / "files")
-    if "stages" in names:
-        fixtures.make_stages(settings.work / "stages")
-    if "apt" in names:
-        fixtures.make_debian(settings.images, settings.work / "debian.tar")
-        fixtures.make_apt(settings.work / "apt")
-    if any(w.kind == "archive" for w in workloads):
-        fixtures.make_archive(settings.work / "archive.tar", settings.size_mib)
+    fixtures.make_inputs(settings, workloads)
+    server = registry.serve(settings.work / "registry") if any(w.kind == "registry" for w in workloads) else None
     facts = {"date": report.today(), "machine": report.machine(), "load_before": report.load(), "command": shown_command(sys.argv[1:])}
     contenders, facts["unavailable"] = prepare(settings)
     figures = {}
@@ -110,6 +101,8 @@ def run(settings):
     finally:
         for contender in reversed(contenders):
             contender.stop()
+        if server:
+            server.kill()
     facts["load_after"] = report.load()
     settings.json.parent.mkdir(parents=True, exist_ok=True)
     settings.json.write_text(json.dumps(report.document(facts, rows, figures), indent=1) + "\n")

@@ -12,6 +12,8 @@ class Series:
 
     seconds: list = field(default_factory=list)
     cpu_seconds: list = field(default_factory=list)
+    #: Of several at once: the longest time of one by the median of all, for each run.
+    tails: list = field(default_factory=list)
     failure: str = ""
 
     @property
@@ -43,20 +45,27 @@ def measure(workload, contenders, runs, warm_ups, seconds):
             except (OSError, RuntimeError) as error:
                 print(f"bench: {workload.name}: {contender.label}: {error}", file=sys.stderr)
     for label, series in result.items():
-        text = series.failure or f"{series.median * 1000:.1f} ms ({len(series.seconds)} runs)"
+        text = series.failure or f"{series.median * 1000:.1f} ms ({len(series.seconds)} runs{tail_text(series)})"
         print(f"bench: {workload.name}: {label}: {text}", file=sys.stderr, flush=True)
     return result
+
+
+def tail_text(series):
+    """Returns the words about the slowest of several at once, nothing for single commands."""
+    return f", slowest {statistics.median(series.tails):.1f} × median" if series.tails else ""
 
 
 def _run_once(workload, contender, series, counts):
     workload.before(contender)
     if workload.idle_seconds:
         time.sleep(workload.idle_seconds)
-    done = contender.must(workload.words(contender))
+    done = contender.must(workload.words(contender), workload.copies)
     workload.after(contender)
     if counts:
         series.seconds.append(done.seconds)
         series.cpu_seconds.append(done.cpu_seconds)
+        if workload.copies > 1:
+            series.tails.append(done.tail)
 
 
 def _guarded(work, contender, result):

@@ -4,6 +4,8 @@ import dataclasses
 import os
 import time
 
+from .measure import tail_text
+
 
 def best_peer(series):
     """Returns the label and the median of the fastest contender that is not wharf, or None."""
@@ -81,4 +83,4 @@ def _times(series):
         return "failed"
     low, high = min(series.seconds) * 1000, max(series.seconds) * 1000
     digits = 0 if low >= 100 else 1
-    return f"**{series.median * 1000:.{digits}f}** {low:.{digits}f}–{high:.{digits}f}"
+    return f"**{series.median * 1000:.{digits}f}** {low:.{digits}f}–{high:.{digits}f}{tail_text(series)}"

@@ -9,6 +9,7 @@ import json
 import os
 import resource  # noqa: F401  os.wait4 needs it, and cannot import it in another root
 import signal
+import statistics
 import time
 import traceback
 from dataclasses import dataclass
@@ -27,12 +28,17 @@ LIBC = ctypes.CDLL(None, use_errno=True)
 
 @dataclass
 class Finished:
-    """One finished command: wall time, CPU time of the command itself (not of daemons), exit status, end of its output."""
+    """One finished command: wall time, CPU time of the command itself (not of daemons), exit status, end of its output.
+
+    Of several at once: the time until the last has ended, the sum of CPU times, the status of one that failed if one did.
+    `tail` is the longest time of one by the median, 1 for a single command.
+    """
 
     seconds: float
     cpu_seconds: float
     status: int
     output: str
+    tail: float = 1.0
 
 
 class Runner:
@@ -50,9 +56,9 @@ class Runner:
         self._answers = os.fdopen(self._answers, "r")
         self._read_answer()
 
-    def time(self, argv, environment):
-        """Runs `argv` (its first word an absolute path) to its end and returns a `Finished`."""
-        return Finished(**self._ask({"do": "time", "argv": argv, "environment": environment}))
+    def time(self, argv, environment, copies=1):
+        """Runs `argv` (its first word an absolute path) to its end, `copies` times at once, and returns a `Finished`."""
+        return Finished(**self._ask({"do": "time", "argv": argv, "environment": environment, "copies": copies}))
 
     def start(self, argv, environment, log):
         """Starts a daemon with its output in the file `log`. Returns its process id."""
@@ -136,27 +142,34 @@ def _serve_until_closed(root, work, hidden, request_end, answer_end, others):
         os._exit(0)
 
 
-def _time(argv, environment):
+def _time(argv, environment, copies):
     output = os.memfd_create("output")
     actions = [(os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
                (os.POSIX_SPAWN_DUP2, output, 1), (os.POSIX_SPAWN_DUP2, output, 2)]
-    child = 0
-
-    def kill(*_):
-        os.kill(child, signal.SIGKILL)
-
-    signal.signal(signal.SIGALRM, kill)
+    began = {}
+    # A process group of their own: a daemon of this runner may end meanwhile, and is not to be reaped here.
+    group = 0
+    signal.signal(signal.SIGALRM, lambda *_: os.killpg(group, signal.SIGKILL))
     begin = time.perf_counter()
-    child = os.posix_spawn(argv[0], argv, environment, file_actions=actions)
+    for _ in range(copies):
+        now = time.perf_counter()
+        child = os.posix_spawn(argv[0], argv, environment, file_actions=actions, setpgroup=group)
+        group = group or child
+        began[child] = now
     signal.alarm(COMMAND_SECONDS)
-    _, status, usage = os.wait4(child, 0)
+    cpu_seconds, failed, times = 0.0, 0, []
+    while began:
+        child, status, usage = os.wait4(-group, 0)
+        times.append(time.perf_counter() - began.pop(child))
+        cpu_seconds += usage.ru_utime + usage.ru_stime
+        failed = os.waitstatus_to_exitcode(status) or failed
     seconds = time.perf_counter() - begin
     signal.alarm(0)
     size = os.fstat(output).st_size
     text = os.pread(output, OUTPUT_BYTES, max(0, size - OUTPUT_BYTES)).decode(errors="replace")
     os.close(output)
-    return {"seconds": seconds, "cpu_seconds": usage.ru_utime + usage.ru_stime,
-            "status": os.waitstatus_to_exitcode(status), "output": text}
+    return {"seconds": seconds, "cpu_seconds": cpu_seconds, "status": failed, "output": text,
+            "tail": max(times) / statistics.median(times)}
 
 
 def _start(argv, environment, log):

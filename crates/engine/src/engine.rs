@@ -51,6 +51,7 @@ pub struct Engine {
     pub(crate) volume_mounts: Arc<crate::volume_mounts::VolumeMounts>,
     /// What containers' own files and volumes were found to take.
     pub(crate) sizes: crate::sizes::Sizes,
+    pub(crate) apparmor: crate::apparmor::AppArmor,
 }
 
 /// Data root of an engine that nobody told otherwise.
@@ -92,14 +93,22 @@ impl Engine {
             pruning: crate::prune::PruneGuards::default(),
             volume_mounts: Arc::default(),
             sizes: crate::sizes::Sizes::default(),
+            apparmor: crate::apparmor::AppArmor::default(),
         });
+        // A failure is told by `warnings`, and by each container that needs the profile.
+        let profile = engine.with_store(|engine| engine.apparmor.ensure_default());
         for failure in opened.networks.failures {
             engine
                 .events
                 .emit("daemon", "error", &engine.id, [("message", failure)]);
         }
-        engine.restore(opened.containers).await;
+        let (_told, ()) = tokio::join!(profile, engine.restore(opened.containers));
         Ok(engine)
+    }
+
+    /// Says what an administrator should know of the host, a sentence each.
+    pub fn warnings(&self) -> Vec<String> {
+        self.apparmor.complaint().into_iter().collect()
     }
 
     /// Ends the engine's own work; containers go on running. When none runs, bridge and firewall

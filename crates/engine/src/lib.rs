@@ -6,6 +6,7 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::disallowed_methods))]
 
+mod apparmor;
 mod build;
 mod byte_stream;
 mod change;

@@ -59,7 +59,7 @@ impl Engine {
             },
             backing_file_system: backing_file_system(self.store.root()),
             seccomp: host.info.seccomp,
-            apparmor: host.info.apparmor,
+            apparmor: host.info.apparmor && wharf_runtime::apparmor::shows_profiles(),
             event_listeners: self.events.listeners(),
             open_files,
             runtimes: crate::container::runtimes::all(&settings),
@@ -67,7 +67,11 @@ impl Engine {
                 "" => "wharf".to_owned(),
                 configured => configured.to_owned(),
             },
-            warnings: Vec::new(),
+            warnings: self
+                .warnings()
+                .iter()
+                .map(|warning| format!("WARNING: {warning}"))
+                .collect(),
         }
     }
 

@@ -17,6 +17,14 @@ pub enum RuntimeError {
         /// The whole text, as it is shown to users.
         message: String,
     },
+    /// AppArmor is on, but the profile that containers run under could not be loaded.
+    #[error("AppArmor enabled on system but the {name} profile could not be loaded: {reason}")]
+    DefaultProfile {
+        /// The profile.
+        name: &'static str,
+        /// What was run and what it said.
+        reason: String,
+    },
     /// A value of the request cannot be carried out.
     #[error("invalid {what}: {reason}")]
     Invalid {

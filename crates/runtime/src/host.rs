@@ -17,8 +17,6 @@ pub struct HostInfo {
     pub seccomp: bool,
     /// Whether AppArmor is on.
     pub apparmor: bool,
-    /// Whether docker's profile for containers, [`DEFAULT_APPARMOR_PROFILE`], is loaded.
-    pub has_default_apparmor_profile: bool,
     /// Processors this process may use.
     pub cpus: usize,
     /// Memory in bytes.
@@ -60,9 +58,6 @@ pub struct SupportedLimits {
     pub blkio_throttle: bool,
 }
 
-/// The AppArmor profile that docker gives its containers.
-pub const DEFAULT_APPARMOR_PROFILE: &str = "docker-default";
-
 /// Looks at the host.
 pub fn host() -> HostInfo {
     let (cgroup_version, controllers, swap_limit) = groups();
@@ -71,13 +66,7 @@ pub fn host() -> HostInfo {
         controllers,
         kernel_release: kernel_release(),
         seccomp: trusted::exists("/proc/sys/kernel/seccomp").unwrap_or(false),
-        apparmor: read_text("/sys/module/apparmor/parameters/enabled".as_ref())
-            .is_ok_and(|text| text.starts_with('Y')),
-        has_default_apparmor_profile: read_text("/sys/kernel/security/apparmor/profiles".as_ref())
-            .is_ok_and(|text| {
-                let mut names = text.lines().filter_map(|line| line.split(' ').next());
-                names.any(|name| name == DEFAULT_APPARMOR_PROFILE)
-            }),
+        apparmor: crate::apparmor::is_on(),
         cpus: std::thread::available_parallelism().map_or(1, usize::from),
         memory_bytes: memory_bytes(),
         swap_limit,

@@ -13,6 +13,7 @@
     allow(clippy::unwrap_used, clippy::disallowed_methods, clippy::print_stderr)
 )]
 
+pub mod apparmor;
 pub mod capabilities;
 mod cgroup;
 mod claim;
@@ -42,7 +43,7 @@ pub use client::Shim;
 pub use detached::{mount_detached, open_root};
 pub use error::{Result, RuntimeError};
 pub use group::{peak_memory_bytes, peak_processes, remove_cgroup};
-pub use host::{DEFAULT_APPARMOR_PROFILE, HostInfo, SupportedLimits, host};
+pub use host::{HostInfo, SupportedLimits, host};
 pub use init::mount_plan::MAX_MOUNTS;
 pub use init::overlay::MAX_LOWER_DIRS;
 pub use init::start_failure_code;

@@ -4,7 +4,7 @@ use super::seccomp;
 use crate::error::{EngineError, ErrorKind, Result};
 use crate::model::host_config::HostConfig;
 use serde_json::Value;
-use wharf_runtime::{DEFAULT_APPARMOR_PROFILE, defaults};
+use wharf_runtime::defaults;
 
 /// What the security options of a container lead to.
 #[derive(Debug, PartialEq, Eq)]
@@ -13,9 +13,10 @@ pub(crate) struct Security {
     pub no_new_privileges: bool,
     /// The control groups may be written inside; None means as privileged says.
     pub writable_cgroups: Option<bool>,
-    /// Name of an AppArmor profile; None means the default one, where there is AppArmor.
+    /// Name of the AppArmor profile that is asked for; None or empty means the default one.
     pub apparmor: Option<String>,
-    is_privileged: bool,
+    /// The container is privileged: without a profile asked for it runs under none.
+    pub is_privileged: bool,
     /// Paths to hide.
     pub masked_paths: Vec<String>,
     /// Paths to make read-only.
@@ -103,22 +104,6 @@ impl Security {
         Ok(())
     }
 
-    /// Returns the AppArmor profile to run under: the one asked for, else docker's where it is loaded and
-    /// the container is not privileged. Where the kernel has no AppArmor nothing of it counts, as in docker.
-    pub(crate) fn apparmor_profile(&self) -> Option<String> {
-        self.profile_on(&crate::host::host().info)
-    }
-
-    fn profile_on(&self, host: &wharf_runtime::HostInfo) -> Option<String> {
-        let name = match self.apparmor.as_deref() {
-            Some(name) => name,
-            None if self.is_privileged => "unconfined",
-            None if host.has_default_apparmor_profile => DEFAULT_APPARMOR_PROFILE,
-            None => "",
-        };
-        (host.apparmor && !name.is_empty()).then(|| name.to_owned())
-    }
-
     /// Returns the filter of system calls, if there is one.
     ///
     /// # Errors
@@ -155,26 +140,15 @@ mod tests {
     }
 
     #[test]
-    fn profiles_count_where_the_kernel_has_apparmor() {
-        let host = |apparmor: bool, is_loaded: bool| wharf_runtime::HostInfo {
-            apparmor,
-            has_default_apparmor_profile: is_loaded,
-            ..wharf_runtime::host()
-        };
-        let privileged = Security::parse(&HostConfig {
-            privileged: true,
-            ..HostConfig::default()
-        })
-        .unwrap();
-        let (plain, named) = (parse(&[]).unwrap(), parse(&["apparmor=mine"]).unwrap());
-        for (security, host, expected) in [
-            (&named, host(true, true), Some("mine")),
-            (&named, host(false, false), None),
-            (&plain, host(true, true), Some("docker-default")),
-            (&plain, host(true, false), None),
-            (&privileged, host(true, true), Some("unconfined")),
+    fn the_last_profile_asked_for_counts() {
+        for (options, expected) in [
+            (&[][..], None),
+            (&["apparmor=mine"], Some("mine")),
+            (&["apparmor:mine"], Some("mine")),
+            (&["apparmor=one", "apparmor=two"], Some("two")),
+            (&["apparmor="], Some("")),
         ] {
-            assert_eq!(security.profile_on(&host).as_deref(), expected);
+            assert_eq!(parse(options).unwrap().apparmor.as_deref(), expected);
         }
     }
 

@@ -66,6 +66,9 @@ impl Engine {
             })
             .await?
         };
+        let profile = request.spec.process().as_ref();
+        let profile = profile.and_then(|process| process.apparmor_profile().clone());
+        entry.change(|container| container.apparmor_profile = Some(profile.unwrap_or_default()));
         let shim = wharf_runtime::launch(&request, namespace.as_ref().map(AsFd::as_fd))
             .await
             .map_err(start_error)?;

@@ -220,6 +220,9 @@ pub struct Container {
     pub exec_ids: Vec<String>,
     /// The container's directory under the data root.
     pub directory: String,
+    /// AppArmor profile of the last start, empty for none; None before the first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub apparmor_profile: Option<String>,
 }
 
 impl Container {

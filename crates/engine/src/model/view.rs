@@ -365,7 +365,7 @@ pub struct SystemInfo {
     pub backing_file_system: String,
     /// True when the kernel has seccomp filters.
     pub seccomp: bool,
-    /// True when the kernel has AppArmor.
+    /// True when the kernel has AppArmor on and shows its profiles.
     pub apparmor: bool,
     /// Subscribers of the event stream.
     pub event_listeners: usize,

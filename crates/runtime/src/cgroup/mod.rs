@@ -6,6 +6,7 @@ mod devices;
 mod layout;
 mod limits;
 mod stats;
+mod tree;
 
 use std::fs::OpenOptions;
 use std::io::Write;
@@ -67,7 +68,7 @@ impl Cgroup {
         let mut names: Vec<String> = layout
             .directories(parent)
             .iter()
-            .flat_map(|directory| children(directory))
+            .flat_map(|directory| tree::children(directory))
             .filter_map(|child| Some(child.file_name()?.to_str()?.to_owned()))
             .collect();
         names.sort_unstable();
@@ -111,10 +112,10 @@ impl Cgroup {
         match self.layout {
             Layout::V1 { hierarchies, .. } => {
                 for hierarchy in hierarchies {
-                    create_v1(hierarchy, &self.path)?;
+                    tree::create_v1(hierarchy, &self.path)?;
                 }
             }
-            Layout::V2 { mount } => create_v2(mount, &self.path)?,
+            Layout::V2 { mount } => tree::create_v2(mount, &self.path)?,
         }
         let Some(resources) = resources else {
             return Ok(());
@@ -249,7 +250,7 @@ impl Cgroup {
     /// Returns the processes of the group and those below it.
     pub fn processes(&self) -> Result<Vec<u32>> {
         let mut processes = Vec::new();
-        collect_processes(&self.directory("pids"), &mut processes, 0)?;
+        tree::collect_processes(&self.directory("pids"), &mut processes, 0)?;
         processes.sort_unstable();
         processes.dedup();
         Ok(processes)
@@ -291,7 +292,7 @@ impl Cgroup {
     pub fn remove(&self) -> Result<()> {
         let deadline = Instant::now() + REMOVE_TIMEOUT;
         for directory in self.layout.directories(&self.path) {
-            remove_tree(&directory, deadline, 0)?;
+            tree::remove(&directory, deadline, 0)?;
         }
         Ok(())
     }
@@ -332,61 +333,6 @@ pub(crate) fn below(mount: &Path, path: &str) -> PathBuf {
     mount.join(path.trim_start_matches('/'))
 }
 
-fn create_v1(hierarchy: &Hierarchy, path: &str) -> Result<()> {
-    let mut directory = hierarchy.mount.clone();
-    for part in path.split('/').filter(|part| !part.is_empty()) {
-        let parent = directory.clone();
-        directory.push(part);
-        make_directory(&directory)?;
-        if !hierarchy.has("cpuset") {
-            continue;
-        }
-        // A new cpuset is empty and takes no process until it has its parent's sets. Who finds a group that
-        // another has just made may come before it has them.
-        for file in ["cpuset.cpus", "cpuset.mems"] {
-            if read_text(&directory.join(file))?.trim().is_empty() {
-                let inherited = read_text(&parent.join(file))?;
-                write_file(&directory.join(file), inherited.trim())?;
-            }
-        }
-    }
-    Ok(())
-}
-
-fn create_v2(mount: &Path, path: &str) -> Result<()> {
-    let mut directory = mount.to_path_buf();
-    for part in path.split('/').filter(|part| !part.is_empty()) {
-        let available = read_text(&directory.join("cgroup.controllers"))?;
-        let passed_on = read_text(&directory.join("cgroup.subtree_control"))?;
-        for controller in available.split_whitespace() {
-            if passed_on
-                .split_whitespace()
-                .any(|known| known == controller)
-            {
-                continue;
-            }
-            // Not every controller can be passed on (threaded ones, busy groups); limits that
-            // need one that is missing fail by themselves.
-            let _ = write_file(
-                &directory.join("cgroup.subtree_control"),
-                &format!("+{controller}"),
-            );
-        }
-        directory.push(part);
-        make_directory(&directory)?;
-    }
-    Ok(())
-}
-
-/// Makes a directory; returns whether it is new.
-fn make_directory(path: &Path) -> Result<()> {
-    match trusted::create_dir(path, 0o755) {
-        Ok(()) => Ok(()),
-        Err(error) if error.is_already_exists() => Ok(()),
-        Err(error) => Err(error.into()),
-    }
-}
-
 /// Reads a control file as text.
 pub(crate) fn read_text(path: &Path) -> Result<String> {
     let bytes = trusted::read_limited(path, MAX_FILE_BYTES)?;
@@ -400,52 +346,4 @@ pub(crate) fn write_file(path: &Path, value: &str) -> Result<()> {
     let mut file = trusted::open_with(path, &options)?;
     file.write_all(value.as_bytes())
         .map_err(|error| RuntimeError::io(format!("write {value:?} to {}", path.display()), error))
-}
-
-/// How deep groups that a container made are followed.
-const MAX_DEPTH: u32 = 64;
-
-fn collect_processes(directory: &Path, processes: &mut Vec<u32>, depth: u32) -> Result<()> {
-    let text = match trusted::read_limited(directory.join("cgroup.procs"), MAX_FILE_BYTES) {
-        Err(error) if error.is_not_found() => return Ok(()),
-        text => text?,
-    };
-    let text = String::from_utf8_lossy(&text);
-    processes.extend(text.lines().filter_map(|line| line.parse::<u32>().ok()));
-    if depth < MAX_DEPTH {
-        for child in children(directory) {
-            collect_processes(&child, processes, depth + 1)?;
-        }
-    }
-    Ok(())
-}
-
-fn children(directory: &Path) -> Vec<PathBuf> {
-    // A group that is gone by now has no children either.
-    let entries = trusted::read_dir_sorted(directory).unwrap_or_default();
-    entries
-        .into_iter()
-        .filter(|entry| entry.file_type == wharf_safefs::FileType::Directory)
-        .map(|entry| directory.join(entry.name))
-        .collect()
-}
-
-fn remove_tree(directory: &Path, deadline: Instant, depth: u32) -> Result<()> {
-    loop {
-        match trusted::remove_dir(directory) {
-            Ok(()) => return Ok(()),
-            Err(error) if error.is_not_found() => return Ok(()),
-            Err(error) => {
-                if depth < MAX_DEPTH {
-                    for child in children(directory) {
-                        remove_tree(&child, deadline, depth + 1)?;
-                    }
-                }
-                if Instant::now() >= deadline {
-                    return Err(error.into());
-                }
-                std::thread::sleep(Duration::from_millis(1));
-            }
-        }
-    }
 }

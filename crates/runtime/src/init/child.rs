@@ -1,14 +1,16 @@
 //! The first process of a container, from clone to exec. No allocation, raw system calls only.
 
-use std::ffi::CStr;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
+use crate::init::command::find_command;
+use crate::init::confinement::open_host_proc;
 use crate::init::console;
-use crate::init::mounts::{self, restrictions, targets};
+use crate::init::mounts::{self, restrictions};
 use crate::init::plan::{InitPlan, ProcessPlan};
 use crate::init::privileges;
 use crate::init::reaper;
 use crate::init::report::{GROUPED, Report, ReportKind, START, Stage};
+use crate::init::working_directory;
 use crate::socket;
 use crate::sys::{self, Errno, SysResult};
 
@@ -58,7 +60,9 @@ impl Position {
 #[inline(never)]
 pub fn run_init(plan: &InitPlan, sync: RawFd) -> ! {
     let mut position = Position::new();
-    let result = open_host_proc(&plan.process, &mut position).and_then(|proc| {
+    position.at(Stage::AppArmor);
+    let proc = open_host_proc(plan.process.apparmor.as_ref());
+    let result = proc.and_then(|proc| {
         set_up(plan, sync, &mut position)?;
         finish(&plan.process, plan.init, proc.as_ref(), sync, &mut position)
     });
@@ -70,7 +74,9 @@ pub fn run_init(plan: &InitPlan, sync: RawFd) -> ! {
 #[inline(never)]
 pub fn run_exec(process: &ProcessPlan, namespaces: RawFd, sync: RawFd) -> ! {
     let mut position = Position::new();
-    let result = open_host_proc(process, &mut position).and_then(|proc| {
+    position.at(Stage::AppArmor);
+    let proc = open_host_proc(process.apparmor.as_ref());
+    let result = proc.and_then(|proc| {
         join_container(process, namespaces, sync, &mut position)?;
         finish(process, false, proc.as_ref(), sync, &mut position)
     });
@@ -111,7 +117,7 @@ fn set_up(plan: &InitPlan, sync: RawFd, position: &mut Position) -> SysResult<()
     }
     write_sysctls(plan, position)?;
     position.at(Stage::WorkingDirectory);
-    make_working_directory(root.as_raw_fd(), &plan.process.cwd)?;
+    working_directory::make(root.as_raw_fd(), &plan.process.cwd)?;
     restrictions::restrict(&plan.mounts, root.as_raw_fd(), position)?;
     position.at(Stage::Hostname);
     if let Some(name) = &plan.hostname {
@@ -185,7 +191,7 @@ fn prepare(
         sys::check(unsafe { libc::setrlimit(*resource, &raw const limit) }.into())?;
     }
     position.at(Stage::WorkingDirectory);
-    enter_working_directory(root, &process.cwd)?;
+    working_directory::enter(root, &process.cwd)?;
     // SAFETY: plain system call.
     unsafe { libc::umask(process.umask) };
     position.at(Stage::Capabilities);
@@ -211,16 +217,23 @@ fn finish(
     await_byte(sync, START)?;
     position.at(Stage::Exec);
     reset_signals();
+    let profile = process.apparmor.as_ref().zip(host_proc);
     if init {
         // SAFETY: this process has one thread.
         let child = unsafe { sys::fork() }?;
         if child != 0 {
+            position.at(Stage::AppArmor);
+            if let Some((request, proc)) = profile {
+                request.now(proc)?;
+            }
             reaper::run(child, process);
         }
         reaper::become_main(process.terminal.is_some());
     }
     position.at(Stage::AppArmor);
-    request_profile(process, host_proc)?;
+    if let Some((request, proc)) = profile {
+        request.at_exec(proc)?;
+    }
     position.at(Stage::Lookup);
     let path = find_command(process)?;
     sys::close_on_exec_from(3)?;
@@ -247,61 +260,6 @@ fn finish(
         )
     };
     Err(sys::errno())
-}
-
-/// Opens the host's procfs while it is in sight, if the process asks the kernel for a profile: what the
-/// container has at `/proc` may be anything (CVE-2019-16884).
-fn open_host_proc(process: &ProcessPlan, position: &mut Position) -> SysResult<Option<OwnedFd>> {
-    position.at(Stage::AppArmor);
-    if process.apparmor.is_none() {
-        return Ok(None);
-    }
-    let flags = libc::O_PATH | libc::O_DIRECTORY;
-    sys::openat2(libc::AT_FDCWD, c"/proc", flags, 0, 0).map(Some)
-}
-
-/// Asks for the profile that counts from exec on (`aa_change_onexec(2)`).
-fn request_profile(process: &ProcessPlan, host_proc: Option<&OwnedFd>) -> SysResult<()> {
-    let (Some(request), Some(proc)) = (&process.apparmor, host_proc) else {
-        return Ok(());
-    };
-    let path = c"self/attr/apparmor/exec";
-    let resolve = libc::RESOLVE_NO_XDEV | libc::RESOLVE_NO_MAGICLINKS;
-    let file = sys::openat2(proc.as_raw_fd(), path, libc::O_WRONLY, 0, resolve)?;
-    sys::write(file.as_raw_fd(), request.as_bytes()).map(drop)
-}
-
-/// Finds the file to execute, like a shell does, but never in the working directory by accident.
-fn find_command(process: &ProcessPlan) -> SysResult<&CStr> {
-    let mut last = libc::ENOENT;
-    for candidate in &process.candidates {
-        match check_executable(candidate) {
-            Ok(()) => return Ok(candidate),
-            Err(errno) => last = errno,
-        }
-    }
-    Err(last)
-}
-
-fn check_executable(path: &CStr) -> SysResult<()> {
-    // SAFETY: all-zero is a valid stat.
-    let mut stat: libc::stat = unsafe { std::mem::zeroed() };
-    // SAFETY: path and stat outlive the call.
-    sys::check(unsafe { libc::stat(path.as_ptr(), &raw mut stat) }.into())?;
-    if stat.st_mode & libc::S_IFMT == libc::S_IFDIR {
-        return Err(libc::EISDIR);
-    }
-    // SAFETY: path outlives the call.
-    sys::check(unsafe {
-        libc::syscall(
-            libc::SYS_faccessat2,
-            libc::AT_FDCWD,
-            path.as_ptr(),
-            libc::X_OK,
-            libc::AT_EACCESS,
-        )
-    })
-    .map(drop)
 }
 
 fn await_byte(sync: RawFd, expected: u8) -> SysResult<()> {
@@ -343,31 +301,6 @@ fn give_to_user(fd: RawFd, uid: u32) -> SysResult<()> {
     }
     // SAFETY: plain system call.
     sys::check(unsafe { libc::fchown(fd, uid, u32::MAX) }.into()).map(drop)
-}
-
-fn make_working_directory(root: RawFd, cwd: &CStr) -> SysResult<()> {
-    match targets::ensure_target(root, cwd, true, IN_ROOT) {
-        // A read-only or foreign place: entering it tells whether that matters.
-        Ok(_) | Err(libc::EROFS | libc::EACCES | libc::EPERM | libc::ENOTDIR) => Ok(()),
-        Err(errno) => Err(errno),
-    }
-}
-
-/// Enters the working directory and makes sure it lies inside the container (CVE-2024-21626).
-fn enter_working_directory(root: RawFd, cwd: &CStr) -> SysResult<()> {
-    let flags = libc::O_PATH | libc::O_DIRECTORY;
-    let directory = sys::openat2(root, cwd, flags, 0, IN_ROOT)?;
-    // SAFETY: plain system call.
-    sys::check(unsafe { libc::fchdir(directory.as_raw_fd()) }.into())?;
-    let mut buffer = [0_u8; libc::PATH_MAX as usize];
-    // SAFETY: the buffer is writable for its whole length.
-    sys::check(unsafe { libc::syscall(libc::SYS_getcwd, buffer.as_mut_ptr(), buffer.len()) })?;
-    // The kernel writes "(unreachable)" before a path outside the root.
-    if buffer.first() == Some(&b'/') {
-        Ok(())
-    } else {
-        Err(libc::EXDEV)
-    }
 }
 
 fn write_sysctls(plan: &InitPlan, position: &mut Position) -> SysResult<()> {

@@ -1,6 +1,8 @@
 //! Making a container's processes: planning, cloning, and talking to them until they execute.
 
 pub mod child;
+mod command;
+pub mod confinement;
 pub mod console;
 pub mod mount_plan;
 pub mod mounts;
@@ -13,6 +15,7 @@ pub mod reaper;
 pub mod report;
 pub mod streams;
 mod sysctl;
+mod working_directory;
 
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::path::Path;

@@ -7,6 +7,7 @@ use oci_spec::runtime::{LinuxCapabilities, PosixRlimitType, Process};
 
 use crate::capabilities;
 use crate::error::{Result, RuntimeError, errno_text};
+use crate::init::confinement::ProfileRequest;
 use crate::init::mount_plan::MountsPlan;
 
 /// The most arguments and environment variables of a process together.
@@ -63,8 +64,8 @@ pub struct ProcessPlan {
     pub capabilities: CapabilitySets,
     /// Whether exec never gains privileges.
     pub no_new_privileges: bool,
-    /// What asks the kernel for an AppArmor profile at exec: `exec <name>`.
-    pub apparmor: Option<CString>,
+    /// What asks the kernel for an AppArmor profile.
+    pub apparmor: Option<ProfileRequest>,
     /// The compiled seccomp filter, 8 bytes an instruction.
     pub seccomp: Option<SeccompFilter>,
     /// Limits: resource, soft, hard.
@@ -164,7 +165,7 @@ impl ProcessPlan {
             umask: user.umask().unwrap_or(0o022),
             capabilities: capability_sets(process.capabilities().as_ref()),
             no_new_privileges: process.no_new_privileges().unwrap_or(false),
-            apparmor: apparmor_request(process)?,
+            apparmor: ProfileRequest::new(process)?,
             seccomp,
             rlimits: resource_limits(process)?,
             terminal: terminal.then(|| console_size(process)),
@@ -207,13 +208,6 @@ impl ProcessPlan {
     pub fn envp(&self) -> &StringVector {
         &self.envp
     }
-}
-
-fn apparmor_request(process: &Process) -> Result<Option<CString>> {
-    let name = process.apparmor_profile().as_deref();
-    name.filter(|name| !name.is_empty())
-        .map(|name| c_string("process.apparmorProfile", &format!("exec {name}")))
-        .transpose()
 }
 
 fn refuse_unsupported(process: &Process) -> Result<()> {

@@ -248,7 +248,9 @@ impl Report {
             Stage::User => format!("unable to set user and groups: {reason}"),
             Stage::Capabilities => format!("unable to apply caps: {reason}"),
             Stage::Seccomp => format!("unable to init seccomp: {reason}"),
-            Stage::AppArmor => format!("unable to apply apparmor profile: {reason}"),
+            Stage::AppArmor => format!(
+                "unable to apply apparmor profile: apparmor failed to apply profile: write /proc/thread-self/attr/apparmor/exec: {reason}"
+            ),
             Stage::Console => format!("unable to set up the terminal: {reason}"),
             Stage::Join => format!("error joining the container's namespaces: {reason}"),
             stage => format!("{stage:?}: {reason}"),

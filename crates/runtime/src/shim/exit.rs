@@ -7,12 +7,15 @@ use crate::init::reaper::exit_code;
 use crate::protocol::{EXIT_NAME, ExitFile, Response};
 use crate::request::ExitStatus;
 use crate::shim::connection::Role;
-use crate::shim::process::{DRAIN_TIMEOUT, Exit};
+use crate::shim::process::{DRAIN_TIMEOUT, Exit, Process};
 use crate::shim::server::Server;
 use crate::state;
 
 /// How long an ended exec's code is remembered.
 const EXEC_MEMORY: Duration = Duration::from_secs(300);
+
+/// The most ended execs whose codes are remembered; the first ones are forgotten for those that follow.
+const MAX_ENDED_EXECS: usize = 256;
 
 /// How long clients that do not read may hold the shim once all is over.
 const LINGER: Duration = Duration::from_secs(10);
@@ -52,27 +55,44 @@ impl Server {
     pub(super) fn settle(&mut self) {
         let now = Instant::now();
         for index in 0..self.processes.len() {
+            let is_over = self
+                .processes
+                .get(index)
+                .is_some_and(|process| process.settled.is_none() && process.is_drained(now));
+            if !is_over {
+                continue;
+            }
+            self.pump_rest(index);
             let Some(process) = self.processes.get_mut(index) else {
                 continue;
             };
-            if process.settled.is_none() && process.is_drained(now) {
-                process.settle(now);
-                if let Some(id) = process.exec_id.clone() {
-                    let code = process.exit.map_or(KILLED, |exit| exit.code);
-                    self.tell_exec(&id, code);
-                    self.close_streams(index);
-                }
+            process.settle(now);
+            if let Some(id) = process.exec_id.clone() {
+                let code = process.exit.map_or(KILLED, |exit| exit.code);
+                self.tell_exec(&id, code);
+                self.close_streams(index);
             }
         }
         let container = self.processes.first();
         if self.finished.is_none() && container.is_some_and(|process| process.settled.is_some()) {
             self.finish(now);
         }
-        let remembered = |settled: Option<Instant>| {
-            settled.is_none_or(|settled| now.duration_since(settled) < EXEC_MEMORY)
-        };
-        self.processes
-            .retain(|process| process.exec_id.is_none() || remembered(process.settled));
+        self.forget_execs(now);
+    }
+
+    /// Forgets execs that ended long ago, or before many others.
+    fn forget_execs(&mut self, now: Instant) {
+        let ended = |process: &Process| process.settled.filter(|_| process.exec_id.is_some());
+        let count = self.processes.iter().filter_map(ended).count();
+        let mut excess = count.saturating_sub(MAX_ENDED_EXECS);
+        self.processes.retain(|process| {
+            let Some(settled) = ended(process) else {
+                return true;
+            };
+            let is_forgotten = excess > 0 || now.duration_since(settled) >= EXEC_MEMORY;
+            excess = excess.saturating_sub(1);
+            !is_forgotten
+        });
     }
 
     /// The container has ended: everything of it goes, then everybody is told.

@@ -97,6 +97,9 @@ async fn live(
 ) -> Result<(), DaemonError> {
     let mut signals = Signals::new()?;
     let engine = Engine::open(engine_options(&configuration)).await?;
+    for warning in engine.warnings() {
+        tracing::warn!("{warning}");
+    }
     let opened = sockets::open(&configuration).await?;
     if let Some(path) = &configuration.pidfile {
         let text = format!("{}\n", std::process::id());

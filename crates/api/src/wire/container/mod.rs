@@ -100,7 +100,10 @@ impl ContainerInspect {
             platform: container.platform.clone(),
             mount_label: "",
             process_label: "",
-            app_armor_profile: apparmor_profile(&container.host_config.security_opt),
+            app_armor_profile: match &container.apparmor_profile {
+                Some(profile) => profile.clone(),
+                None => asked_profile(&container.host_config.security_opt),
+            },
             exec_ids: none_if_empty(container.exec_ids.clone()),
             host_config: host_config::to_value(&container.host_config),
             graph_driver: graph_driver(container, lower_dirs),
@@ -113,8 +116,8 @@ impl ContainerInspect {
     }
 }
 
-/// Returns the profile that was asked for by name.
-fn apparmor_profile(options: &[String]) -> String {
+/// Returns the AppArmor profile that was asked for by name.
+fn asked_profile(options: &[String]) -> String {
     let named = options.iter().rev().find_map(|option| {
         let (key, name) = option.split_once(['=', ':'])?;
         (key == "apparmor").then(|| name.to_owned())

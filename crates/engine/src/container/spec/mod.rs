@@ -29,7 +29,7 @@ use wharf_safefs::Root;
 /// Builds the spec of a container whose files are seen through `root`.
 ///
 /// # Errors
-/// An unknown user, capability, seccomp profile or device.
+/// An unknown user, capability, seccomp profile or device; a default AppArmor profile that cannot be loaded.
 pub(crate) fn build(engine: &Engine, container: &Container, root: &Root) -> Result<Spec> {
     let host = &container.host_config;
     let security = Security::parse(host)?;
@@ -75,7 +75,7 @@ pub(crate) fn build(engine: &Engine, container: &Container, root: &Root) -> Resu
     if let Some((height, width)) = host.console_size.filter(|_| container.config.tty) {
         process["consoleSize"] = json!({ "height": height, "width": width });
     }
-    if let Some(profile) = security.apparmor_profile() {
+    if let Some(profile) = engine.apparmor.profile_to_start(&security)? {
         process["apparmorProfile"] = json!(profile);
     }
     let own_uts = host.uts_mode != "host";
@@ -114,7 +114,7 @@ pub(crate) fn check_exec_user(container: &Container, user: &str) -> Result<()> {
 /// Builds the process of an exec: the container's, with what the request changes.
 ///
 /// # Errors
-/// An unknown user.
+/// An unknown user; a default AppArmor profile that cannot be loaded.
 pub(crate) fn exec_process(
     engine: &Engine,
     container: &Container,
@@ -166,7 +166,7 @@ pub(crate) fn exec_process(
         "noNewPrivileges": security.no_new_privileges,
         "oomScoreAdj": container.host_config.oom_score_adj,
     });
-    if let Some(profile) = security.apparmor_profile().filter(|_| !request.privileged) {
+    if let Some(profile) = engine.apparmor.profile_to_exec(container, &security)? {
         process["apparmorProfile"] = json!(profile);
     }
     serde_json::from_value(process).map_err(json_error)

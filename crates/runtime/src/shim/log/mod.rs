@@ -4,6 +4,7 @@ mod apart;
 mod file;
 mod journald;
 mod json;
+mod line;
 mod local;
 mod remote;
 mod secure;
@@ -16,68 +17,13 @@ use crate::error::Result;
 use crate::request::{LogConfig, LogDriver};
 use apart::FileApart;
 use file::RotatingFile;
+pub use line::LogStream;
+use line::{Line, Part, Pending};
 use remote::Remote;
 pub(crate) use time::format_time;
 
 /// The longest line written as one entry; longer ones are split.
 pub const MAX_LINE_BYTES: usize = 16 << 10;
-
-/// A process's output stream.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LogStream {
-    /// Standard output, or a terminal's output.
-    Stdout,
-    /// Standard error.
-    Stderr,
-}
-
-impl LogStream {
-    /// Returns the stream's number in frames (spec engine-api §2.1).
-    pub fn number(self) -> u8 {
-        match self {
-            Self::Stdout => 1,
-            Self::Stderr => 2,
-        }
-    }
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::Stdout => "stdout",
-            Self::Stderr => "stderr",
-        }
-    }
-}
-
-/// A line, or a part of one that is too long.
-struct Line<'a> {
-    stream: LogStream,
-    /// With its line end, where it has one.
-    bytes: &'a [u8],
-    /// When its first part was read.
-    time_ns: u64,
-    /// Set for parts of a long line.
-    part: Option<Part>,
-}
-
-/// A part's place in its line.
-#[derive(Debug, Clone, Copy)]
-struct Part {
-    /// Counted from 1.
-    ordinal: u32,
-    is_last: bool,
-}
-
-impl Line<'_> {
-    /// Says whether the line ends here.
-    fn is_last(&self) -> bool {
-        self.part.is_none_or(|part| part.is_last)
-    }
-
-    /// Returns the text without its line end.
-    fn text(&self) -> &[u8] {
-        self.bytes.strip_suffix(b"\n").unwrap_or(self.bytes)
-    }
-}
 
 /// Writes a log.
 pub struct LogWriter {
@@ -111,15 +57,6 @@ impl LogFile {
             Self::Apart(file) => Some(file),
         }
     }
-}
-
-/// A line that is not complete yet.
-#[derive(Default)]
-struct Pending {
-    bytes: Vec<u8>,
-    /// The time of the first part, if parts were written already.
-    first_part_ns: Option<u64>,
-    parts: u32,
 }
 
 impl LogWriter {

@@ -15,7 +15,7 @@ use crate::shim::process::{Exit, Process};
 use crate::shim::server::Server;
 use crate::sys;
 
-/// The most execs that run or are remembered at a time.
+/// The most execs that run at a time.
 const MAX_EXECS: usize = 4096;
 
 impl Server {
@@ -108,8 +108,9 @@ impl Server {
             // It would join the frozen group and never report.
             return Err(RuntimeError::invalid("exec", "the container is paused"));
         }
-        if self.processes.len() > MAX_EXECS {
-            let reason = format!("more than {MAX_EXECS} are running or remembered");
+        let runs = |process: &&Process| process.exec_id.is_some() && process.settled.is_none();
+        if self.processes.iter().filter(runs).count() >= MAX_EXECS {
+            let reason = format!("{MAX_EXECS} are running");
             return Err(RuntimeError::invalid("exec", reason));
         }
         if self

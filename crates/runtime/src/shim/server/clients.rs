@@ -1,18 +1,28 @@
 //! Clients of a shim: who may connect, their requests, and the input they send.
 
+use std::io::ErrorKind;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::time::Instant;
 
 use crate::protocol::Response;
 use crate::shim::connection::{Connection, Role};
 use crate::shim::process::Process;
-use crate::shim::server::{READ_BYTES, Server};
+use crate::shim::server::{DEAF_TIME, MAX_CONNECTIONS, READ_BYTES, Server};
 use crate::sys;
 
 impl Server {
     /// Takes the clients that connect; those of other users are turned away.
     pub(super) fn accept(&mut self) {
-        while let Ok((stream, _)) = self.listener.accept() {
-            let fd = OwnedFd::from(stream);
+        while self.connections.len() < MAX_CONNECTIONS {
+            let fd = match self.listener.accept() {
+                Ok((stream, _)) => OwnedFd::from(stream),
+                // Whoever waits for a descriptor would be reported again at once.
+                Err(error) if error.kind() != ErrorKind::WouldBlock => {
+                    self.deaf_until = Some(Instant::now() + DEAF_TIME);
+                    return;
+                }
+                Err(_) => return,
+            };
             if is_own_user(fd.as_raw_fd()) {
                 self.connections.push(Connection::new(fd));
             }

@@ -29,8 +29,15 @@ const READ_BYTES: usize = 16 << 10;
 /// How long nothing happens before memory is given back.
 const REST_AFTER: Duration = Duration::from_millis(500);
 
-/// The most clients at a time; one more is turned away.
+/// The most clients at a time; one more waits until another has gone.
 const MAX_CONNECTIONS: usize = 1024;
+
+/// How long no client is taken when there is no descriptor for one.
+const DEAF_TIME: Duration = Duration::from_millis(100);
+
+/// The most output of one stream that is taken over when a process is given up that somebody else writes for: what
+/// the largest pipe holds (`/proc/sys/fs/pipe-max-size`).
+const MAX_REST_BYTES: usize = 1 << 20;
 
 /// Everything a shim knows.
 pub struct Server {
@@ -60,6 +67,8 @@ pub struct Server {
     next_serial: u64,
     /// The container's exit status once it is told.
     pub(super) finished: Option<crate::request::ExitStatus>,
+    /// Until when no client is taken.
+    deaf_until: Option<Instant>,
     /// Whether nothing has happened since memory was given back.
     is_resting: bool,
     /// When the shim stops waiting for clients that do not read.
@@ -116,6 +125,7 @@ impl Server {
             connections: Vec::new(),
             next_serial: 1,
             finished: None,
+            deaf_until: None,
             is_resting: false,
             linger_until: None,
         })
@@ -134,6 +144,7 @@ impl Server {
         let mut sources = Vec::new();
         let mut is_idle = false;
         while !self.is_done() {
+            self.deaf_until = self.deaf_until.filter(|until| Instant::now() < *until);
             self.gather(&mut polled, &mut sources);
             let goes_to_rest = is_idle && !self.is_resting;
             self.is_resting = is_idle;
@@ -174,7 +185,8 @@ impl Server {
             Some(exit.drain_until)
         });
         let rests_at = (!self.is_resting).then(|| now + REST_AFTER);
-        let next = drains.chain(self.linger_until).chain(rests_at).min();
+        let others = [self.linger_until, self.deaf_until, rests_at];
+        let next = drains.chain(others.into_iter().flatten()).min();
         next.map_or(-1, |next| {
             let wait = next.saturating_duration_since(now) + Duration::from_millis(1);
             i32::try_from(wait.as_millis()).unwrap_or(i32::MAX)
@@ -193,7 +205,7 @@ impl Server {
             sources.push(source);
         };
         add(self.signals.as_raw_fd(), libc::POLLIN, Source::Signals);
-        if self.connections.len() < MAX_CONNECTIONS {
+        if self.connections.len() < MAX_CONNECTIONS && self.deaf_until.is_none() {
             add(self.listener.as_raw_fd(), libc::POLLIN, Source::Listener);
         }
         if let Some(launcher) = &self.launcher {
@@ -247,7 +259,9 @@ impl Server {
                 self.launcher = None;
                 self.kill_container();
             }
-            Source::Output(process, stream) => self.pump(process, stream),
+            Source::Output(process, stream) => {
+                self.pump(process, stream);
+            }
             Source::Input(process) => {
                 if let Some(process) = self.processes.get_mut(process) {
                     process.flush_input();
@@ -263,14 +277,14 @@ impl Server {
         }
     }
 
-    /// Moves output to the log and the attached clients.
-    fn pump(&mut self, index: usize, stream: LogStream) {
+    /// Moves output to the log and the attached clients; returns how many bytes there were now.
+    fn pump(&mut self, index: usize, stream: LogStream) -> usize {
         let mut buffer = [0; READ_BYTES];
         let Some(process) = self.processes.get_mut(index) else {
-            return;
+            return 0;
         };
         let Output::Bytes(count) = process.read(stream, &mut buffer) else {
-            return;
+            return 0;
         };
         let bytes = buffer.get(..count).unwrap_or_default();
         if let Some(log) = &mut process.log {
@@ -279,6 +293,20 @@ impl Server {
         let serial = process.serial;
         for connection in &mut self.connections {
             connection.send_output(serial, stream, bytes);
+        }
+        count
+    }
+
+    /// Moves what an ended process has left in its pipes, whether or not its clients have read what was before.
+    pub(super) fn pump_rest(&mut self, index: usize) {
+        for stream in [LogStream::Stdout, LogStream::Stderr] {
+            let mut moved = 0;
+            while moved < MAX_REST_BYTES {
+                match self.pump(index, stream) {
+                    0 => break,
+                    count => moved += count,
+                }
+            }
         }
     }
 
