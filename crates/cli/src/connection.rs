@@ -193,9 +193,7 @@ fn tcp_address(url: &str, rest: &str, tls: Option<TlsMaterial>) -> Result<Addres
 }
 
 fn invalid_address(url: &str) -> CliError {
-    CliError::UnsupportedHost(format!(
-        "invalid bind address format: {url}: expected unix://PATH, tcp://HOST:PORT or ssh://USER@HOST"
-    ))
+    CliError::UnsupportedHost(format!("invalid bind address format: {url}"))
 }
 
 /// Starts a daemon in the background and returns a connection to it.

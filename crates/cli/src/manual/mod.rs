@@ -83,13 +83,17 @@ fn page(command: &Command, name: &str, path: &[&str], date: &str) -> std::io::Re
     let examples = examples::of(&path.join(" "));
     if !examples.is_empty() {
         text.push_str(".SH EXAMPLES\n");
-        examples.iter().for_each(|example| add(&mut text, example));
+        for (number, example) in examples.iter().enumerate() {
+            if number > 0 {
+                text.push_str(".PP\n");
+            }
+            add(&mut text, example);
+        }
     }
     Ok(tidied(&text))
 }
 
 fn add(text: &mut String, example: &Example) {
-    text.push_str(".PP\n");
     text.push_str(&escaped(example.what));
     text.push_str(":\n.PP\n.RS 4\n.EX\n");
     for line in &example.lines {
@@ -108,6 +112,9 @@ fn escaped(text: &str) -> String {
 
 /// Returns a page that no reader of manual pages warns of: letters as their names, no blanks at the ends of lines.
 fn tidied(page: &str) -> String {
+    // Empty lines break lines by themselves.
+    let page = page.replace(".br\n.sp\n", ".sp\n");
+    let page = page.replace(".sp\n.br\n", ".sp\n");
     let mut text = String::with_capacity(page.len());
     for (number, line) in page.lines().enumerate() {
         // Each part begins with what the first has defined.
@@ -159,7 +166,6 @@ mod tests {
         <\fIVOLUME\fR>
         Volumes
         .SH EXAMPLES
-        .PP
         Remove a volume:
         .PP
         .RS 4
