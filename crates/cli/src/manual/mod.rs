@@ -113,6 +113,7 @@ fn escaped(text: &str) -> String {
 /// Returns a page that no reader of manual pages warns of: letters as their names, no blanks at the ends of lines.
 fn tidied(page: &str) -> String {
     // Empty lines break lines by themselves.
+    let page = page.replace(".br\n\n.br\n", ".sp\n");
     let page = page.replace(".br\n.sp\n", ".sp\n");
     let page = page.replace(".sp\n.br\n", ".sp\n");
     let mut text = String::with_capacity(page.len());
