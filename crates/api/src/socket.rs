@@ -3,12 +3,14 @@
 use crate::error::ApiError;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::{AtFlags, CWD, Gid, Uid};
+use rustix::io::Errno;
 use rustix::ioctl::{Getter, Opcode};
 use rustix::net::AddressFamily;
+use rustix::process::{Pid, test_kill_process};
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::net::{TcpListener, UnixListener};
@@ -25,11 +27,14 @@ const SIOCOUTQ: Opcode = 0x5411;
 /// First and longest pause between two looks at whether a client has read.
 const MIN_READ_PAUSE: Duration = Duration::from_millis(1);
 const MAX_READ_PAUSE: Duration = Duration::from_millis(16);
+/// Longest wait for the socket of a server that has ended, and the pause between two looks.
+const MAX_RELEASE_WAIT: Duration = Duration::from_secs(10);
+const RELEASE_PAUSE: Duration = Duration::from_millis(5);
 
 /// Binds a unix socket with mode 0660, owned by `group` if a group of that name exists.
 ///
-/// A socket that nobody listens on any more is replaced. The socket appears under its name only
-/// with its final mode and owner.
+/// A socket that nobody listens on any more is replaced; the end of one that outlives its server is
+/// waited for. The socket appears under its name only with its final mode and owner.
 ///
 /// # Errors
 /// Fails when a server listens there, when the path is something other than a socket, or when the
@@ -96,16 +101,39 @@ fn refuse_what_is_in_use(path: &Path) -> Result<(), ApiError> {
             path: path.to_owned(),
         });
     }
-    match std::os::unix::net::UnixStream::connect(path) {
-        Ok(_) => Err(ApiError::InUse {
-            path: path.to_owned(),
-        }),
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Ok(()),
-        Err(source) => Err(ApiError::Bind {
-            path: path.to_owned(),
-            source,
-        }),
+    let until = Instant::now() + MAX_RELEASE_WAIT;
+    loop {
+        match std::os::unix::net::UnixStream::connect(path) {
+            Ok(stream) => {
+                if Instant::now() >= until || !has_ended(stream) {
+                    return Err(ApiError::InUse {
+                        path: path.to_owned(),
+                    });
+                }
+                std::thread::sleep(RELEASE_PAUSE);
+            }
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => return Ok(()),
+            Err(source) => {
+                return Err(ApiError::Bind {
+                    path: path.to_owned(),
+                    source,
+                });
+            }
+        }
     }
+}
+
+/// Tells whether the process that made the socket at the other end has ended.
+///
+/// One that was killed while it started a program leaves its sockets to that child until the child
+/// executes it (`SO_PEERCRED` of unix(7) tells who called `listen`).
+fn has_ended(stream: std::os::unix::net::UnixStream) -> bool {
+    let maker = stream
+        .set_nonblocking(true)
+        .and_then(|()| tokio::net::UnixStream::from_std(stream)?.peer_cred());
+    // A maker outside this PID namespace has the number 0.
+    let pid = maker.ok().and_then(|maker| Pid::from_raw(maker.pid()?));
+    pid.is_some_and(|pid| test_kill_process(pid) == Err(Errno::SRCH))
 }
 
 fn remove_if_there(path: &Path) -> io::Result<()> {

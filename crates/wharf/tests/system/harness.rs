@@ -184,12 +184,14 @@ impl Daemon {
             .unwrap();
         self.child = Some(child);
         let until = Instant::now() + PATIENCE;
-        while std::os::unix::net::UnixStream::connect(self.path("wharf.sock")).is_err() {
+        // That a connection is taken says too little: a program that a killed daemon was about to start
+        // holds its socket until it runs.
+        while crate::raw::call(self, "GET", "/_ping", "").is_err() {
             let ended = self.child.as_mut().unwrap().try_wait().unwrap();
             assert!(ended.is_none(), "the daemon ended: {}", self.log());
             assert!(
                 Instant::now() < until,
-                "the daemon does not listen: {}",
+                "the daemon does not answer: {}",
                 self.log()
             );
             std::thread::sleep(Duration::from_millis(10));
@@ -393,7 +395,8 @@ impl Drop for Daemon {
 
 impl Daemon {
     fn clean_up(&mut self) {
-        if self.child.is_none() {
+        let ended = |child: &mut Child| child.try_wait().is_ok_and(|status| status.is_some());
+        if self.child.as_mut().is_none_or(ended) {
             self.launch();
         }
         let containers = self.call(Client::Wharf, "ps -aq").stdout;

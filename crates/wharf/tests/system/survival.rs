@@ -1,6 +1,8 @@
 //! A daemon that is killed: containers go on, nothing reported as done is lost, nothing is left over.
 
 use crate::harness::{Client, Daemon, clients, eventually};
+use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags};
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 #[test]
@@ -65,4 +67,38 @@ fn what_a_container_has_in_the_kernel_is_seen() {
         d.disowned(),
         ["layer 4711 has no owner", "blob dead has no owner"]
     );
+}
+
+/// A program that the killed daemon was about to start holds the lock and the socket until it is executed.
+#[test]
+fn what_a_killed_daemon_still_holds_is_waited_for() {
+    let mut d = Daemon::start();
+    let held = descriptors_of(d.pid());
+    d.kill();
+    assert!(
+        std::os::unix::net::UnixStream::connect(d.socket()).is_ok(),
+        "the socket went with the daemon, which shows nothing"
+    );
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            std::thread::sleep(Duration::from_millis(700));
+            drop(held);
+        });
+        d.launch();
+    });
+    assert_eq!(d.ok(Client::Wharf, "ps -q"), "");
+}
+
+/// Returns all open files of a process, as a child between `fork` and `exec` has them.
+fn descriptors_of(pid: u32) -> Vec<OwnedFd> {
+    let process = Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
+    let process = rustix::process::pidfd_open(process, PidfdFlags::empty()).unwrap();
+    let numbers = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
+    let numbers = numbers.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    numbers
+        .filter_map(|number| {
+            let number = number.parse().unwrap();
+            rustix::process::pidfd_getfd(&process, number, PidfdGetfdFlags::empty()).ok()
+        })
+        .collect()
 }
