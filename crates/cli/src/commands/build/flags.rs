@@ -81,6 +81,9 @@ pub struct BuildArgs {
     /// Run every step again
     #[arg(long)]
     pub no_cache: bool,
+    /// Run every step of some stages again (STAGE[,STAGE])
+    #[arg(long, value_name = "STAGE")]
+    pub no_cache_filter: Vec<String>,
     /// What to do when a step fails: shell opens one in the step's files
     #[arg(long, value_name = "ACTION")]
     pub on_error: Option<String>,

@@ -171,6 +171,11 @@ fn check_flags(args: &BuildArgs) -> Result<()> {
             "invalid --on-error {action:?}: expected shell"
         )));
     }
+    if args.no_cache && !args.no_cache_filter.is_empty() {
+        return Err(CliError::usage(
+            "--no-cache and --no-cache-filter cannot be used together: --no-cache runs the steps of every stage again",
+        ));
+    }
     caches::sources(&args.cache_from)?;
     caches::targets(&args.cache_to)?;
     Ok(())
