@@ -30,6 +30,7 @@ pub struct BuildArgs {
     #[arg(
         long,
         value_name = "METHOD",
+        alias = "print",
         default_value = "build",
         conflicts_with = "check"
     )]
@@ -96,16 +97,22 @@ pub struct BuildArgs {
     /// Most processes of a step, -1 for no limit
     #[arg(long, value_name = "NUMBER", allow_negative_numbers = true)]
     pub pids_limit: Option<i64>,
-    /// Platform, such as linux/arm64
+    /// Platform, such as linux/arm64 (one)
     #[arg(
         long,
         value_name = "PLATFORM",
         env = "DOCKER_DEFAULT_PLATFORM",
         hide_env = true
     )]
-    pub platform: Option<String>,
+    pub platform: Vec<String>,
     /// How progress looks: auto, plain, tty, rawjson, quiet or none
-    #[arg(long, value_name = "KIND", default_value = "auto")]
+    #[arg(
+        long,
+        value_name = "KIND",
+        default_value = "auto",
+        env = "BUILDKIT_PROGRESS",
+        hide_env = true
+    )]
     pub progress: String,
     /// Get newer base images even if they are here
     #[arg(long)]

@@ -188,15 +188,7 @@ fn own_request(
     let variable = |name: &str| std::env::var(name).ok();
     let secrets = secrets::secrets(&args.secret, &variable)?;
     let agents = secrets::agents(&args.ssh, &variable)?;
-    let rewrites = outputs.iter().any(|output| {
-        matches!(
-            output,
-            BuildOutput::Image {
-                rewrite_timestamp: true,
-                ..
-            }
-        )
-    });
+    let rewrites = outputs.iter().any(BuildOutput::rewrites_timestamps);
     let parallel = args.parallel.unwrap_or_default();
     let contexts = named::contexts(&args.build_context)?;
     let allow = named::allowed(&args.allow)?;
