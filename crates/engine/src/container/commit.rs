@@ -217,7 +217,6 @@ impl Engine {
     }
 }
 
-/// Leaves out of a config what belongs to one container only.
 /// Lets a container go on that was frozen; one that ended meanwhile has no group to thaw any more.
 async fn thaw(shim: &wharf_runtime::Shim) -> Result<()> {
     let Err(error) = shim.resume().await else {
@@ -232,6 +231,7 @@ async fn thaw(shim: &wharf_runtime::Shim) -> Result<()> {
     }
 }
 
+/// Leaves out of a config what belongs to one container only.
 fn image_part(mut config: ContainerConfig) -> ContainerConfig {
     config.hostname.clear();
     config.domainname.clear();
