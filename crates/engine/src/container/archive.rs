@@ -153,12 +153,13 @@ impl Engine {
                 let (root, directory, _) = files.locate(parent)?;
                 let inside = directory.join(name);
                 match root.lstat(&inside) {
-                    // A mount point itself is described by what is mounted.
-                    Ok(stat) if stat.is_dir() => {
+                    Ok(stat) if !stat.is_dir() => (root, inside),
+                    // A mount point itself is described by what is mounted, also where the container was never
+                    // started and the image has nothing there.
+                    _ => {
                         let (root, inside, _) = files.locate(&wanted)?;
                         (root, inside)
                     }
-                    _ => (root, inside),
                 }
             }
             None => {
