@@ -48,6 +48,22 @@ pub struct EndpointRequest {
     pub driver_options: BTreeMap<String, String>,
     /// Which network becomes the default gateway: the highest wins.
     pub gateway_priority: i64,
+    /// What of the above was said, be it empty.
+    pub given: GivenFields,
+}
+
+/// Fields of an endpoint's settings that were there: inspect shows those empty, and the others as null.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[serde(default)]
+pub struct GivenFields {
+    /// The addresses.
+    pub addresses: bool,
+    /// The further names.
+    pub aliases: bool,
+    /// The links.
+    pub links: bool,
+    /// The driver options.
+    pub driver_options: bool,
 }
 
 /// Answers a create call.
@@ -314,6 +330,8 @@ pub struct BuildOptions {
     pub caller: Option<wharf_safefs::Caller>,
     /// Sets the times of new files that are later than `SOURCE_DATE_EPOCH` to that.
     pub rewrite_timestamp: bool,
+    /// Runs every step of the stages of these names again.
+    pub no_cache_stages: Vec<String>,
     /// What names stand for, instead of stages and images.
     pub contexts: BTreeMap<String, wharf_build::NamedSource>,
     /// Whether RUN may ask to be confined by nothing.
