@@ -1,6 +1,6 @@
 //! Stop, kill, restart, pause, rename, resize (spec engine-api §7.6, runtime §6).
 
-use super::registry::Entry;
+use super::registry::{END_WAIT, Entry};
 use super::runtime_error;
 use crate::engine::Engine;
 use crate::error::{EngineError, ErrorKind, Result};
@@ -17,8 +17,6 @@ const SIGTERM: i32 = 15;
 const LAST_SIGNAL: i32 = 64;
 /// How long a SIGKILL may take before the engine gives up.
 const KILL_WAIT: Duration = Duration::from_secs(10);
-/// How long after a signal that reached nobody the end of the process may become known.
-const END_WAIT: Duration = Duration::from_secs(2);
 
 impl Engine {
     /// Stops a container: its stop signal, then SIGKILL after `timeout_s` (-1 waits for ever).
@@ -33,10 +31,10 @@ impl Engine {
     ) -> Result<()> {
         let entry = self.containers.find(name)?;
         let engine = Arc::clone(self);
-        let signal = signal.map(str::to_owned);
+        let (name, signal) = (name.to_owned(), signal.map(str::to_owned));
         // On a task of its own: a client that goes away does not stop half-way.
         let stopping = tokio::spawn(async move {
-            let _operation = entry.operation.lock().await;
+            let _operation = entry.operate(&name).await?;
             engine
                 .stop_entry(&entry, signal.as_deref(), timeout_s)
                 .await
@@ -193,16 +191,14 @@ impl Engine {
         }
         self.events
             .container(&container, "kill", [("signal", number.to_string())]);
-        let mut life = entry.life.subscribe();
         let Err(error) = shim.signal(number, false).await else {
             return Ok(());
         };
         // Nobody was there to take it: the process may have ended a moment ago.
-        let ended = life.wait_for(|life| !life.running);
-        match tokio::time::timeout(END_WAIT, ended).await {
-            Ok(_) => Err(not_running()),
-            Err(_) => Err(runtime_error("cannot send the signal")(error)),
+        if entry.ends_now().await {
+            return Err(not_running());
         }
+        Err(runtime_error("cannot send the signal")(error))
     }
 
     /// Stops and starts a container; one that does not run is only started.
@@ -216,7 +212,7 @@ impl Engine {
         timeout_s: Option<i64>,
     ) -> Result<()> {
         let entry = self.containers.find(name)?;
-        let _operation = entry.operation.lock().await;
+        let _operation = entry.operate(name).await?;
         match self.stop_entry(&entry, signal, timeout_s).await {
             Err(error) if error.kind() != ErrorKind::NotModified => return Err(error),
             _ => {}
@@ -233,7 +229,7 @@ impl Engine {
     /// Docker's conflict texts when it does not run or is paused.
     pub async fn pause_container(self: &Arc<Self>, name: &str) -> Result<()> {
         let entry = self.containers.find(name)?;
-        let _operation = entry.operation.lock().await;
+        let _operation = entry.operate(name).await?;
         let container = entry.snapshot();
         if container.state.status == Status::Paused {
             return Err(EngineError::conflict(format!(
@@ -242,7 +238,10 @@ impl Engine {
             )));
         }
         let shim = entry.running_shim()?;
-        shim.pause().await.map_err(runtime_error("cannot pause"))?;
+        if let Err(error) = shim.pause().await {
+            let error = runtime_error("cannot pause")(error);
+            return Err(entry.not_running_or(error).await);
+        }
         let container = entry.change(|container| container.state.status = Status::Paused);
         self.persist_soon(&container);
         self.events.container(&container, "pause", []);
@@ -255,7 +254,7 @@ impl Engine {
     /// Docker's conflict text when it is not paused.
     pub async fn unpause_container(self: &Arc<Self>, name: &str) -> Result<()> {
         let entry = self.containers.find(name)?;
-        let _operation = entry.operation.lock().await;
+        let _operation = entry.operate(name).await?;
         let container = entry.snapshot();
         if container.state.status != Status::Paused {
             return Err(EngineError::conflict(format!(
@@ -287,7 +286,7 @@ impl Engine {
     /// A malformed, taken or unchanged name.
     pub async fn rename_container(self: &Arc<Self>, name: &str, new_name: &str) -> Result<()> {
         let entry = self.containers.find(name)?;
-        let _operation = entry.operation.lock().await;
+        let _operation = entry.operate(name).await?;
         let container = entry.snapshot();
         let new_name = new_name.trim_start_matches('/').to_owned();
         if new_name.is_empty() {
@@ -348,9 +347,10 @@ impl Engine {
     ) -> Result<()> {
         let entry = self.containers.find(name)?;
         let shim = entry.running_shim()?;
-        shim.resize(None, height, width)
-            .await
-            .map_err(runtime_error("cannot resize"))?;
+        if let Err(error) = shim.resize(None, height, width).await {
+            let error = runtime_error("cannot resize")(error);
+            return Err(entry.not_running_or(error).await);
+        }
         let size = [("height", height.to_string()), ("width", width.to_string())];
         self.events.container(&entry.snapshot(), "resize", size);
         Ok(())

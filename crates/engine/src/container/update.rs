@@ -18,7 +18,7 @@ impl Engine {
         restart_policy: Option<RestartPolicy>,
     ) -> Result<Vec<String>> {
         let entry = self.containers.find(name)?;
-        let _operation = entry.operation.lock().await;
+        let _operation = entry.operate(name).await?;
         let container = entry.snapshot();
         let refused = |reason: &str| {
             let id = &container.id;
@@ -41,9 +41,13 @@ impl Engine {
             ));
         }
         if let Some(shim) = entry.shim().filter(|_| container.is_running()) {
-            shim.update(&super::spec::linux_resources(&merged)?)
-                .await
-                .map_err(runtime_error("cannot update limits"))?;
+            let updated = shim.update(&super::spec::linux_resources(&merged)?).await;
+            // A container that ended meanwhile has them from its next start on.
+            if let Err(error) = updated
+                && !entry.ends_now().await
+            {
+                return Err(runtime_error("cannot update limits")(error));
+            }
         }
         let container = entry.change(|container| {
             container.host_config.resources = merged;

@@ -198,19 +198,9 @@ fn a_mount_point_can_be_copied_to_before_the_first_start() {
     create(&d, "c1", json!({"Volumes": {"/data": {}}}));
     d.write("file", "content");
     d.ok(Client::Wharf, "cp file c1:/data/");
-    let answer = ask(
-        &d,
-        "HEAD",
-        "/containers/c1/archive?path=/data",
-        &Value::Null,
-    );
+    let answer = ask(&d, "GET", "/containers/c1/archive?path=/data", &Value::Null);
     assert_eq!(answer.status, 200);
-    let answer = ask(
-        &d,
-        "HEAD",
-        "/containers/c1/archive?path=/date",
-        &Value::Null,
-    );
+    let answer = ask(&d, "GET", "/containers/c1/archive?path=/date", &Value::Null);
     assert_eq!(answer.status, 404);
     start(&d, "c1");
     assert_eq!(d.ok(Client::Wharf, "exec c1 cat /data/file"), "content");
