@@ -1,5 +1,6 @@
 //! Changing limits and the restart policy of a container that is there.
 
+use super::check::MIN_MEMORY_BYTES;
 use super::runtime_error;
 use crate::engine::Engine;
 use crate::error::{EngineError, Result};
@@ -63,11 +64,12 @@ impl Engine {
 
 /// Returns why new limits do not go with those that are set, in docker's words.
 ///
-/// No limit of swap is 0 here, as it is to docker: a memory limit that comes alone is always above it.
+/// No limit of swap is 0 here, as it is to docker: a memory limit that comes alone is always above it. One below the
+/// least is left to the check of the values.
 fn conflict(old: &Resources, new: &Resources) -> Option<&'static str> {
     if new.memory_bytes > old.memory_swap_bytes
         && new.memory_swap_bytes == 0
-        && new.memory_bytes != 0
+        && new.memory_bytes >= MIN_MEMORY_BYTES
     {
         return Some(
             "Memory limit should be smaller than already set memoryswap limit, update the memoryswap at the same time",
@@ -130,10 +132,17 @@ mod tests {
 
     #[test]
     fn conflicts_are_dockers() {
+        let scale = |least: i64| {
+            if least > 0 {
+                least * MIN_MEMORY_BYTES
+            } else {
+                least
+            }
+        };
         let limits =
             |memory_bytes, memory_swap_bytes, nano_cpus, cpu_period_us, cpu_quota_us| Resources {
-                memory_bytes,
-                memory_swap_bytes,
+                memory_bytes: scale(memory_bytes),
+                memory_swap_bytes: scale(memory_swap_bytes),
                 nano_cpus,
                 cpu_period_us,
                 cpu_quota_us,
@@ -185,5 +194,10 @@ mod tests {
             };
             assert!(same, "{old:?} {new:?}: {found:?}");
         }
+        let too_small = Resources {
+            memory_bytes: MIN_MEMORY_BYTES - 1,
+            ..Resources::default()
+        };
+        assert_eq!(conflict(&none, &too_small), None);
     }
 }
