@@ -16,6 +16,10 @@ use tokio::io::AsyncWriteExt;
 const REMEMBERED: Duration = Duration::from_secs(5 * 60);
 /// How long the end of an exec's output waits for its exit code.
 const SETTLE: Duration = Duration::from_secs(2);
+/// How long a freeze that is no pause is waited for.
+const FREEZE_PATIENCE: Duration = Duration::from_secs(60);
+/// How often it is looked whether it is over.
+const FREEZE_CHECK: Duration = Duration::from_millis(20);
 /// What ends a process for certain.
 const SIGKILL: i32 = 9;
 /// Bytes that may wait between a client and an exec.
@@ -380,8 +384,27 @@ impl ClaimedExec {
             attach,
             framed: Some(!self.tty),
         };
-        let (started, stream) = self.shim.exec(request).await.map_err(exec_error)?;
-        Ok((started.pid, stream))
+        self.start_unless_paused(request).await
+    }
+
+    /// Starts the process in the shim, which gives it up when the container is frozen meanwhile: a pause is told,
+    /// a freeze that is none (a commit's) is waited for.
+    async fn start_unless_paused(
+        &self,
+        request: wharf_runtime::ExecRequest,
+    ) -> Result<(u32, Option<tokio::net::UnixStream>)> {
+        let until = Instant::now() + FREEZE_PATIENCE;
+        loop {
+            match self.shim.exec(request.clone()).await {
+                Ok((started, stream)) => return Ok((started.pid, stream)),
+                Err(wharf_runtime::RuntimeError::Paused) if Instant::now() < until => {
+                    let entry = self.engine.containers.find(&self.container.id)?;
+                    refuse_unless_running(&entry.snapshot())?;
+                    tokio::time::sleep(FREEZE_CHECK).await;
+                }
+                Err(error) => return Err(exec_error(error)),
+            }
+        }
     }
 
     /// Takes the process from those that inspecting the container shows.

@@ -103,7 +103,7 @@ impl Shim {
         }
     }
 
-    /// Tells whether and when the container's process was executed, also when it has ended since.
+    /// Tells whether the container's process was executed, also when it has ended since.
     ///
     /// # Errors
     /// [`RuntimeError::ShimLost`] if the shim is gone and left no exit status.
@@ -132,7 +132,7 @@ impl Shim {
     /// Starts one more process; with `attach` also returns its stream.
     ///
     /// # Errors
-    /// [`RuntimeError::Start`] with the text clients know; [`RuntimeError::NotRunning`].
+    /// [`RuntimeError::Start`] with the text clients know; [`RuntimeError::NotRunning`]; [`RuntimeError::Paused`].
     pub async fn exec(&self, request: ExecRequest) -> Result<(ExecStarted, Option<UnixStream>)> {
         let attached = request.attach.is_some();
         let mut socket = self.send(&Request::Exec(Box::new(request))).await?;
@@ -311,6 +311,7 @@ impl From<Failure> for RuntimeError {
         match failure {
             Failure::Start(message) => Self::Start { message },
             Failure::NotRunning => Self::NotRunning,
+            Failure::Paused => Self::Paused,
             Failure::NoSuchExec(id) => Self::NoSuchExec { id },
             Failure::Other(message) => Self::Start { message },
         }

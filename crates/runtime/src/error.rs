@@ -71,6 +71,9 @@ pub enum RuntimeError {
     /// The container's process is not running.
     #[error("container is not running")]
     NotRunning,
+    /// The container was paused before the exec was executed; nothing is left of it.
+    #[error("the container is paused: unpause it before exec")]
+    Paused,
     /// There is no such exec in this container, or it was forgotten.
     #[error("no such exec instance: {id}")]
     NoSuchExec {

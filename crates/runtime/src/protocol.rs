@@ -105,6 +105,8 @@ pub enum Failure {
     Start(String),
     /// See [`crate::RuntimeError::NotRunning`].
     NotRunning,
+    /// See [`crate::RuntimeError::Paused`].
+    Paused,
     /// See [`crate::RuntimeError::NoSuchExec`].
     NoSuchExec(String),
     /// Anything else, as text.

@@ -35,15 +35,24 @@ pub fn read<T: DeserializeOwned>(state_dir: &Path, name: &str) -> Result<Option<
 
 /// Returns a process's start time in clock ticks since boot (`proc_pid_stat(5)`, field 22).
 pub fn start_ticks(pid: u32) -> Result<u64> {
+    field_after_name(pid, 19)
+}
+
+/// Returns a process's parent (`proc_pid_stat(5)`, field 4).
+pub fn parent(pid: u32) -> Result<u32> {
+    field_after_name(pid, 1)
+}
+
+fn field_after_name<T: std::str::FromStr>(pid: u32, index: usize) -> Result<T> {
     let stat = trusted::read_limited(format!("/proc/{pid}/stat"), MAX_STATE_BYTES)?;
     let stat = String::from_utf8_lossy(&stat);
     // The name in parentheses may hold anything, also spaces and parentheses.
-    let ticks = stat
+    let field = stat
         .rsplit_once(')')
-        .and_then(|(_, rest)| rest.split_whitespace().nth(19))
+        .and_then(|(_, rest)| rest.split_whitespace().nth(index))
         .and_then(|field| field.parse().ok());
-    ticks.ok_or_else(|| RuntimeError::Protocol {
-        reason: format!("/proc/{pid}/stat holds no start time"),
+    field.ok_or_else(|| RuntimeError::Protocol {
+        reason: format!("/proc/{pid}/stat holds no number in field {}", index + 3),
     })
 }
 

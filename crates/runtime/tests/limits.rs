@@ -4,9 +4,15 @@
 
 mod common;
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use common::{Fixture, can_run};
+use wharf_runtime::{RuntimeError, Shim};
+
+/// How long anything may take before it counts as hung; a shim that waits for a frozen process does so for a minute.
+const LIMIT: Duration = Duration::from_secs(30);
 
 fn resources(fixture: &mut Fixture, json: &str) {
     let mut resources: oci_spec::runtime::LinuxResources = serde_json::from_str(json).unwrap();
@@ -105,6 +111,100 @@ async fn a_paused_container_is_released() {
         .await
         .unwrap()
         .unwrap();
+    common::assert_nothing_left(&fixture);
+}
+
+/// Freezes and thaws a container all the time while processes are executed in it: each runs or is refused, and the
+/// shim answers whatever the container is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn processes_race_with_pauses() {
+    if !can_run() {
+        return;
+    }
+    let fixture = Fixture::new(&["sleep", "1000"]);
+    let shim = fixture.launch().await.unwrap();
+    shim.start().await.unwrap();
+    let (ran, refused) = race(&shim, 150).await;
+    assert_eq!(ran + refused, 150);
+    // Nothing of those that were refused is left.
+    let until = Instant::now() + LIMIT;
+    while shim.processes().await.unwrap().len() > 1 {
+        assert!(Instant::now() < until, "a refused process is left");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    shim.release().await.unwrap();
+    common::assert_nothing_left(&fixture);
+}
+
+/// Executes so many processes beside a loop of pauses; returns how many ran and how many were refused.
+async fn race(shim: &Shim, count: usize) -> (usize, usize) {
+    let done = Arc::new(AtomicBool::new(false));
+    let pauses = tokio::spawn({
+        let (shim, done) = (shim.clone(), Arc::clone(&done));
+        async move {
+            let mut hold = 0;
+            while !done.load(Ordering::Relaxed) {
+                shim.pause().await.unwrap();
+                tokio::time::sleep(Duration::from_micros(hold % 3000)).await;
+                shim.resume().await.unwrap();
+                // Another moment of the exec each time.
+                tokio::time::sleep(Duration::from_micros(hold * 7 % 5000)).await;
+                hold += 331;
+            }
+        }
+    });
+    let (mut ran, mut refused) = (0, 0);
+    for number in 0..count {
+        let id = format!("e{number}");
+        let mut request = common::exec_request(&id, &["true"]);
+        request.attach = None;
+        let answer = tokio::time::timeout(LIMIT, shim.exec(request)).await;
+        match answer.expect("the shim answers") {
+            Ok(_) => {
+                let ended = tokio::time::timeout(LIMIT, shim.wait_exec(&id)).await;
+                assert_eq!(ended.expect("it ends").unwrap(), 0);
+                ran += 1;
+            }
+            Err(RuntimeError::Paused) => refused += 1,
+            Err(error) => panic!("{error}"),
+        }
+    }
+    done.store(true, Ordering::Relaxed);
+    pauses.await.unwrap();
+    (ran, refused)
+}
+
+/// A container that stays paused: whether the freeze met a process that was being made or one that ran, the shim
+/// answers while it lasts.
+#[tokio::test]
+async fn a_pause_that_lasts_is_told_at_once() {
+    if !can_run() {
+        return;
+    }
+    let fixture = Fixture::new(&["sleep", "1000"]);
+    let shim = fixture.launch().await.unwrap();
+    shim.start().await.unwrap();
+    let mut met = 0;
+    for number in 0..40_u64 {
+        let request = common::exec_request(&format!("e{number}"), &["sleep", "1000"]);
+        let exec = tokio::spawn({
+            let shim = shim.clone();
+            async move { shim.exec(request).await.map(drop) }
+        });
+        tokio::time::sleep(Duration::from_micros(number * 200)).await;
+        shim.pause().await.unwrap();
+        // Paused all the while: the answer comes nevertheless, and others are served.
+        let answer = tokio::time::timeout(LIMIT, exec).await;
+        match answer.expect("the shim answers").unwrap() {
+            Ok(()) => {}
+            Err(RuntimeError::Paused) => met += 1,
+            Err(error) => panic!("{error}"),
+        }
+        assert!(shim.started().await.unwrap().is_some());
+        shim.resume().await.unwrap();
+    }
+    assert!(met > 0, "no pause met a process that was being made");
+    shim.release().await.unwrap();
     common::assert_nothing_left(&fixture);
 }
 

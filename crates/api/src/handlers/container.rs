@@ -153,15 +153,17 @@ fn stop_options(call: &Call) -> Result<(Option<String>, Option<i64>), Failure> {
     Ok((signal.map(str::to_owned), call.query.integer("t")?))
 }
 
-/// Says what an error stood in the way of, as docker does but for a container that is not there or does not run.
+/// Says what an error stood in the way of, as docker does but for a container that is not there or has stopped.
 fn told_of(error: EngineError, what: &str) -> Failure {
-    let is_plain = matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotModified);
-    let failure = Failure::from(error);
+    let is_plain =
+        error.kind() == ErrorKind::NotModified || error.message().starts_with("No such container");
     if is_plain {
-        failure
-    } else {
-        failure.context(what)
+        return Failure::from(error);
     }
+    Failure::new(
+        StatusCode::INTERNAL_SERVER_ERROR,
+        format!("{what}: {}", error.message()),
+    )
 }
 
 /// `POST /containers/{name}/stop`

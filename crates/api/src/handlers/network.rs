@@ -25,6 +25,7 @@ pub(crate) async fn inspect(call: Call) -> Answer {
     if call.name.is_empty() {
         return list(call).await;
     }
+    check_verbose(call.query.text("verbose"))?;
     let network = call.engine.network(&call.name)?;
     let scope = call.query.text("scope");
     if !scope.is_empty() && scope != "local" {
@@ -34,6 +35,19 @@ pub(crate) async fn inspect(call: Call) -> Answer {
         ));
     }
     respond::json(&Network::new(&network, true))
+}
+
+/// Refuses what is no switch, in the words of Go's parser.
+fn check_verbose(text: &str) -> Result<(), Failure> {
+    const SWITCHES: [&str; 12] = [
+        "1", "t", "T", "TRUE", "true", "True", "0", "f", "F", "FALSE", "false", "False",
+    ];
+    if text.is_empty() || SWITCHES.contains(&text) {
+        return Ok(());
+    }
+    Err(Failure::bad_request(format!(
+        "invalid value for verbose: {text}: strconv.ParseBool: parsing {text:?}: invalid syntax"
+    )))
 }
 
 /// `POST /networks/create`

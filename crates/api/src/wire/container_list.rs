@@ -94,7 +94,10 @@ impl ContainerItem {
                 annotations: container.host_config.annotations.clone(),
             },
             network_settings: ListedNetworks {
-                networks: endpoints(container),
+                networks: endpoints(container)
+                    .into_iter()
+                    .map(|(name, endpoint)| (name, endpoint.listed()))
+                    .collect(),
             },
             mounts: container.mounts.iter().map(MountPoint::from).collect(),
         }
@@ -116,7 +119,8 @@ fn listed_ports(container: &Container) -> Vec<ListedPort> {
             protocol: port.protocol.clone(),
         })
         .collect();
-    for exposed in container.config.exposed_ports.keys() {
+    let leads_out = super::container::leads_out(container);
+    for exposed in container.config.exposed_ports.keys().filter(|_| leads_out) {
         let (number, protocol) = exposed.split_once('/').unwrap_or((exposed, "tcp"));
         let Ok(number) = number.parse() else { continue };
         if !ports

@@ -57,18 +57,31 @@ pub(crate) fn container(
     let host_config = rest
         .host_config
         .unwrap_or_else(|| Value::Object(serde_json::Map::new()));
-    let networks = rest.networking_config.endpoints_config.into_iter();
+    let networks = rest.networking_config.endpoints_config.into_iter().map(
+        |(network, settings)| match settings {
+            Some(settings) => Ok((network, settings.into())),
+            None => Err(no_settings(&network)),
+        },
+    );
     Ok(CreateContainer {
         name,
         config,
         host_config: host_config::from_value(host_config)?,
         read_only_top_only: false,
-        networks: networks
-            .map(|(network, settings)| (network, settings.unwrap_or_default().into()))
-            .collect(),
+        networks: networks.collect::<Result<_, _>>()?,
         mac_address: rest.mac_address,
         platform,
     })
+}
+
+fn no_settings(network: &str) -> Failure {
+    let name = match network {
+        "default" => "bridge",
+        name => name,
+    };
+    Failure::bad_request(format!(
+        "invalid config for network {name}: EndpointsConfig is nil"
+    ))
 }
 
 /// Checks a port such as `80/tcp`.
@@ -165,7 +178,7 @@ mod tests {
             json!({
                 "Image": "busybox", "cmd": "true", "Env": ["A=1"],
                 "HostConfig": {"memory": 6_291_456, "NetworkMode": "none"},
-                "NetworkingConfig": {"EndpointsConfig": {"bridge": null, "n": {"Aliases": ["a"]}}},
+                "NetworkingConfig": {"EndpointsConfig": {"n": {"Aliases": ["a"], "Links": []}}},
             }),
             Some("web".into()),
             None,
@@ -178,7 +191,18 @@ mod tests {
         );
         assert_eq!(request.host_config.resources.memory_bytes, 6_291_456);
         assert_eq!(request.networks["n"].aliases, ["a"]);
-        assert!(request.networks.contains_key("bridge"));
+        assert!(request.networks["n"].given.links);
+        assert!(!request.networks["n"].given.addresses);
+    }
+
+    #[test]
+    fn networks_without_settings_are_refused() {
+        let body =
+            json!({"Image": "x", "NetworkingConfig": {"EndpointsConfig": {"default": null}}});
+        assert_eq!(
+            container(body, None, None).expect_err("null").message(),
+            "invalid config for network bridge: EndpointsConfig is nil"
+        );
     }
 
     #[test]

@@ -3,8 +3,9 @@
 use crate::respond::Failure;
 use crate::version::ApiVersion;
 use http::StatusCode;
+use std::collections::BTreeMap;
 use wharf_engine::model::host_config::{HostConfig, MountRequest};
-use wharf_engine::model::request::CreateContainer;
+use wharf_engine::model::request::{CreateContainer, EndpointRequest};
 
 /// Told to clients that still set the MAC address of a whole container.
 const MAC_ADDRESS_WARNING: &str = "The container-wide MacAddress field is now deprecated. It should be specified in EndpointsConfig instead.";
@@ -20,7 +21,14 @@ pub(crate) fn adapt(
     version: &ApiVersion,
 ) -> Result<Vec<String>, Failure> {
     let is_before = |other: &str| version.is_before(other);
+    name_default_network(request);
     let host = &mut request.host_config;
+    if !matches!(host.network_mode.as_str(), "bridge" | "host" | "none")
+        && !host.network_mode.starts_with("container:")
+    {
+        // Names on networks of users come from the endpoints' links.
+        host.links.clear();
+    }
     if is_before("1.40") {
         host.mounts
             .iter_mut()
@@ -47,6 +55,10 @@ pub(crate) fn adapt(
     if is_before("1.44") {
         before_1_44(request)?;
     }
+    if is_before("1.48") {
+        let endpoints = request.networks.values_mut();
+        endpoints.for_each(|endpoint| endpoint.gateway_priority = 0);
+    }
     let host = &request.host_config;
     if is_before("1.45") && host.mounts.iter().any(has_subpath) {
         return Err(Failure::bad_request(
@@ -65,6 +77,17 @@ pub(crate) fn adapt(
     }
     warnings.extend(mac_address(request, is_before("1.44"))?);
     Ok(warnings)
+}
+
+/// Gives the default network its own name: clients may call it `default` without knowing it.
+fn name_default_network(request: &mut CreateContainer) {
+    let mode = &mut request.host_config.network_mode;
+    if matches!(mode.as_str(), "" | "default") {
+        "bridge".clone_into(mode);
+        if let Some(settings) = request.networks.remove("default") {
+            request.networks.insert("bridge".to_owned(), settings);
+        }
+    }
 }
 
 fn before_1_44(request: &mut CreateContainer) -> Result<(), Failure> {
@@ -160,10 +183,7 @@ fn mac_address(request: &mut CreateContainer, is_old: bool) -> Result<Option<Str
         }
         return Ok(None);
     }
-    let mode = match request.host_config.network_mode.as_str() {
-        "" | "default" => "bridge",
-        mode => mode,
-    };
+    let mode = request.host_config.network_mode.as_str();
     let has_interface = !matches!(mode, "host" | "none") && !mode.starts_with("container:");
     if !has_interface && is_old {
         return Err(Failure::bad_request(
@@ -171,7 +191,7 @@ fn mac_address(request: &mut CreateContainer, is_old: bool) -> Result<Option<Str
         ));
     }
     if has_interface {
-        let endpoint = request.networks.entry(mode.to_owned()).or_default();
+        let endpoint = endpoint_of(&mut request.networks, mode, is_old)?;
         if !endpoint.mac_address.is_empty() && endpoint.mac_address != address && !is_old {
             return Err(Failure::bad_request(
                 "the container-wide MAC address must match the endpoint-specific MAC address for the main network, or be left empty",
@@ -179,7 +199,33 @@ fn mac_address(request: &mut CreateContainer, is_old: bool) -> Result<Option<Str
         }
         endpoint.mac_address = address;
     }
+    if !is_old {
+        request.config.mac_address.clear();
+        request.mac_address.clear();
+    }
     Ok((!is_old).then(|| MAC_ADDRESS_WARNING.to_owned()))
+}
+
+/// Returns the endpoint that settings of a whole container are meant for.
+fn endpoint_of<'a>(
+    networks: &'a mut BTreeMap<String, EndpointRequest>,
+    mode: &str,
+    is_old: bool,
+) -> Result<&'a mut EndpointRequest, Failure> {
+    if networks.is_empty() {
+        networks.insert(mode.to_owned(), EndpointRequest::default());
+    }
+    let endpoint = match is_old {
+        // Old clients name one network at most.
+        true => networks.values_mut().next(),
+        false => networks.get_mut(mode),
+    };
+    // One network may be named in several ways: another endpoint could be the same once more.
+    endpoint.ok_or_else(|| {
+        Failure::bad_request(
+            "unable to migrate container-wide MAC address to a specific network: HostConfig.NetworkMode must match the identity of a network in NetworkSettings.Networks",
+        )
+    })
 }
 
 #[cfg(test)]
@@ -201,6 +247,61 @@ mod tests {
         assert_eq!(request.networks["bridge"].mac_address, "02:42:ac:11:00:99");
         let warnings = adapt(&mut request, &version("1.51")).expect("warnings");
         assert_eq!(warnings, [MAC_ADDRESS_WARNING]);
+    }
+
+    #[test]
+    fn priorities_came_with_1_48_and_addresses_of_interfaces_with_1_44() {
+        let asked = || {
+            let mut request = CreateContainer::default();
+            let mut endpoint = EndpointRequest {
+                gateway_priority: 3,
+                ..EndpointRequest::default()
+            };
+            endpoint.given.aliases = true;
+            request.networks.insert("default".to_owned(), endpoint);
+            request.host_config.network_mode = "default".to_owned();
+            request.config.mac_address = "02:42:ac:11:00:99".into();
+            request
+        };
+        for (text, priority, left) in [
+            ("1.43", 0, "02:42:ac:11:00:99"),
+            ("1.47", 0, ""),
+            ("1.48", 3, ""),
+        ] {
+            let mut request = asked();
+            adapt(&mut request, &version(text)).expect("adapted");
+            assert_eq!(request.host_config.network_mode, "bridge");
+            let endpoint = &request.networks["bridge"];
+            assert_eq!(endpoint.gateway_priority, priority, "{text}");
+            assert_eq!(endpoint.mac_address, "02:42:ac:11:00:99");
+            assert!(endpoint.given.aliases);
+            assert_eq!(request.config.mac_address, left, "{text}");
+        }
+    }
+
+    #[test]
+    fn an_address_needs_an_endpoint_of_its_network() {
+        let mut request = CreateContainer::default();
+        request.config.mac_address = "02:42:ac:11:00:99".into();
+        request.host_config.network_mode = "mine".to_owned();
+        request
+            .networks
+            .insert("other".to_owned(), EndpointRequest::default());
+        let failure = adapt(&mut request, &version("1.51")).expect_err("which network?");
+        assert!(failure.message().contains("must match the identity"));
+        adapt(&mut request, &version("1.43")).expect("the only one");
+        assert_eq!(request.networks["other"].mac_address, "02:42:ac:11:00:99");
+    }
+
+    #[test]
+    fn links_mean_nothing_on_networks_of_users() {
+        for (mode, kept) in [("", 1), ("bridge", 1), ("mine", 0)] {
+            let mut request = CreateContainer::default();
+            request.host_config.network_mode = mode.to_owned();
+            request.host_config.links = vec!["a:b".to_owned()];
+            adapt(&mut request, &version("1.51")).expect("adapted");
+            assert_eq!(request.host_config.links.len(), kept, "{mode}");
+        }
     }
 
     #[test]

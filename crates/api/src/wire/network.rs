@@ -48,11 +48,30 @@ struct EndpointIpam {
 }
 
 impl EndpointSettings {
-    /// Adds an alias that is not there yet.
-    pub(super) fn add_alias(&mut self, alias: &str) {
-        let aliases = self.aliases.get_or_insert_default();
-        if !aliases.iter().any(|known| known == alias) {
-            aliases.push(alias.to_owned());
+    /// Adds aliases; none is there twice afterwards.
+    pub(super) fn add_aliases(&mut self, more: [&str; 2]) {
+        let given = self.aliases.take().unwrap_or_default();
+        let all = given.into_iter().chain(more.map(str::to_owned));
+        let mut aliases: Vec<String> = Vec::new();
+        for alias in all {
+            if !aliases.contains(&alias) {
+                aliases.push(alias);
+            }
+        }
+        self.aliases = Some(aliases);
+    }
+
+    /// Leaves out what a list of containers does not show: links, names, options, link-local addresses.
+    pub(super) fn listed(mut self) -> Self {
+        if let Some(addresses) = &mut self.ipam_config {
+            addresses.link_local_addresses.clear();
+        }
+        Self {
+            links: None,
+            aliases: None,
+            driver_opts: None,
+            dns_names: None,
+            ..self
         }
     }
 }
@@ -60,7 +79,8 @@ impl EndpointSettings {
 impl From<&NetworkEndpoint> for EndpointSettings {
     fn from(endpoint: &NetworkEndpoint) -> Self {
         let asked = &endpoint.request;
-        let has_addresses = !asked.ipv4_address.is_empty()
+        let has_addresses = asked.given.addresses
+            || !asked.ipv4_address.is_empty()
             || !asked.ipv6_address.is_empty()
             || !asked.link_local_addresses.is_empty();
         Self {
@@ -69,10 +89,12 @@ impl From<&NetworkEndpoint> for EndpointSettings {
                 ipv6_address: asked.ipv6_address.clone(),
                 link_local_addresses: asked.link_local_addresses.clone(),
             }),
-            links: super::none_if_empty(asked.links.clone()),
-            aliases: super::none_if_empty(asked.aliases.clone()),
+            links: (asked.given.links || !asked.links.is_empty()).then(|| asked.links.clone()),
+            aliases: (asked.given.aliases || !asked.aliases.is_empty())
+                .then(|| asked.aliases.clone()),
             mac_address: endpoint.mac_address.clone(),
-            driver_opts: (!asked.driver_options.is_empty()).then(|| asked.driver_options.clone()),
+            driver_opts: (asked.given.driver_options || !asked.driver_options.is_empty())
+                .then(|| asked.driver_options.clone()),
             gw_priority: asked.gateway_priority,
             network_id: endpoint.network_id.clone(),
             endpoint_id: endpoint.endpoint_id.clone(),

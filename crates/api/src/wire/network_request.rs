@@ -5,18 +5,18 @@ use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use wharf_engine::model::network::{CreateNetwork, Ipam, IpamConfig, Prefix};
-use wharf_engine::model::request::EndpointRequest;
+use wharf_engine::model::request::{EndpointRequest, GivenFields};
 
 /// What a client may set of an endpoint.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub(crate) struct EndpointSettings {
     #[serde(rename = "IPAMConfig")]
-    ipam_config: EndpointIpam,
-    links: Vec<String>,
-    aliases: Vec<String>,
+    ipam_config: Option<EndpointIpam>,
+    links: Option<Vec<String>>,
+    aliases: Option<Vec<String>>,
     mac_address: String,
-    driver_opts: BTreeMap<String, String>,
+    driver_opts: Option<BTreeMap<String, String>>,
     gw_priority: i64,
 }
 
@@ -33,15 +33,23 @@ struct EndpointIpam {
 
 impl From<EndpointSettings> for EndpointRequest {
     fn from(settings: EndpointSettings) -> Self {
+        let given = GivenFields {
+            addresses: settings.ipam_config.is_some(),
+            aliases: settings.aliases.is_some(),
+            links: settings.links.is_some(),
+            driver_options: settings.driver_opts.is_some(),
+        };
+        let addresses = settings.ipam_config.unwrap_or_default();
         Self {
-            ipv4_address: settings.ipam_config.ipv4_address,
-            ipv6_address: settings.ipam_config.ipv6_address,
-            link_local_addresses: settings.ipam_config.link_local_addresses,
-            aliases: settings.aliases,
-            links: settings.links,
+            ipv4_address: addresses.ipv4_address,
+            ipv6_address: addresses.ipv6_address,
+            link_local_addresses: addresses.link_local_addresses,
+            aliases: settings.aliases.unwrap_or_default(),
+            links: settings.links.unwrap_or_default(),
             mac_address: settings.mac_address,
-            driver_options: settings.driver_opts,
+            driver_options: settings.driver_opts.unwrap_or_default(),
             gateway_priority: settings.gw_priority,
+            given,
         }
     }
 }

@@ -153,7 +153,7 @@ pub struct NetworkEndpoint {
     pub ipv6_prefix_length: u8,
     /// IPv6 address of the gateway.
     pub ipv6_gateway: String,
-    /// MAC address as text; while stopped, the one asked for.
+    /// MAC address as text; before the first start, the one asked for.
     pub mac_address: String,
     /// Names on the network, the container's own first; none on the default bridge.
     pub dns_names: Vec<String>,

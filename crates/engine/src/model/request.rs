@@ -48,6 +48,22 @@ pub struct EndpointRequest {
     pub driver_options: BTreeMap<String, String>,
     /// Which network becomes the default gateway: the highest wins.
     pub gateway_priority: i64,
+    /// What of the above was said, be it empty.
+    pub given: GivenFields,
+}
+
+/// Fields of an endpoint's settings that were there: inspect shows those empty, and the others as null.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[serde(default)]
+pub struct GivenFields {
+    /// The addresses.
+    pub addresses: bool,
+    /// The further names.
+    pub aliases: bool,
+    /// The links.
+    pub links: bool,
+    /// The driver options.
+    pub driver_options: bool,
 }
 
 /// Answers a create call.

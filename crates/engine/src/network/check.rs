@@ -113,7 +113,11 @@ pub(super) fn check_endpoint(
         findings.extend(wrong_place(network, &endpoint.ipv6_address, true));
     }
     if !endpoint.mac_address.is_empty() && parse_mac(&endpoint.mac_address).is_none() {
-        findings.push(format!("invalid MAC address: {}", endpoint.mac_address));
+        // Told alone, whatever else was found.
+        return Err(EngineError::invalid(format!(
+            "invalid MAC address {}",
+            endpoint.mac_address
+        )));
     }
     if let Err(reason) = sysctls(endpoint) {
         findings.push(reason);
@@ -165,26 +169,25 @@ pub(crate) fn endpoints_of(
         return BTreeMap::new();
     }
     let named = |name: &str| match engine.networks.find(name) {
-        Ok(network) => (network.name.clone(), network.id.clone()),
-        Err(_) => (name.to_owned(), String::new()),
+        Ok(network) => network.name.clone(),
+        Err(_) => name.to_owned(),
     };
-    let endpoint = |network_id: String, asked: EndpointRequest| NetworkEndpoint {
-        network_id,
+    // Which network a name means is settled when the container joins it.
+    let endpoint = |asked: EndpointRequest| NetworkEndpoint {
         mac_address: asked.mac_address.clone(),
         request: asked,
         ..NetworkEndpoint::default()
     };
     let mut endpoints = BTreeMap::new();
     for (name, asked) in &request.networks {
-        let (name, id) = named(named_network(name));
-        endpoints.insert(name, endpoint(id, asked.clone()));
+        endpoints.insert(named(named_network(name)), endpoint(asked.clone()));
     }
-    let (name, id) = named(mode);
+    let name = named(mode);
     // A container that names networks is on those; its mode says which one came first.
     if endpoints.is_empty() || !is_user_defined(mode) && !is_only_user_defined(&endpoints) {
         endpoints
             .entry(name.clone())
-            .or_insert_with(|| endpoint(id, EndpointRequest::default()));
+            .or_insert_with(|| endpoint(EndpointRequest::default()));
     }
     let mac = &request.mac_address;
     if let Some(own) = endpoints.get_mut(&name)
@@ -276,11 +279,12 @@ mod tests {
         );
         let alias = with(|endpoint| endpoint.aliases = vec!["a".into()]);
         assert!(said("bridge", &alias).contains("network-scoped aliases are only supported"));
+        let mac = with(|endpoint| endpoint.mac_address = "02:42".into());
+        assert_eq!(said("mine", &mac), "invalid MAC address 02:42");
         for wrong in [
             with(|endpoint| endpoint.ipv4_address = "::1".into()),
             with(|endpoint| endpoint.ipv6_address = "::".into()),
             with(|endpoint| endpoint.ipv6_address = "::ffff:10.0.0.1".into()),
-            with(|endpoint| endpoint.mac_address = "02:42".into()),
             with(|endpoint| endpoint.link_local_addresses = vec!["x".into()]),
             with(|endpoint| {
                 endpoint.driver_options =

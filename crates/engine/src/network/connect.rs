@@ -1,7 +1,7 @@
 //! Connecting containers to networks and disconnecting them, while they run or not.
 
 use super::check::check_endpoint;
-use super::{is_user_defined, join, names};
+use super::{join, names};
 use crate::container::registry::Entry;
 use crate::engine::Engine;
 use crate::error::{EngineError, ErrorKind, Result};
@@ -10,6 +10,11 @@ use crate::model::network::Network;
 use crate::model::request::EndpointRequest;
 use std::os::fd::AsFd;
 use std::sync::Arc;
+
+/// Told of a container that has no network namespace of its own.
+pub(super) const SHARING: &str = "container sharing network namespace with another container or host cannot be connected to any other network";
+/// Told of a container that has no way out.
+pub(super) const NO_COMPANY: &str = "container cannot be connected to multiple networks with one of the networks in private (none) mode";
 
 impl Engine {
     /// Connects a container to a network.
@@ -58,9 +63,17 @@ impl Engine {
         request: EndpointRequest,
     ) -> Result<()> {
         let before = entry.snapshot();
-        check_connection(&before, network)?;
-        check_endpoint(Some(network), &network.name, &request)?;
         let running = before.is_running();
+        refuse_dying(&before)?;
+        if before.host_config.network_mode.starts_with("container:") {
+            return Err(EngineError::invalid(SHARING));
+        }
+        check_endpoint(Some(network), &network.name, &request)?;
+        self.check_company(&before, network)?;
+        if !running && before.networks.contains_key(&network.name) {
+            // What was asked for first stays.
+            return Ok(());
+        }
         if running
             && let Some(present) = before.networks.get(&network.name)
             && !present.endpoint_id.is_empty()
@@ -84,7 +97,10 @@ impl Engine {
             container.networks.insert(
                 network.name.clone(),
                 NetworkEndpoint {
-                    network_id: network.id.clone(),
+                    network_id: match running {
+                        true => network.id.clone(),
+                        false => String::new(),
+                    },
                     mac_address: request.mac_address.clone(),
                     request,
                     dns_names: names,
@@ -101,6 +117,40 @@ impl Engine {
         self.persist(&entry.snapshot())
     }
 
+    /// Refuses networks that cannot be joined beside those that a container is on (spec engine-api §5.4).
+    fn check_company(&self, container: &Container, network: &Network) -> Result<()> {
+        if network.config_only {
+            return Err(EngineError::new(
+                ErrorKind::Forbidden,
+                format!(
+                    "cannot connect container to network {}: it is a configuration network",
+                    network.name
+                ),
+            ));
+        }
+        if container.host_config.network_mode != "host" && network.name == "host" {
+            return Err(EngineError::invalid(
+                "cannot connect container to host network - container must be created in host network mode",
+            ));
+        }
+        if container.networks.contains_key(&network.name) {
+            return Ok(());
+        }
+        let known = |name: &&str| self.networks.find(name).is_ok();
+        let mut others = container.networks.keys().map(String::as_str).filter(known);
+        if others.clone().any(|name| name == "host")
+            || network.name == "host" && others.next().is_some()
+        {
+            return Err(EngineError::invalid(SHARING));
+        }
+        if others.clone().any(|name| name == "none")
+            || network.name == "none" && others.next().is_some()
+        {
+            return Err(EngineError::invalid(NO_COMPANY));
+        }
+        Ok(())
+    }
+
     /// Joins a running container to a network that it is noted on; `before` is as it was without.
     fn connect_running(
         &self,
@@ -108,6 +158,9 @@ impl Engine {
         before: &Container,
         network: &Arc<Network>,
     ) -> Result<()> {
+        if network.name == "none" {
+            return self.mark_joined(entry, &network.name);
+        }
         let namespace = join::namespace_of(before)?;
         self.attach(entry, namespace.as_fd(), &network.name, network)?;
         let finished = self
@@ -206,6 +259,7 @@ impl Engine {
             container.networks.remove(&network.name);
         });
         let Some(endpoint) = own.and_then(|own| own.endpoint) else {
+            self.network_event("disconnect", network, Some(&after));
             return Ok(());
         };
         // Written down first: a crash in between leaves an interface, which a start sweeps.
@@ -243,45 +297,6 @@ impl Engine {
             });
         }
     }
-}
-
-/// Refuses what cannot be joined (spec engine-api §5.4).
-fn check_connection(container: &Container, network: &Network) -> Result<()> {
-    refuse_dying(container)?;
-    let mode = container.host_config.network_mode.as_str();
-    const SHARING: &str = "container sharing network namespace with another container or host cannot be connected to any other network";
-    if mode.starts_with("container:") {
-        return Err(EngineError::invalid(SHARING));
-    }
-    if network.config_only {
-        return Err(EngineError::new(
-            ErrorKind::Forbidden,
-            format!(
-                "cannot connect container to network {}: it is a configuration network",
-                network.name
-            ),
-        ));
-    }
-    if mode != "host" && network.name == "host" {
-        return Err(EngineError::invalid(
-            "cannot connect container to host network - container must be created in host network mode",
-        ));
-    }
-    if mode == "host" && network.name != "host" {
-        return Err(EngineError::invalid(SHARING));
-    }
-    let others = container.networks.keys().any(|name| name != &network.name);
-    let none = network.name == "none"
-        || container
-            .networks
-            .keys()
-            .any(|name| name == "none" && !is_user_defined(name));
-    if others && none {
-        return Err(EngineError::invalid(
-            "container cannot be connected to multiple networks with one of the networks in private (none) mode",
-        ));
-    }
-    Ok(())
 }
 
 fn refuse_dying(container: &Container) -> Result<()> {

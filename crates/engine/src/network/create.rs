@@ -29,7 +29,7 @@ impl Engine {
     }
 
     fn create_network_blocking(&self, request: CreateNetwork) -> Result<String> {
-        let request = self.complete(request)?;
+        let request = checked(request)?;
         let _gate = self
             .networks
             .gate
@@ -42,12 +42,21 @@ impl Engine {
                 request.name
             )));
         }
+        let request = self.complete(request)?;
         if all.len() >= MAX_NETWORKS {
             return Err(EngineError::new(
                 ErrorKind::Forbidden,
                 format!("there are {MAX_NETWORKS} networks already: remove some first"),
             ));
         }
+        let network = self.make(request)?;
+        let network = self.networks.insert(network);
+        self.network_event("create", &network, None);
+        Ok(network.id.clone())
+    }
+
+    /// Sets a network up and stores it.
+    fn make(&self, request: CreateNetwork) -> Result<Network> {
         let mut network = Network {
             id: identity::random_id()?,
             name: request.name.clone(),
@@ -87,31 +96,27 @@ impl Engine {
             let _swept_later = self.network.remove(&network.id);
             return Err(error);
         }
-        let network = self.networks.insert(network);
-        self.network_event("create", &network, None);
-        Ok(network.id.clone())
+        Ok(network)
     }
 
-    /// Checks a request and fills in what another network's settings say.
+    /// Checks what a network is to be of against its driver, and fills in what another network's settings say.
     fn complete(&self, mut request: CreateNetwork) -> Result<CreateNetwork> {
         let forbidden = |text: String| Err(EngineError::new(ErrorKind::Forbidden, text));
-        if request.name.trim().is_empty() {
-            return Err(EngineError::invalid("invalid name: name is empty"));
+        if request.config_only {
+            if request.internal
+                || request.attachable
+                || request.ingress
+                || !request.scope.is_empty()
+                || !request.config_from.is_empty()
+            {
+                return forbidden(
+                    "configuration network can only contain network specific fields. Network operator fields like [ ingress | internal | attachable | scope ] are not supported."
+                        .to_owned(),
+                );
+            }
+            return Ok(request);
         }
-        if request.name.len() > MAX_NAME_BYTES {
-            return Err(EngineError::invalid(format!(
-                "invalid name: longer than {MAX_NAME_BYTES} bytes"
-            )));
-        }
-        if request.name == "default" || PREDEFINED.iter().any(|(name, _)| *name == request.name) {
-            return forbidden(format!(
-                "operation is not permitted on predefined {} network ",
-                request.name
-            ));
-        }
-        if request.driver.is_empty() || request.driver == "default" {
-            request.driver = "bridge".to_owned();
-        }
+        driver(&request.driver)?;
         if request.ingress {
             return forbidden("Ingress network can only be global scope network".to_owned());
         }
@@ -120,47 +125,15 @@ impl Engine {
                 "cannot create a swarm scoped network when swarm is not active".to_owned(),
             );
         }
-        if request.driver == "overlay" {
-            return Err(EngineError::new(
-                ErrorKind::Forbidden,
-                "This node is not a swarm manager. Use \"docker swarm init\" or \"docker swarm join\" to connect this node to swarm and try again.",
-            ));
-        }
         if !request.scope.is_empty() && request.scope != "local" {
             return Err(EngineError::invalid(format!(
                 "invalid scope {:?}: expected local",
                 request.scope
             )));
         }
-        if let Some(ipam) = &request.ipam {
-            validate_ipam(&ipam.config, request.ipv6.unwrap_or(false))?;
-            if !matches!(ipam.driver.as_str(), "" | "default" | "null") {
-                return Err(EngineError::not_found(format!(
-                    "plugin {:?} not found",
-                    ipam.driver
-                )));
-            }
-            if ipam.driver == "null" {
-                // The driver gives out nothing, and the networks here all need addresses.
-                return Err(EngineError::invalid(match ipam.config.is_empty() {
-                    true => "ipv4 pool is empty",
-                    false => "null ipam driver does not handle specific address pool requests",
-                }));
-            }
-        }
-        if request.config_only {
-            if request.internal || request.attachable || !request.config_from.is_empty() {
-                return forbidden(
-                    "configuration network can only contain network specific fields. Network operator fields like [ ingress | internal | attachable | scope ] are not supported."
-                        .to_owned(),
-                );
-            }
-            return Ok(request);
-        }
         if !request.config_from.is_empty() {
             self.take_config(&mut request)?;
         }
-        driver(&request.driver)?;
         for (key, wanted) in [
             (ENABLE_IPV4, &mut request.ipv4),
             (ENABLE_IPV6, &mut request.ipv6),
@@ -214,6 +187,51 @@ impl Engine {
         request.labels = source.labels.clone();
         Ok(())
     }
+}
+
+/// Checks what a request says, whatever else there is.
+fn checked(mut request: CreateNetwork) -> Result<CreateNetwork> {
+    let forbidden = |text: String| Err(EngineError::new(ErrorKind::Forbidden, text));
+    if request.name.trim().is_empty() {
+        return Err(EngineError::invalid("invalid name: name is empty"));
+    }
+    if request.name.len() > MAX_NAME_BYTES {
+        return Err(EngineError::invalid(format!(
+            "invalid name: longer than {MAX_NAME_BYTES} bytes"
+        )));
+    }
+    if request.name == "default" || PREDEFINED.iter().any(|(name, _)| *name == request.name) {
+        return forbidden(format!(
+            "operation is not permitted on predefined {} network ",
+            request.name
+        ));
+    }
+    if request.driver.is_empty() || request.driver == "default" {
+        request.driver = "bridge".to_owned();
+    }
+    if request.driver == "overlay" {
+        return Err(EngineError::new(
+            ErrorKind::Forbidden,
+            "This node is not a swarm manager. Use \"docker swarm init\" or \"docker swarm join\" to connect this node to swarm and try again.",
+        ));
+    }
+    if let Some(ipam) = &request.ipam {
+        validate_ipam(&ipam.config, request.ipv6.unwrap_or(false))?;
+        if !matches!(ipam.driver.as_str(), "" | "default" | "null") {
+            return Err(EngineError::not_found(format!(
+                "plugin {:?} not found",
+                ipam.driver
+            )));
+        }
+        if ipam.driver == "null" {
+            // The driver gives out nothing, and the networks here all need addresses.
+            return Err(EngineError::invalid(match ipam.config.is_empty() {
+                true => "ipv4 pool is empty",
+                false => "null ipam driver does not handle specific address pool requests",
+            }));
+        }
+    }
+    Ok(request)
 }
 
 fn driver(name: &str) -> Result<Driver> {

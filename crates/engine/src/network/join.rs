@@ -30,6 +30,9 @@ impl Engine {
         if mode.starts_with("container:") {
             return Ok(None);
         }
+        if matches!(mode, "host" | "none") {
+            refuse_company(&container, mode).map_err(setup_failed)?;
+        }
         if mode == "host" {
             self.mark_joined(entry, "host")?;
             return Ok(None);
@@ -40,7 +43,9 @@ impl Engine {
             return Ok(Some(namespace));
         }
         if let Err(error) = self.join_all(entry, namespace.as_fd()) {
+            let joined = entry.snapshot();
             self.leave_network(entry);
+            self.tell_networks_left(&joined);
             return Err(error);
         }
         Ok(Some(namespace))
@@ -212,13 +217,14 @@ impl Engine {
     }
 
     /// Notes that a container is on a network that gives it nothing.
-    fn mark_joined(&self, entry: &Entry, name: &str) -> Result<()> {
+    pub(super) fn mark_joined(&self, entry: &Entry, name: &str) -> Result<()> {
         let network = self.networks.find(name)?;
         let endpoint_id = identity::random_id()?;
         let container = entry.change(|container| {
             let own = container.networks.entry(name.to_owned()).or_default();
             own.network_id.clone_from(&network.id);
             own.endpoint_id = endpoint_id;
+            own.mac_address.clone_from(&own.request.mac_address);
         });
         self.network_event("connect", &network, Some(&container));
         Ok(())
@@ -326,11 +332,21 @@ fn fill(own: &mut NetworkEndpoint, network: &Network, endpoint: &Endpoint) {
 pub(super) fn clear(own: &mut NetworkEndpoint) {
     *own = NetworkEndpoint {
         network_id: std::mem::take(&mut own.network_id),
-        mac_address: own.request.mac_address.clone(),
         request: std::mem::take(&mut own.request),
         dns_names: std::mem::take(&mut own.dns_names),
         ..NetworkEndpoint::default()
     };
+}
+
+/// Refuses networks beside those that give nothing: they could not be joined.
+fn refuse_company(container: &Container, mode: &str) -> Result<()> {
+    if container.networks.keys().all(|name| name == mode) {
+        return Ok(());
+    }
+    Err(EngineError::invalid(match mode {
+        "host" => super::connect::SHARING,
+        _ => super::connect::NO_COMPANY,
+    }))
 }
 
 fn setup_failed(error: EngineError) -> EngineError {

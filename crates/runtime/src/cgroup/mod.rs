@@ -238,6 +238,22 @@ impl Cgroup {
         }
     }
 
+    /// Lets a process of the group that was killed end, be the group frozen: version 1 freezes signals too, and a
+    /// process thaws outside its group.
+    pub fn let_die(&self, pid: u32) -> Result<()> {
+        if self.is_v2() || !self.is_frozen()? {
+            return Ok(());
+        }
+        let hierarchies = self.v1_hierarchies().iter();
+        for hierarchy in hierarchies.filter(|hierarchy| hierarchy.has("freezer")) {
+            write_file(
+                &hierarchy.directory("/").join("cgroup.procs"),
+                &pid.to_string(),
+            )?;
+        }
+        Ok(())
+    }
+
     /// Says whether the group is frozen.
     pub fn is_frozen(&self) -> Result<bool> {
         if self.is_v2() {

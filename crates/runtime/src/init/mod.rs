@@ -9,6 +9,7 @@ pub mod mounts;
 pub mod namespaces;
 pub mod options;
 pub mod overlay;
+pub mod patience;
 pub mod plan;
 pub mod privileges;
 pub mod reaper;
@@ -109,6 +110,7 @@ pub fn create(
     let result = placed.and_then(|()| {
         await_ready(
             &mut spawned,
+            None,
             |report, process| {
                 // Descriptions of mounts need the plan, those of the process its own part.
                 match report.describe_setup(&plan) {
@@ -122,7 +124,7 @@ pub fn create(
     match result {
         Ok(()) => Ok(spawned),
         Err(error) => {
-            abandon(&spawned);
+            patience::abandon(spawned.pid, &spawned.pidfd, cgroup);
             Err(error)
         }
     }
@@ -132,11 +134,14 @@ pub fn create(
 ///
 /// # Errors
 /// [`RuntimeError::Start`] with the frame clients know; the process is gone then.
-pub fn start(spawned: &mut Spawned, exec: bool) -> Result<()> {
-    let frame = if exec { EXEC_FRAME } else { CREATE_FRAME };
+pub fn start(spawned: &mut Spawned) -> Result<()> {
+    execute(spawned, None, CREATE_FRAME)
+}
+
+fn execute(spawned: &Spawned, group: Option<&Cgroup>, frame: &str) -> Result<()> {
     sys::write(spawned.sync.as_raw_fd(), &[START])
         .map_err(|errno| os("start the process", errno))?;
-    match next_event(spawned.sync.as_raw_fd())? {
+    match next_event(spawned.sync.as_raw_fd(), group)? {
         Event::Closed => Ok(()),
         Event::Failed(report) => {
             let text = report.describe_process(&spawned.process);
@@ -151,6 +156,10 @@ pub fn start(spawned: &mut Spawned, exec: bool) -> Result<()> {
 }
 
 /// Sets one more process of a running container up and executes it.
+///
+/// # Errors
+/// [`RuntimeError::Start`] with the frame clients know; [`RuntimeError::Paused`] if the group was frozen before
+/// the process was executed. The process is gone then.
 pub fn exec(
     mut process: ProcessPlan,
     stdio: Stdio,
@@ -182,12 +191,12 @@ pub fn exec(
     };
     let describe = |report: &Report, process: &ProcessPlan| report.describe_process(process);
     let result = place(&spawned, cgroup, &spawned.process)
-        .and_then(|()| await_ready(&mut spawned, describe, EXEC_FRAME))
-        .and_then(|()| start(&mut spawned, true));
+        .and_then(|()| await_ready(&mut spawned, Some(cgroup), describe, EXEC_FRAME))
+        .and_then(|()| execute(&spawned, Some(cgroup), EXEC_FRAME));
     match result {
         Ok(()) => Ok(spawned),
         Err(error) => {
-            abandon(&spawned);
+            patience::abandon(spawned.pid, &spawned.pidfd, cgroup);
             Err(error)
         }
     }
@@ -219,11 +228,12 @@ fn announce_group(spawned: &Spawned, cgroup: &Cgroup) -> Result<()> {
 
 fn await_ready(
     spawned: &mut Spawned,
+    group: Option<&Cgroup>,
     describe: impl Fn(&Report, &ProcessPlan) -> String,
     frame: &str,
 ) -> Result<()> {
     loop {
-        match next_event(spawned.sync.as_raw_fd())? {
+        match next_event(spawned.sync.as_raw_fd(), group)? {
             Event::Ready => return Ok(()),
             Event::Console(master) => spawned.streams.terminal = Some(master),
             Event::Failed(report) => {
@@ -241,22 +251,8 @@ fn await_ready(
     }
 }
 
-/// Kills a process that could not be made and waits for it.
-fn abandon(spawned: &Spawned) {
-    let _ = sys::pidfd_send_signal(spawned.pidfd.as_raw_fd(), libc::SIGKILL);
-    // SAFETY: the process is our child; no status is wanted.
-    unsafe { libc::waitpid(spawned.pid, std::ptr::null_mut(), 0) };
-}
-
-fn next_event(sync: RawFd) -> Result<Event> {
-    let mut poll = libc::pollfd {
-        fd: sync,
-        events: libc::POLLIN,
-        revents: 0,
-    };
-    let timeout = SETUP_TIMEOUT.as_millis() as i32;
-    // SAFETY: one entry.
-    if unsafe { libc::poll(&raw mut poll, 1, timeout) } == 0 {
+fn next_event(sync: RawFd, group: Option<&Cgroup>) -> Result<Event> {
+    if !patience::await_readable(sync, group, SETUP_TIMEOUT)? {
         return Err(RuntimeError::Start {
             message: format!("{CREATE_FRAME}no answer within {SETUP_TIMEOUT:?}"),
         });

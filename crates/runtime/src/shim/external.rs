@@ -6,7 +6,7 @@
 
 use std::ffi::CString;
 use std::io::Read;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -16,9 +16,11 @@ use std::time::Duration;
 use oci_spec::runtime::{LinuxNamespaceType, Process, Spec};
 use wharf_safefs::trusted;
 
+use crate::cgroup::Cgroup;
 use crate::error::{Result, RuntimeError};
 use crate::init::console;
 use crate::init::overlay::{RootPlan, plan_root};
+use crate::init::patience;
 use crate::init::plan::c_string;
 use crate::init::streams::{ChildEnds, Streams, make_streams};
 use crate::request::{ExternalRuntime, LaunchRequest, RootMount, Stdio};
@@ -98,7 +100,7 @@ impl External {
         leave_mount_namespace()?;
         mount_root(&request.root, &rootfs)?;
         external.write("config.json", &external.spec(request)?)?;
-        let made = external.make(request.stdio, CREATE_FRAME, |command| {
+        let made = external.make(request.stdio, CREATE_FRAME, None, |command| {
             command.arg("create").arg("--bundle").arg(&external.bundle);
         });
         if made.is_err() {
@@ -114,17 +116,18 @@ impl External {
     pub fn start(&self) -> Result<()> {
         let mut command = self.command();
         command.arg("start").arg(&self.id);
-        let (status, text) = self.run(command, &Streams::default())?;
+        let (status, text) = self.run(command, &Streams::default(), None)?;
         self.check(status, START_FRAME, text)
     }
 
     /// Executes one more process.
     ///
     /// # Errors
-    /// [`RuntimeError::Start`] with the program's own words.
-    pub fn exec(&self, process: &Process, stdio: Stdio) -> Result<Made> {
+    /// [`RuntimeError::Start`] with the program's own words; [`RuntimeError::Paused`] if the group was frozen before
+    /// the program had done.
+    pub fn exec(&self, process: &Process, stdio: Stdio, group: &Cgroup) -> Result<Made> {
         self.write("process.json", process)?;
-        self.make(stdio, EXEC_FRAME, |command| {
+        self.make(stdio, EXEC_FRAME, Some(group), |command| {
             command
                 .args(["exec", "--detach", "--process"])
                 .arg(self.bundle.join("process.json"));
@@ -135,7 +138,7 @@ impl External {
     pub fn delete(&self) {
         let mut command = self.command();
         command.args(["delete", "--force"]).arg(&self.id);
-        let _swept_later = self.run(command, &Streams::default());
+        let _swept_later = self.run(command, &Streams::default(), None);
     }
 
     /// Returns the spec as the program gets it: with the root, the control group and the network that
@@ -163,7 +166,13 @@ impl External {
     }
 
     /// Lets the program make a process and takes hold of it.
-    fn make(&self, stdio: Stdio, frame: &str, verb: impl Fn(&mut Command)) -> Result<Made> {
+    fn make(
+        &self,
+        stdio: Stdio,
+        frame: &str,
+        group: Option<&Cgroup>,
+        verb: impl Fn(&mut Command),
+    ) -> Result<Made> {
         let (mut streams, ends) = make_streams(stdio)?;
         let pid_file = self.bundle.join("pid");
         let mut command = self.command();
@@ -182,7 +191,7 @@ impl External {
         {
             command.stdin(stdin).stdout(stdout).stderr(stderr);
         }
-        let (status, text) = self.run(command, &streams)?;
+        let (status, text) = self.run(command, &streams, group)?;
         self.check(status, frame, text)?;
         if let Some((listener, _)) = listener {
             streams.terminal = Some(receive_terminal(&listener)?);
@@ -196,7 +205,7 @@ impl External {
         let pid: i32 = text.trim().parse().map_err(|_| RuntimeError::Protocol {
             reason: format!("{} holds no process number: {text:?}", pid_file.display()),
         })?;
-        let pidfd = open_process(pid)?;
+        let pidfd = patience::open_process(pid)?;
         Ok(Made {
             pid,
             pidfd,
@@ -237,15 +246,24 @@ impl External {
         self.bundle.join("log.json")
     }
 
-    /// Runs the program to its end; returns what it said on the standard error it was given, if it failed.
-    fn run(&self, mut command: Command, streams: &Streams) -> Result<(ExitStatus, String)> {
+    /// Runs the program to its end, or until the group, if one is given, is frozen; returns what it said on the
+    /// standard error it was given, if it failed.
+    fn run(
+        &self,
+        mut command: Command,
+        streams: &Streams,
+        group: Option<&Cgroup>,
+    ) -> Result<(ExitStatus, String)> {
         match trusted::remove_file(self.log()) {
             Err(error) if !error.is_not_found() => return Err(error.into()),
             _ => {}
         }
-        let status = command.status().map_err(|error| {
-            RuntimeError::io(format!("run {}", self.runtime.program.display()), error)
-        })?;
+        let failed =
+            |error| RuntimeError::io(format!("run {}", self.runtime.program.display()), error);
+        let status = match group {
+            Some(group) => patience::run(&mut command, group, failed)?,
+            None => command.status().map_err(failed)?,
+        };
         // The command holds the process's ends: a failed program's text ends only without them.
         drop(command);
         let mut text = Vec::new();
@@ -389,14 +407,6 @@ fn await_readable(fd: i32) {
     };
     // SAFETY: one entry. What follows fails by itself when the time has passed.
     unsafe { libc::poll(&raw mut poll, 1, TERMINAL_TIMEOUT.as_millis() as i32) };
-}
-
-fn open_process(pid: i32) -> Result<OwnedFd> {
-    // SAFETY: plain system call; a descriptor returned is ours.
-    let fd = sys::check(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) })
-        .map_err(|errno| os("open the process", errno))?;
-    // SAFETY: the kernel just made it.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
 }
 
 fn os(action: &str, errno: i32) -> RuntimeError {

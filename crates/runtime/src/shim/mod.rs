@@ -64,6 +64,7 @@ pub(crate) fn failure(error: &RuntimeError) -> Failure {
     match error {
         RuntimeError::Start { message } => Failure::Start(message.clone()),
         RuntimeError::NotRunning => Failure::NotRunning,
+        RuntimeError::Paused => Failure::Paused,
         RuntimeError::NoSuchExec { id } => Failure::NoSuchExec(id.clone()),
         error => Failure::Other(error.to_string()),
     }

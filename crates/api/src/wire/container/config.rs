@@ -3,7 +3,8 @@
 use crate::wire::{is_default, none_if_empty};
 use serde::Serialize;
 use std::collections::BTreeMap;
-use wharf_image::{ContainerConfig, Empty, Healthcheck};
+use wharf_engine::model::container::Container;
+use wharf_image::{Empty, Healthcheck};
 
 /// The merged config, with the keys docker writes even when they are empty.
 #[derive(Debug, Serialize)]
@@ -45,8 +46,9 @@ pub(super) struct ConfigView {
 }
 
 impl ConfigView {
-    /// Makes the view of a merged config.
-    pub(super) fn new(config: &ContainerConfig) -> Self {
+    /// Makes the view of a container's merged config.
+    pub(super) fn new(container: &Container) -> Self {
+        let config = &container.config;
         Self {
             hostname: config.hostname.clone(),
             domainname: config.domainname.clone(),
@@ -69,7 +71,7 @@ impl ConfigView {
             working_dir: config.working_dir.clone(),
             entrypoint: config.entrypoint.clone(),
             network_disabled: config.network_disabled,
-            mac_address: config.mac_address.clone(),
+            mac_address: mac_address(container),
             on_build: none_if_empty(config.on_build.clone()),
             labels: (!config.labels.is_empty() || !config.image.is_empty())
                 .then(|| config.labels.clone()),
@@ -78,4 +80,22 @@ impl ConfigView {
             shell: config.shell.clone(),
         }
     }
+}
+
+/// Returns the hardware address that was asked for: old clients look for it here, also where it was
+/// set on the endpoint.
+fn mac_address(container: &Container) -> String {
+    let own = &container.config.mac_address;
+    if !own.is_empty() {
+        return own.clone();
+    }
+    let main = match container.host_config.network_mode.as_str() {
+        "" | "default" => "bridge",
+        mode => mode,
+    };
+    let endpoint = container.networks.get(main);
+    endpoint
+        .filter(|_| !matches!(main, "host" | "none"))
+        .map(|endpoint| endpoint.request.mac_address.clone())
+        .unwrap_or_default()
 }

@@ -4,6 +4,8 @@ mod config;
 mod network_settings;
 mod state;
 
+pub(super) use network_settings::leads_out;
+
 use crate::timestamp::rfc3339_nano;
 use crate::version::ApiVersion;
 use crate::wire::container::config::ConfigView;
@@ -110,7 +112,7 @@ impl ContainerInspect {
             size_rw: sizes.map(|(own, _)| own),
             size_root_fs: sizes.map(|(_, all)| all),
             mounts: container.mounts.iter().map(MountPoint::from).collect(),
-            config: ConfigView::new(&container.config),
+            config: ConfigView::new(container),
             network_settings: NetworkSettings::new(container, version),
         }
     }

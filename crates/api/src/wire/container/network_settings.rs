@@ -114,18 +114,22 @@ fn named_endpoints(
             .iter_mut()
             .filter(|(name, _)| !PREDEFINED_NETWORKS.contains(&name.as_str()));
         for (_, endpoint) in user_defined {
-            endpoint.add_alias(container.short_id());
-            endpoint.add_alias(&container.config.hostname);
+            endpoint.add_aliases([container.short_id(), &container.config.hostname]);
         }
     }
     endpoints
 }
 
+/// Tells whether a container reaches others than its neighbours.
+pub(in crate::wire) fn leads_out(container: &Container) -> bool {
+    let mut endpoints = container.networks.values();
+    endpoints.any(|own| !own.gateway.is_empty() || !own.ipv6_gateway.is_empty())
+}
+
 /// Exposed ports with null, published ones with their places on the host; nothing of a container that no network leads
 /// out of.
 fn ports(container: &Container) -> BTreeMap<String, Option<Vec<PortOnHost>>> {
-    let mut endpoints = container.networks.values();
-    let leads_out = endpoints.any(|own| !own.gateway.is_empty() || !own.ipv6_gateway.is_empty());
+    let leads_out = leads_out(container);
     let exposed = container
         .config
         .exposed_ports

@@ -54,7 +54,7 @@ impl Server {
             ));
         };
         let result = match (waiting, &self.external) {
-            (Waiting::Own(mut spawned), _) => init::start(&mut spawned, false),
+            (Waiting::Own(mut spawned), _) => init::start(&mut spawned),
             (Waiting::External, Some(external)) => external.start(),
             (Waiting::External, None) => Err(RuntimeError::NotRunning),
         };
@@ -78,7 +78,6 @@ impl Server {
                 .processes
                 .first()
                 .map_or(0, |process| process.pid.unsigned_abs()),
-            started_at_ns: crate::state::now_ns(),
         };
         self.started = Some(started);
         Ok(started)
@@ -105,8 +104,8 @@ impl Server {
             return Err(RuntimeError::NotRunning);
         };
         if self.cgroup.is_frozen().unwrap_or(false) {
-            // It would join the frozen group and never report.
-            return Err(RuntimeError::invalid("exec", "the container is paused"));
+            // It would join the frozen group and be given up at once.
+            return Err(RuntimeError::Paused);
         }
         let runs = |process: &&Process| process.exec_id.is_some() && process.settled.is_none();
         if self.processes.iter().filter(runs).count() >= MAX_EXECS {
@@ -151,7 +150,7 @@ impl Server {
         container: RawFd,
     ) -> Result<Made> {
         if let Some(external) = &self.external {
-            return external.exec(process, stdio);
+            return external.exec(process, stdio, &self.cgroup);
         }
         let mut plan = ProcessPlan::new(process, stdio.tty, self.seccomp.clone())?;
         if let Some(size) = stdio.console_size
