@@ -39,7 +39,9 @@ pub fn record_buildx(plugin: &Path) -> Result<String, String> {
     let mut text = String::from(
         "# Flags of `build` of docker's buildx 0.29, from its help; those that it hides are of docker's own `build`.\nbuildx build\n",
     );
-    for flag in &help.flags {
+    // Docker's own help does not list it either.
+    let flags = help.flags.iter().filter(|flag| *flag != "-h --help");
+    for flag in flags {
         // A string takes everything.
         let _ = writeln!(text, "  {flag}");
     }
