@@ -235,7 +235,13 @@ fn every_flag_of_buildx_works_or_is_refused() {
             .iter()
             .map(|word| word.replace("$DIR", &place))
             .collect();
-        let mut line = vec!["build"];
+        // A flag of the whole client stands before the command, as all of them.
+        let (before, given) = match *flag {
+            "debug" => (given, Vec::new()),
+            _ => (Vec::new(), given),
+        };
+        let mut line: Vec<&str> = before.iter().map(String::as_str).collect();
+        line.push("build");
         line.extend(given.iter().map(String::as_str));
         line.push(&place);
         let done = run(&daemon, &line);
