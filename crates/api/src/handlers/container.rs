@@ -13,6 +13,7 @@ use bytes::Bytes;
 use http::StatusCode;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
+use wharf_engine::model::container::Container;
 use wharf_engine::model::request::{ListContainers, WaitCondition};
 use wharf_engine::model::view::{FileChange, FileChangeKind, WaitResult};
 use wharf_engine::{EngineError, ErrorKind};
@@ -78,6 +79,8 @@ pub(crate) async fn inspect(call: Call) -> Answer {
         None
     };
     let lower_dirs = call.engine.image_dirs_of(&container).await;
+    let mut container = Container::clone(&container);
+    container.host_config.links = call.engine.shown_links(&container);
     respond::json(&ContainerInspect::new(
         &container,
         sizes,

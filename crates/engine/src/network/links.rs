@@ -22,7 +22,7 @@ const MAX_LINKS: usize = 256;
 const MAX_HOSTS_BYTES: u64 = 1024 * 1024;
 
 /// Checks the links of a create request.
-pub(super) fn check(engine: &Engine, host: &HostConfig) -> Result<()> {
+pub(crate) fn check_links(engine: &Engine, host: &HostConfig) -> Result<()> {
     if is_user_defined(&host.network_mode) {
         return Ok(());
     }
@@ -86,6 +86,19 @@ impl Engine {
             }
         }
         names
+    }
+
+    /// Returns the links of a container as inspect shows them, `/child:/parent/alias`, without those to containers
+    /// that are gone.
+    pub fn shown_links(&self, container: &Container) -> Vec<String> {
+        let links = container.host_config.links.iter();
+        links
+            .filter_map(|link| {
+                let (name, alias) = parse(link).ok()?;
+                let child = self.containers.find(&name).ok()?.snapshot();
+                Some(format!("/{}:/{}/{alias}", child.name, container.name))
+            })
+            .collect()
     }
 
     /// Removes a link, `parent/alias`; both containers stay.
