@@ -209,6 +209,7 @@ impl<'a> Assembler<'a> {
     ) -> Result<(), BuildError> {
         let entry = Entry {
             key,
+            by_result: None,
             diff_ids: finished.diff_ids.clone(),
             created,
             config: finished.config.clone(),

@@ -17,6 +17,8 @@ const KEY_VERSION: u32 = 2;
 const CREATED: &str = "created";
 /// Where it says whether the step left the files as they were.
 const IS_UNCHANGED: &str = "unchanged";
+/// Where it holds the key by what the inputs held.
+const BY_RESULT: &str = "by_result";
 /// Kind of the documents that lead from an alias to a record's key.
 const ALIAS_KIND: &str = "build-alias";
 
@@ -40,6 +42,8 @@ pub(crate) struct Hit {
 pub(crate) struct Entry<'a> {
     /// The key.
     pub key: Digest,
+    /// The key of the step on what its inputs held, where that is another.
+    pub by_result: Option<Digest>,
     /// The chain after the step, lowest first.
     pub diff_ids: Vec<DiffId>,
     /// When the step was executed, as RFC 3339.
@@ -97,10 +101,17 @@ fn record_of(store: &Store, key: &Digest) -> Result<Option<CacheRecord>, BuildEr
     if let Some(record) = store.cache(key)? {
         return Ok(Some(record));
     }
-    match alias_target(store, key)? {
-        Some(target) => Ok(store.cache(&target)?),
-        None => Ok(None),
-    }
+    let Some(alias) = alias(store, key)? else {
+        return Ok(None);
+    };
+    let record = store.cache(&alias.record)?;
+    // The step may have been executed again since, on other inputs: then the record is no more what the alias means.
+    Ok(
+        record.filter(|record| match (&alias.by_result, by_result(record)) {
+            (Some(meant), Some(found)) => *meant == found,
+            _ => true,
+        }),
+    )
 }
 
 /// Looks in the caches of other machines, too, where this one holds nothing.
@@ -156,6 +167,9 @@ pub(crate) fn put(store: &Store, entry: Entry<'_>) -> Result<(), BuildError> {
         if let Some(created) = entry.created {
             object.insert(CREATED.to_owned(), Value::String(created));
         }
+        if let Some(by_result) = entry.by_result {
+            object.insert(BY_RESULT.to_owned(), json!(by_result));
+        }
         if entry.is_unchanged {
             object.insert(IS_UNCHANGED.to_owned(), Value::Bool(true));
         }
@@ -173,18 +187,84 @@ pub(crate) fn put(store: &Store, entry: Entry<'_>) -> Result<(), BuildError> {
     })?)
 }
 
-/// Lets another key lead to a record, too.
-pub(crate) fn put_alias(store: &Store, alias: &Digest, key: &Digest) -> Result<(), BuildError> {
-    if alias == key {
-        return Ok(());
-    }
-    Ok(store.put_document(ALIAS_KIND, &alias.hex(), &json!(key.to_string()))?)
+/// Another way to a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Alias {
+    /// Key of the record.
+    record: Digest,
+    /// What the record's inputs have to have held.
+    by_result: Option<Digest>,
 }
 
-fn alias_target(store: &Store, alias: &Digest) -> Result<Option<Digest>, BuildError> {
-    let document = store.document(ALIAS_KIND, &alias.hex())?;
-    let target = document.as_ref().and_then(Value::as_str);
-    Ok(target.and_then(|target| target.parse().ok()))
+impl Alias {
+    /// Reads the document of an alias; those of earlier versions hold only the record's key.
+    fn of(document: &Value) -> Option<Self> {
+        let digest = |value: &Value| value.as_str()?.parse().ok();
+        match document {
+            Value::String(_) => Some(Self {
+                record: digest(document)?,
+                by_result: None,
+            }),
+            _ => Some(Self {
+                record: digest(&document["record"])?,
+                by_result: digest(&document[BY_RESULT]),
+            }),
+        }
+    }
+
+    fn keep(&self, store: &Store, alias: &Digest) -> Result<(), BuildError> {
+        let document = json!({ "record": self.record, BY_RESULT: self.by_result });
+        Ok(store.put_document(ALIAS_KIND, &alias.hex(), &document)?)
+    }
+}
+
+/// Lets the key of a step on what its inputs hold lead to a record, too.
+pub(crate) fn lead_to_record(
+    store: &Store,
+    by_result: &Digest,
+    record: &Digest,
+) -> Result<(), BuildError> {
+    if by_result == record {
+        return Ok(());
+    }
+    let alias = Alias {
+        record: *record,
+        by_result: Some(*by_result),
+    };
+    alias.keep(store, by_result)
+}
+
+/// Lets a key lead to the record that was found for a step on what its inputs hold. What the key led to before had other
+/// inputs: it goes.
+pub(crate) fn lead_to_result(
+    store: &Store,
+    key: &Digest,
+    by_result: &Digest,
+) -> Result<(), BuildError> {
+    let Some(record) = record_of(store, by_result)? else {
+        return Ok(());
+    };
+    if record.key == *key {
+        return Ok(());
+    }
+    if store.cache(key)?.is_some() {
+        store.delete_cache(&[*key])?;
+    }
+    let alias = Alias {
+        record: record.key,
+        by_result: Some(*by_result),
+    };
+    alias.keep(store, key)
+}
+
+fn alias(store: &Store, key: &Digest) -> Result<Option<Alias>, BuildError> {
+    let document = store.document(ALIAS_KIND, &key.hex())?;
+    Ok(document.as_ref().and_then(Alias::of))
+}
+
+/// Returns the key of a record's step on what its inputs held; none where that is not known.
+fn by_result(record: &CacheRecord) -> Option<Digest> {
+    record.explain.get(BY_RESULT)?.as_str()?.parse().ok()
 }
 
 /// Which records to remove.
@@ -238,10 +318,10 @@ pub fn prune(store: &Store, options: &PruneOptions) -> Result<Pruned, BuildError
 /// A store that cannot be read or written.
 pub fn remove(store: &Store, keys: &[Digest]) -> Result<u64, BuildError> {
     let freed_bytes = store.delete_cache(keys)?;
-    let gone: std::collections::HashSet<String> = keys.iter().map(Digest::to_string).collect();
-    for (alias, target) in store.documents(ALIAS_KIND)? {
-        if target.as_str().is_none_or(|target| gone.contains(target)) {
-            store.delete_document(ALIAS_KIND, &alias)?;
+    let gone: std::collections::HashSet<&Digest> = keys.iter().collect();
+    for (name, document) in store.documents(ALIAS_KIND)? {
+        if Alias::of(&document).is_none_or(|alias| gone.contains(&alias.record)) {
+            store.delete_document(ALIAS_KIND, &name)?;
         }
     }
     Ok(freed_bytes)

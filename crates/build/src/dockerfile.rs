@@ -119,6 +119,7 @@ fn with_input<T>(
             .unwrap_or_else(|| build_platform.clone()),
         build_platform,
         contexts: &request.named_contexts(),
+        no_cache_stages: &request.no_cache_stages,
         allow_insecure: request.allow_insecure,
         network_mode: &request.network_mode,
         find_time,

@@ -215,6 +215,7 @@ fn with_times(store: &Store, diff_id: &DiffId, latest: i64) -> Result<DiffId, Bu
     let made = publish(store, staging)?;
     let record = Record {
         key,
+        by_result: None,
         diff_ids: vec![made],
         created: None,
         config: None,

@@ -28,6 +28,8 @@ pub struct Frontend {
     pub build_platform: Option<Platform>,
     /// `--build-context NAME=VALUE`; directories are told by any other value.
     pub contexts: BTreeMap<String, String>,
+    /// `--no-cache-filter`: the stages whose steps are executed again, by name.
+    pub no_cache_stages: Vec<String>,
     /// Whether RUN may ask to be confined by nothing.
     pub allow_insecure: bool,
 }
@@ -77,6 +79,7 @@ pub fn lower_dockerfile(
         platform: options.platform.clone().unwrap_or_else(|| host.clone()),
         build_platform: host,
         contexts: &contexts,
+        no_cache_stages: &options.no_cache_stages,
         allow_insecure: options.allow_insecure,
         network_mode: "",
         // Nothing is asked: a name that makes sense has no time here.

@@ -203,6 +203,7 @@ impl Source {
             store,
             Entry {
                 key: *key,
+                by_result: None,
                 diff_ids,
                 created: record.created_at.clone(),
                 config: None,

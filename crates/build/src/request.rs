@@ -55,6 +55,8 @@ pub struct BuildRequest {
     pub target: String,
     /// Executes every step; what it leads to is still recorded.
     pub no_cache: bool,
+    /// Executes every step of the stages of these names, whatever the case of their letters.
+    pub no_cache_stages: Vec<String>,
     /// Asks the registry for base images that are here.
     pub pull: bool,
     /// Platform to build for; `None` means this machine's.

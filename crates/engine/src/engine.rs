@@ -52,6 +52,8 @@ pub struct Engine {
     /// What containers' own files and volumes were found to take.
     pub(crate) sizes: crate::sizes::Sizes,
     pub(crate) apparmor: crate::apparmor::AppArmor,
+    /// What could not be set up of the networks when this engine began.
+    network_failures: Vec<String>,
 }
 
 /// Data root of an engine that nobody told otherwise.
@@ -94,13 +96,13 @@ impl Engine {
             volume_mounts: Arc::default(),
             sizes: crate::sizes::Sizes::default(),
             apparmor: crate::apparmor::AppArmor::default(),
+            network_failures: opened.networks.failures,
         });
         // A failure is told by `warnings`, and by each container that needs the profile.
         let profile = engine.with_store(|engine| engine.apparmor.ensure_default());
-        for failure in opened.networks.failures {
-            engine
-                .events
-                .emit("daemon", "error", &engine.id, [("message", failure)]);
+        for failure in &engine.network_failures {
+            let message = [("message", failure.clone())];
+            engine.events.emit("daemon", "error", &engine.id, message);
         }
         let (_told, ()) = tokio::join!(profile, engine.restore(opened.containers));
         Ok(engine)
@@ -109,6 +111,11 @@ impl Engine {
     /// Says what an administrator should know of the host, a sentence each.
     pub fn warnings(&self) -> Vec<String> {
         self.apparmor.complaint().into_iter().collect()
+    }
+
+    /// Says which networks could not be set up at the start, and why: they are tried again when a container joins them.
+    pub fn network_failures(&self) -> &[String] {
+        &self.network_failures
     }
 
     /// Ends the engine's own work; containers go on running. When none runs, bridge and firewall

@@ -3,7 +3,6 @@
 use crate::clock::now_ns;
 use crate::container::create::store_error;
 use crate::container::registry::Entry;
-use crate::container::start::set_running;
 use crate::engine::{Engine, in_place};
 use crate::error::{EngineError, ErrorKind, Result};
 use crate::model::container::{Container, State, Status};
@@ -16,7 +15,7 @@ use wharf_store::Store;
 /// Exit code of a container whose end nobody saw (the machine stopped).
 const LOST_EXIT_CODE: i32 = 255;
 /// How long a shim may take to say whether its container was started.
-const ANSWER_LIMIT: Duration = Duration::from_secs(1);
+const ANSWER_LIMIT: Duration = Duration::from_secs(5);
 
 /// Reads all containers; a document that cannot be read names its container in the error.
 pub(crate) fn load_containers(store: &Store) -> Result<Vec<Container>> {
@@ -122,7 +121,10 @@ impl Engine {
             let asked = tokio::time::timeout(ANSWER_LIMIT, shim.started()).await;
             match asked {
                 Ok(Ok(Some(started))) => {
-                    entry.change(|container| set_running(container, started));
+                    entry.change(|container| {
+                        container.state.pid = started.pid;
+                        container.state.before_start = None;
+                    });
                 }
                 Ok(Ok(None)) => return self.undo_start(entry, &shim, before).await,
                 Ok(Err(_)) | Err(_) => {}

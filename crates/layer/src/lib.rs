@@ -42,5 +42,4 @@ pub use limits::Limits;
 pub use recipe::{MAX_RECIPE_BYTES, MAX_RECIPE_CONTENT_BYTES, Recipe};
 pub use summarize::summarize;
 pub use upper::{clean_upper, copy_upper};
-pub use wharf_safefs::CopyReport;
 pub use write::{PlainTarOptions, write_plain_tar, write_tar};

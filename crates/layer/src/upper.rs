@@ -5,16 +5,15 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use wharf_safefs::{CopyOptions, CopyReport, DirectoryEntry, Metadata, Root, copy_tree};
+use wharf_safefs::{DirectoryEntry, FileType, Metadata, Root};
 
+use crate::apply::LayerSummary;
 use crate::changes::differ;
 use crate::error::{LayerError, display};
 use crate::lower::{Below, Found, is_marked_opaque, layer_xattrs};
 use crate::place::is_overlay_xattr;
+use crate::summarize::{Copying, Latch, copy_and_summarize};
 use crate::whiteout::{OPAQUE_USER_XATTR, OPAQUE_XATTR};
-
-/// Most threads that copy file contents.
-const MAX_COPY_THREADS: usize = 4;
 
 /// Attributes by which overlayfs says that a file's content or a directory's lower part lies elsewhere; such
 /// an upper directory cannot be taken out of its stack.
@@ -25,45 +24,37 @@ const ELSEWHERE_XATTRS: [&[u8]; 4] = [
     b"user.overlay.metacopy",
 ];
 
-/// Copies an upper directory to a new layer directory (commit): overlay form kept, overlayfs' own
+/// Copies an upper directory to a new layer directory (commit) and returns what the layer is, as
+/// [`summarize`](crate::summarize) does: overlay form kept, overlayfs' own
 /// attributes but the opaque mark dropped, `exclude` paths (with all below them) left out, and
 /// directories that are unchanged against the lowers (topmost first) and hold nothing changed left out,
-/// as well as whiteouts and opaque marks that hide nothing. Blocks are shared where the file system can.
+/// as well as whiteouts and opaque marks that hide nothing. Blocks of larger files are shared where the file
+/// system can.
+///
+/// `copied` is called when the upper directory may change again; the layer may still be hashed then.
 ///
 /// # Errors
 /// [`LayerError::Unrepresentable`] for directories renamed with overlayfs' `redirect_dir` and files
-/// copied up without content (`metacopy`): mount with both off.
+/// copied up without content (`metacopy`): mount with both off; and for what no layer can hold.
 pub fn copy_upper(
     upper: &Root,
     lowers: &[Root],
     into: &Root,
     exclude: &[PathBuf],
-) -> Result<CopyReport, LayerError> {
-    let plan = Plan::make(upper, lowers, exclude)?;
-    let threads = std::thread::available_parallelism()
-        .map_or(1, usize::from)
-        .min(MAX_COPY_THREADS);
-    let options = CopyOptions {
-        threads,
-        skip: plan.drop.iter().cloned().collect(),
-        skip_xattr: is_dropped_xattr,
-        ..CopyOptions::default()
-    };
-    let report = copy_tree(upper, into, &options)?;
-    for path in &plan.not_opaque {
-        let metadata = into.lstat(path)?;
-        for attribute in [OPAQUE_XATTR, OPAQUE_USER_XATTR] {
-            into.remove_xattr(path, attribute)?;
-        }
-        into.set_times(path, metadata.atime, metadata.mtime)?;
-    }
-    Ok(report)
+    copied: impl FnOnce() + Send + Sync + 'static,
+) -> Result<LayerSummary, LayerError> {
+    let latch = Latch::new(copied);
+    let plan = Plan::make(upper, lowers, exclude, Look::AtDirectories)?;
+    let leave_out = plan.drop.into_iter().collect();
+    let not_opaque = plan.not_opaque.into_iter().collect();
+    let copying = Copying::new(into, &leave_out, &not_opaque);
+    copy_and_summarize(upper, &copying, plan.names, latch)
 }
 
 /// Strips in place what must not stay in an upper directory that becomes a layer by rename (build RUN
 /// steps): the same things [`copy_upper`] leaves out.
 pub fn clean_upper(upper: &Root, lowers: &[Root], exclude: &[PathBuf]) -> Result<(), LayerError> {
-    let plan = Plan::make(upper, lowers, exclude)?;
+    let plan = Plan::make(upper, lowers, exclude, Look::AtAll)?;
     for path in &plan.drop {
         let parent = path.parent().unwrap_or(Path::new(""));
         let directory = upper.open_dir(parent)?;
@@ -83,9 +74,19 @@ pub fn clean_upper(upper: &Root, lowers: &[Root], exclude: &[PathBuf]) -> Result
     Ok(())
 }
 
+/// Whose attributes a plan is made of.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Look {
+    AtAll,
+    /// Whoever copies looks at the attributes of files itself.
+    AtDirectories,
+}
+
 /// What has to go from an upper directory.
 #[derive(Default)]
 struct Plan {
+    /// How many names there are.
+    names: usize,
     /// Paths removed with all below them, children before parents.
     drop: Vec<PathBuf>,
     /// Directories whose opaque mark hides nothing.
@@ -106,7 +107,12 @@ struct Frame {
 }
 
 impl Plan {
-    fn make(upper: &Root, lowers: &[Root], exclude: &[PathBuf]) -> Result<Self, LayerError> {
+    fn make(
+        upper: &Root,
+        lowers: &[Root],
+        exclude: &[PathBuf],
+        look: Look,
+    ) -> Result<Self, LayerError> {
         let exclude: HashSet<PathBuf> = exclude
             .iter()
             .map(|path| path.strip_prefix("/").unwrap_or(path).to_path_buf())
@@ -130,6 +136,14 @@ impl Plan {
             let path = frame.path.join(&entry.name);
             if exclude.contains(&path) {
                 plan.drop.push(path);
+                continue;
+            }
+            plan.names += 1;
+            if !matches!(entry.file_type, FileType::Directory | FileType::CharDevice) {
+                if look == Look::AtAll {
+                    plan.note_xattrs(&frame.directory, &entry.name, &path)?;
+                }
+                frame.kept = true;
                 continue;
             }
             let metadata = frame.directory.lstat(&entry.name)?;
@@ -202,13 +216,7 @@ impl Plan {
         path: &Path,
     ) -> Result<(), LayerError> {
         for attribute in directory.xattrs(name)? {
-            let bytes = attribute.as_bytes();
-            if ELSEWHERE_XATTRS.contains(&bytes) {
-                return Err(LayerError::Unrepresentable {
-                    path: display(path.as_os_str().as_bytes()),
-                    reason: "overlayfs keeps part of it in a lower layer (redirect_dir or metacopy)",
-                });
-            }
+            check_is_whole(&attribute, path.as_os_str().as_bytes())?;
             if is_dropped_xattr(&attribute) {
                 self.strip.push((path.to_path_buf(), attribute));
             }
@@ -217,9 +225,23 @@ impl Plan {
     }
 }
 
+/// Refuses an attribute that says that part of a file lies elsewhere.
+pub(crate) fn check_is_whole(attribute: &OsStr, path: &[u8]) -> Result<(), LayerError> {
+    if !ELSEWHERE_XATTRS.contains(&attribute.as_bytes()) {
+        return Ok(());
+    }
+    Err(LayerError::Unrepresentable {
+        path: display(path),
+        reason: "overlayfs keeps part of it in a lower layer (redirect_dir or metacopy)",
+    })
+}
+
 /// Says whether an attribute is overlayfs' own bookkeeping and not the opaque mark.
-fn is_dropped_xattr(attribute: &OsStr) -> bool {
-    is_overlay_xattr(attribute.as_bytes())
-        && attribute != OPAQUE_XATTR
-        && attribute != OPAQUE_USER_XATTR
+pub(crate) fn is_dropped_xattr(attribute: &OsStr) -> bool {
+    is_overlay_xattr(attribute.as_bytes()) && !is_opaque_mark(attribute)
+}
+
+/// Says whether an attribute marks an opaque directory.
+pub(crate) fn is_opaque_mark(attribute: &OsStr) -> bool {
+    attribute == OPAQUE_XATTR || attribute == OPAQUE_USER_XATTR
 }

@@ -123,10 +123,11 @@ fn an_upper_directory_becomes_a_layer() {
 
     let copy = scene.root("copy");
     let exclude = [PathBuf::from("/etc/hosts")];
-    copy_upper(&upper, &lowers, &copy, &exclude).unwrap();
+    let copied = copy_upper(&upper, &lowers, &copy, &exclude, || ()).unwrap();
     clean_upper(&upper, &lowers, &exclude).unwrap();
     assert_eq!(look(&copy), look(&upper), "both ways leave the same");
     assert_eq!(summarize(&copy).unwrap(), summarize(&upper).unwrap());
+    assert_eq!(copied, summarize(&copy).unwrap());
     let paths: Vec<String> = look(&copy)
         .iter()
         .map(|seen| seen.path.display().to_string())
@@ -171,19 +172,142 @@ fn an_upper_directory_becomes_a_layer() {
     assert_eq!(seen, expected, "on its lower layers it shows the same");
 }
 
+/// Fills a directory with more than one thread copies at once, of all that copies tell apart.
+fn fill(root: &Root) {
+    use std::io::Write;
+    let file = |path: &str, bytes: usize| {
+        let mut file = root.create_file(path, 0o640).unwrap();
+        file.write_all(&vec![b'x'; bytes]).unwrap();
+    };
+    let deep = "d/".repeat(80);
+    for directory in ["a", "a/b", "empty", "z", "hides"] {
+        root.mkdir(directory, 0o750).unwrap();
+    }
+    root.mkdir_all(&deep, 0o711, None).unwrap();
+    for number in 0..300 {
+        file(&format!("a/{number}"), number * 7);
+        file(&format!("a/b/{number}"), 3);
+        file(&format!("{deep}/{number}"), 1);
+    }
+    // More than is read in one piece, and more than one batch keeps.
+    for number in 0..70 {
+        file(
+            &format!("z/{number}"),
+            (number % 2) * (40 << 10) + (32 << 10),
+        );
+    }
+    file("z/large", 300 << 10);
+    for (path, mode) in [
+        ("a/1", 0o4755),
+        ("a/2", 0o000),
+        ("a/b", 0o2777),
+        ("z", 0o1777),
+    ] {
+        root.chown(path, 7, 8).unwrap();
+        root.chmod(path, mode).unwrap();
+    }
+    root.set_xattr("a/3", "user.note", b"kept").unwrap();
+    root.set_xattr("a/3", "trusted.overlay.origin", b"dropped")
+        .unwrap();
+    root.set_xattr("hides", "trusted.overlay.opaque", b"y")
+        .unwrap();
+    // Second names within a batch, in a later one, before and behind their first name.
+    root.hard_link("a/0", "a/1-again").unwrap();
+    root.hard_link("a/b/7", "a/a").unwrap();
+    root.hard_link("z/large", "a/large").unwrap();
+    root.symlink("target", "a/link").unwrap();
+    root.hard_link("a/link", "z/link").unwrap();
+    root.fifo("z/pipe", 0o600).unwrap();
+    root.mknod("z/socket", FileType::Socket, 0o600, (0, 0))
+        .unwrap();
+    root.hard_link("z/socket", "z/socket-again").unwrap();
+    // As overlayfs makes them: one inode.
+    root.mknod("z/gone", FileType::CharDevice, 0, (0, 0))
+        .unwrap();
+    root.hard_link("z/gone", "a/gone").unwrap();
+    root.hard_link("z/gone", "a/nothing-to-hide").unwrap();
+    let time = wharf_safefs::Timestamp {
+        seconds: 1_600_000_000,
+        nanoseconds: 7,
+    };
+    for path in ["a/1", "a/b", "a/link", "a/gone", "z"] {
+        root.set_times(path, time, time).unwrap();
+    }
+}
+
+#[test]
+fn a_large_upper_directory_is_read_once_for_copy_and_digest() {
+    if !is_root_user() {
+        return;
+    }
+    let scene = Scene::new();
+    let (upper, lower, into) = (scene.root("upper"), scene.root("lower"), scene.root("into"));
+    fill(&upper);
+    for directory in ["a", "z", "hides"] {
+        lower.mkdir(directory, 0o755).unwrap();
+    }
+    for file in ["a/gone", "z/gone"] {
+        lower.create_new(file, 0o644).unwrap();
+    }
+    let (sender, copied) = std::sync::mpsc::channel();
+    let last = move || sender.send(()).unwrap();
+    let exclude = [PathBuf::from("/z/5")];
+    let summary = copy_upper(&upper, &[lower], &into, &exclude, last).unwrap();
+    assert_eq!(copied.try_iter().count(), 1, "told once");
+    assert_eq!(summary, summarize(&into).unwrap());
+    let is_copied = |seen: &Seen| {
+        let left_out = [Path::new("z/5"), Path::new("a/nothing-to-hide")];
+        !left_out.contains(&seen.path.as_path())
+    };
+    let mut expected: Vec<Seen> = look(&upper).into_iter().filter(is_copied).collect();
+    let note = expected
+        .iter_mut()
+        .find(|seen| seen.path == Path::new("a/3"))
+        .unwrap();
+    note.xattrs
+        .retain(|attribute| !format!("{attribute:?}").contains("origin"));
+    assert_eq!(note.xattrs.len(), 1);
+    assert_eq!(look(&into), expected);
+    for path in ["a/1", "a/b", "a/link", "a/gone", "z"] {
+        let (old, new) = (upper.lstat(path).unwrap(), into.lstat(path).unwrap());
+        assert_eq!(old.mtime, new.mtime, "{path}");
+    }
+    let inode = |path: &str| into.lstat(path).unwrap().ino;
+    assert_eq!(inode("z/large"), inode("a/large"));
+    assert_eq!(inode("z/gone"), inode("a/gone"));
+}
+
+#[test]
+fn the_upper_directory_may_change_again_after_a_failure_too() {
+    let scene = Scene::new();
+    let (upper, into) = (scene.root("upper"), scene.root("into"));
+    upper.create_new(".wh.file", 0o600).unwrap();
+    let (sender, copied) = std::sync::mpsc::channel();
+    let last = move || sender.send(()).unwrap();
+    let error = copy_upper(&upper, &[], &into, &[], last).unwrap_err();
+    assert!(error.to_string().contains(".wh."), "{error}");
+    assert_eq!(copied.try_iter().count(), 1);
+}
+
 #[test]
 fn what_lies_partly_below_is_refused() {
     if !is_root_user() {
         return;
     }
-    let scene = Scene::new();
-    let (upper, into) = (scene.root("upper"), scene.root("into"));
-    upper.mkdir("d", 0o755).unwrap();
-    upper
-        .set_xattr("d", "trusted.overlay.redirect", b"/other")
-        .unwrap();
-    let error = copy_upper(&upper, &[], &into, &[]).unwrap_err();
-    assert!(error.to_string().contains("redirect_dir"), "{error}");
+    for (name, attribute) in [
+        ("directory", "trusted.overlay.redirect"),
+        ("file", "trusted.overlay.metacopy"),
+    ] {
+        let scene = Scene::new();
+        let (upper, into) = (scene.root("upper"), scene.root("into"));
+        upper.mkdir("directory", 0o755).unwrap();
+        upper.create_new("file", 0o644).unwrap();
+        upper.set_xattr(name, attribute, b"/other").unwrap();
+        let error = copy_upper(&upper, &[], &into, &[], || ()).unwrap_err();
+        assert!(error.to_string().contains("redirect_dir"), "{error}");
+        let error = clean_upper(&upper, &[], &[]).unwrap_err();
+        assert!(error.to_string().contains("redirect_dir"), "{error}");
+    }
 }
 
 #[test]

@@ -103,7 +103,7 @@ impl Shim {
         }
     }
 
-    /// Tells whether and when the container's process was executed, also when it has ended since.
+    /// Tells whether the container's process was executed, also when it has ended since.
     ///
     /// # Errors
     /// [`RuntimeError::ShimLost`] if the shim is gone and left no exit status.

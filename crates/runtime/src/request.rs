@@ -236,8 +236,6 @@ pub struct ExecRequest {
 pub struct Started {
     /// The process's number on the host.
     pub pid: u32,
-    /// When it was started, nanoseconds since 1970.
-    pub started_at_ns: u64,
 }
 
 /// An exec that was started.

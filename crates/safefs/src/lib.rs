@@ -28,7 +28,9 @@ pub mod trusted;
 mod xattr;
 
 pub use caller::{Assumed, Caller};
-pub use copy::{CopyOptions, CopyReport, copy_file_data, copy_tree};
+pub use copy::{
+    Attributes, CopyOptions, CopyReport, FileCopier, copy_file_data, copy_tree, read_whole,
+};
 pub use error::FsError;
 pub use metadata::{DiskUsage, FileType, Metadata, Timestamp};
 pub use remove::MAX_REMOVE_DEPTH;

@@ -263,7 +263,7 @@ impl Root {
         Ok((Parent::Opened(fd), name))
     }
 
-    fn open_last(
+    pub(crate) fn open_last(
         &self,
         operation: &'static str,
         path: &Path,

@@ -3,6 +3,7 @@
 
 use std::ffi::OsStr;
 use std::fs;
+use std::io::Write;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::symlink;
@@ -273,56 +274,71 @@ fn copy_keeps_everything() {
     if !is_root_user() {
         return;
     }
-    for threads in [1, 4] {
-        let scene = Scene::new();
-        let from = &scene.root;
-        let time = Timestamp {
-            seconds: 1_600_000_000,
-            nanoseconds: 7,
-        };
-        from.mkdir("d", 0o2751).unwrap();
-        fs::write(scene.path("d/file"), vec![7; 3 << 20]).unwrap();
-        from.chown("d/file", 5, 6).unwrap();
-        from.chmod("d/file", 0o4755).unwrap();
-        from.set_xattr("d/file", "user.note", b"kept").unwrap();
-        from.hard_link("d/file", "z-second-name").unwrap();
-        from.mknod("whiteout", FileType::CharDevice, 0, (0, 0))
-            .unwrap();
-        from.symlink("/nowhere", "link").unwrap();
-        for path in ["d/file", "link", "d"] {
-            from.set_times(path, time, time).unwrap();
-        }
-        fs::create_dir(scene.directory.path().join("copy")).unwrap();
-        let to = Root::open(scene.directory.path().join("copy")).unwrap();
-        let options = CopyOptions {
-            threads,
-            ..CopyOptions::default()
-        };
-        let report = copy_tree(from, &to, &options).unwrap();
-        assert_eq!((report.bytes, report.files), (3 << 20, 5));
-        for path in ["d", "d/file", "link", "whiteout", "z-second-name"] {
-            let (old, new) = (from.lstat(path).unwrap(), to.lstat(path).unwrap());
-            assert_eq!(
-                (old.file_type, old.mode, old.uid, old.gid),
-                (new.file_type, new.mode, new.uid, new.gid)
-            );
-            assert_eq!(
-                (old.mtime, old.nlink, old.rdev),
-                (new.mtime, new.nlink, new.rdev),
-                "{path}"
-            );
-        }
-        assert_eq!(
-            to.xattr("d/file", "user.note").unwrap(),
-            Some(b"kept".to_vec())
-        );
-        assert_eq!(
-            to.lstat("d/file").unwrap().ino,
-            to.lstat("z-second-name").unwrap().ino
-        );
-        assert!(to.lstat("whiteout").unwrap().is_whiteout());
-        assert_eq!(to.read("d/file", u64::MAX - 1).unwrap().len(), 3 << 20);
+    let scene = Scene::new();
+    let from = &scene.root;
+    let time = Timestamp {
+        seconds: 1_600_000_000,
+        nanoseconds: 7,
+    };
+    from.mkdir("d", 0o2751).unwrap();
+    fs::write(scene.path("d/file"), vec![7; 3 << 20]).unwrap();
+    from.chown("d/file", 5, 6).unwrap();
+    from.chmod("d/file", 0o4755).unwrap();
+    from.set_xattr("d/file", "user.note", b"kept").unwrap();
+    from.hard_link("d/file", "z-second-name").unwrap();
+    // Files that are read whole: of another owner, of our own, of nothing; with bits that a write takes away.
+    fs::write(scene.path("d/small"), "ab").unwrap();
+    from.chown("d/small", 5, 6).unwrap();
+    from.chmod("d/small", 0o6711).unwrap();
+    from.create_file("d/ours", 0o4427)
+        .unwrap()
+        .write_all(b"abc")
+        .unwrap();
+    from.chown("d/ours", 0, 0).unwrap();
+    from.chmod("d/ours", 0o4427).unwrap();
+    from.create_file("d/empty", 0o444).unwrap();
+    from.mknod("whiteout", FileType::CharDevice, 0, (0, 0))
+        .unwrap();
+    from.symlink("/nowhere", "link").unwrap();
+    for path in ["d/file", "d/ours", "link", "d"] {
+        from.set_times(path, time, time).unwrap();
     }
+    fs::create_dir(scene.directory.path().join("copy")).unwrap();
+    let to = Root::open(scene.directory.path().join("copy")).unwrap();
+    let report = copy_tree(from, &to, &CopyOptions::default()).unwrap();
+    assert_eq!((report.bytes, report.files), ((3 << 20) + 5, 8));
+    for path in [
+        "d",
+        "d/empty",
+        "d/file",
+        "d/ours",
+        "d/small",
+        "link",
+        "whiteout",
+        "z-second-name",
+    ] {
+        let (old, new) = (from.lstat(path).unwrap(), to.lstat(path).unwrap());
+        assert_eq!(
+            (old.file_type, old.mode, old.uid, old.gid),
+            (new.file_type, new.mode, new.uid, new.gid)
+        );
+        assert_eq!(
+            (old.mtime, old.nlink, old.rdev),
+            (new.mtime, new.nlink, new.rdev),
+            "{path}"
+        );
+    }
+    assert_eq!(
+        to.xattr("d/file", "user.note").unwrap(),
+        Some(b"kept".to_vec())
+    );
+    assert_eq!(
+        to.lstat("d/file").unwrap().ino,
+        to.lstat("z-second-name").unwrap().ino
+    );
+    assert_eq!(to.read_to_string("d/ours", 8).unwrap(), "abc");
+    assert!(to.lstat("whiteout").unwrap().is_whiteout());
+    assert_eq!(to.read("d/file", u64::MAX - 1).unwrap().len(), 3 << 20);
 }
 
 #[test]

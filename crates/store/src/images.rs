@@ -3,20 +3,18 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use rusqlite::{OptionalExtension, Transaction};
-use wharf_image::{ChainId, Descriptor, Digest, ImageConfig, ImageId};
+use rusqlite::OptionalExtension;
+use wharf_image::{Descriptor, Digest, ImageConfig, ImageId};
 
 use crate::db::{digest_column, lock};
 use crate::error::{Kind, Result, StoreError};
 use crate::image_rows::{
-    IMAGE_COLUMNS, INDEX, ImageRow, MANIFEST, chain_is_used, image_candidates, image_chain,
-    image_exists, image_row, insert_image, list_documents,
+    IMAGE_COLUMNS, INDEX, ImageRow, MANIFEST, image_exists, image_row, insert_image, list_documents,
 };
 use crate::layers::find_chain;
 use crate::leases::Held;
 use crate::limits::{MAX_CONFIG_BYTES, MAX_MANIFEST_BYTES, MIN_PREFIX_CHARS};
 use crate::store::Store;
-use crate::sweep::Candidates;
 
 /// An image to store; see [`Store::put_image`](crate::Store::put_image).
 #[derive(Debug, Clone, Default)]
@@ -92,6 +90,11 @@ pub(crate) struct ConfigCache {
 }
 
 impl ConfigCache {
+    /// Forgets an image's config.
+    pub(crate) fn remove(&mut self, id: &ImageId) {
+        self.configs.remove(id);
+    }
+
     fn insert(&mut self, id: ImageId, config: Arc<ImageConfig>, bytes: usize) {
         if self.bytes + bytes > MAX_CACHED_CONFIG_BYTES {
             *self = Self::default();
@@ -251,19 +254,6 @@ impl Store {
         })
     }
 
-    /// Deletes an image and what only it kept. Returns the chain IDs of the layers that nothing shares any
-    /// more, top to bottom, for docker's `Deleted:` lines (spec image-store §15.1 D).
-    ///
-    /// # Errors
-    /// [`StoreError::InUse`] while names point at it.
-    pub fn delete_image(&self, id: &ImageId) -> Result<Vec<ChainId>> {
-        let released = self.collect("delete an image", |transaction| {
-            delete_image_row(transaction, id)
-        })?;
-        lock(&self.inner.configs).configs.remove(id);
-        Ok(released)
-    }
-
     pub(crate) fn image_exists(&self, id: &ImageId) -> Result<bool> {
         self.inner.database.read("look up an image", |connection| {
             image_exists(connection, id)
@@ -323,39 +313,4 @@ fn parse_config(bytes: &[u8]) -> Result<ImageConfig> {
         found: String::from_utf8_lossy(bytes.get(..64).unwrap_or(bytes)).into_owned(),
         reason: error.to_string(),
     })
-}
-
-fn delete_image_row(
-    transaction: &Transaction<'_>,
-    id: &ImageId,
-) -> Result<(Candidates, Vec<ChainId>)> {
-    let id_text = id.to_string();
-    if !image_exists(transaction, id)? {
-        return Err(StoreError::not_found(Kind::Image, id));
-    }
-    let mut names = transaction
-        .prepare_cached("SELECT reference FROM names WHERE image_id = ?1 ORDER BY reference")?;
-    let name: Option<String> = names.query_row([&id_text], |row| row.get(0)).optional()?;
-    if let Some(by) = name {
-        return Err(StoreError::InUse {
-            kind: Kind::Image,
-            name: id.short(),
-            by: format!("the name {by}"),
-        });
-    }
-    let candidates = image_candidates(transaction, id)?;
-    transaction
-        .prepare_cached("UPDATE images SET parent = NULL WHERE parent = ?1")?
-        .execute([&id_text])?;
-    let chain = image_chain(transaction, id)?;
-    transaction
-        .prepare_cached("DELETE FROM images WHERE id = ?1")?
-        .execute([&id_text])?;
-    let mut released = Vec::new();
-    for chain_id in chain {
-        if !chain_is_used(transaction, &chain_id)? {
-            released.push(chain_id);
-        }
-    }
-    Ok((candidates, released))
 }

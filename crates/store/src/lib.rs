@@ -10,6 +10,7 @@ mod build_area;
 mod cache;
 mod containers;
 mod db;
+mod deletion;
 mod documents;
 mod error;
 mod family;

@@ -66,12 +66,7 @@ impl Store {
         self.inner
             .database
             .read("list an image's names", |connection| {
-                let mut statement = connection.prepare_cached(
-                    "SELECT reference FROM names WHERE image_id = ?1 ORDER BY reference",
-                )?;
-                let names =
-                    statement.query_map([id.to_string()], |row| reference_column(row, 0))?;
-                Ok(names.collect::<rusqlite::Result<_>>()?)
+                names_of(connection, id)
             })
     }
 
@@ -86,6 +81,14 @@ impl Store {
             Ok(names.collect::<rusqlite::Result<_>>()?)
         })
     }
+}
+
+/// Returns all names of an image, sorted.
+pub(crate) fn names_of(connection: &Connection, id: &ImageId) -> Result<Vec<Reference>> {
+    let mut statement = connection
+        .prepare_cached("SELECT reference FROM names WHERE image_id = ?1 ORDER BY reference")?;
+    let names = statement.query_map([id.to_string()], |row| reference_column(row, 0))?;
+    Ok(names.collect::<rusqlite::Result<_>>()?)
 }
 
 fn find_name(connection: &Connection, name: &Reference) -> Result<Option<ImageId>> {

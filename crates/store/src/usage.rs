@@ -120,7 +120,7 @@ impl Store {
     }
 
     /// Measures the layers that the background thread has not come to yet.
-    fn measure_unmeasured(&self) -> Result<()> {
+    pub(crate) fn measure_unmeasured(&self) -> Result<()> {
         let numbers: Vec<i64> =
             self.inner
                 .database

@@ -1,29 +1,14 @@
 //! Mistakes in templates that the parser lets pass.
 
-use gotmpl::Value;
+use gotmpl::parse::{Expr, ListNode, Node, PipeNode};
 
 use crate::{FormatError, Result};
 
-/// Keys whose objects have free-form keys, so that asking for an absent one is no mistake.
-const FREE_FORM: [&str; 18] = [
-    "Labels",
-    "Annotations",
-    "Options",
-    "DriverOpts",
-    "Sysctls",
-    "StorageOpt",
-    "Tmpfs",
-    "Data",
-    "Volumes",
-    "ExposedPorts",
-    "Ports",
-    "PortBindings",
-    "Networks",
-    "Containers",
-    "Runtimes",
-    "UsageData",
-    "Attributes",
-    "Status",
+/// Go's own functions, and docker's.
+const FUNCTIONS: [&str; 27] = [
+    "and", "call", "eq", "ge", "gt", "html", "index", "join", "js", "json", "le", "len", "lower",
+    "lt", "ne", "not", "or", "pad", "print", "printf", "println", "slice", "split", "title",
+    "truncate", "upper", "urlquery",
 ];
 
 /// Fails when blocks and their `{{end}}` do not pair up, which the parser lets pass.
@@ -81,20 +66,45 @@ fn action_length(action: &str) -> usize {
     action.len()
 }
 
-/// Returns the first name of a path that an object with fixed fields does not have.
-pub(crate) fn unknown_field<'a>(data: &Value, path: &[&'a str]) -> Option<&'a str> {
-    let mut current = data;
-    for (index, name) in path.iter().enumerate() {
-        let Value::Map(map) = current else {
-            return None;
-        };
-        match map.get(*name) {
-            Some(next) => current = next,
-            None if index > 0 && FREE_FORM.contains(&path[index - 1]) => return None,
-            // An entry of a free-form map (a network, a runtime) may leave out what is empty.
-            None if index > 1 && FREE_FORM.contains(&path[index - 2]) => return None,
-            None => return Some(name),
+/// Fails on the first function that there is not.
+pub(crate) fn check_functions(list: &ListNode) -> Result<()> {
+    for node in &list.nodes {
+        match node {
+            Node::List(inner) => check_functions(inner)?,
+            Node::Action(action) => check_pipe(&action.pipe)?,
+            Node::If(branch) | Node::Range(branch) | Node::With(branch) => {
+                check_pipe(&branch.pipe)?;
+                check_functions(&branch.body)?;
+                if let Some(other) = &branch.else_body {
+                    check_functions(other)?;
+                }
+            }
+            Node::Template(template) => {
+                if let Some(pipe) = &template.pipe {
+                    check_pipe(pipe)?;
+                }
+            }
+            Node::Text(_) | Node::Define(_) | Node::Break(_) | Node::Continue(_) => {}
         }
     }
-    None
+    Ok(())
+}
+
+fn check_pipe(pipe: &PipeNode) -> Result<()> {
+    let mut words = pipe.commands.iter().flat_map(|command| &command.args);
+    words.try_for_each(check_word)
+}
+
+fn check_word(word: &Expr) -> Result<()> {
+    match word {
+        Expr::Identifier(position, name) if !FUNCTIONS.contains(&name.as_str()) => {
+            let line = position.line;
+            Err(FormatError(format!(
+                "template: :{line}: function \"{name}\" not defined"
+            )))
+        }
+        Expr::Pipe(_, inner) => check_pipe(inner),
+        Expr::Chain(_, inner, _) => check_word(inner),
+        _ => Ok(()),
+    }
 }

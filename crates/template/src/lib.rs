@@ -8,21 +8,24 @@
 mod checks;
 mod functions;
 mod methods;
+mod operands;
 mod values;
 
 use std::sync::{Arc, Mutex};
 
 use gotmpl::TemplateError;
-use gotmpl::parse::{Expr, ListNode, Node, Parser, PipeNode};
+use gotmpl::parse::{ListNode, Parser};
 use serde_json::Value as Json;
 
 pub use functions::PAD_LIMIT_CHARACTERS;
 pub use gotmpl::Value;
+pub use values::Shape;
 
-use checks::{check_blocks, unknown_field};
+use checks::{check_blocks, check_functions};
 use functions::functions;
 use methods::call_methods;
-use values::{KeyOrder, from_json};
+use operands::Operands;
+use values::KeyOrder;
 
 /// Why a template cannot be read or filled in; the text is Go's where it is known.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -89,8 +92,10 @@ impl Template {
         for name in replaced {
             engine = engine.func(name, |args| Ok(args.first().cloned().unwrap_or(Value::Nil)));
         }
+        check_functions(&tree)?;
         call_methods(&mut tree);
         for mut define in defines {
+            check_functions(&define.body)?;
             call_methods(&mut define.body);
             engine = engine.add_parse_tree(&define.name, define.body);
         }
@@ -108,13 +113,26 @@ impl Template {
     /// # Errors
     /// A field that the data cannot have, or a function that fails.
     pub fn execute_json(&self, data: &Json, type_name: &str, missing: Missing) -> Result<String> {
+        self.execute_shaped(data, type_name, missing, &Shape::default())
+    }
+
+    /// Returns the template filled in with a JSON value of a type that has more to it.
+    ///
+    /// # Errors
+    /// See [`Template::execute_json`].
+    pub fn execute_shaped(
+        &self,
+        data: &Json,
+        type_name: &str,
+        missing: Missing,
+        shape: &Shape,
+    ) -> Result<String> {
         let value = {
             let mut order = self
                 .order
                 .lock()
                 .map_err(|_| FormatError("broken state".into()))?;
-            order.clear();
-            from_json(data, &mut order)
+            order.from_json(data, shape)
         };
         self.execute(&value, type_name, missing)
     }
@@ -125,46 +143,16 @@ impl Template {
     /// See [`Template::execute_json`].
     pub fn execute(&self, data: &Value, type_name: &str, missing: Missing) -> Result<String> {
         if missing == Missing::IsAnError {
-            self.check_fields(data, type_name)?;
+            let operands = Operands {
+                source: &self.source,
+                data,
+                type_name,
+            };
+            operands.check(&self.tree)?;
         }
         self.engine
             .execute_template_to_string(ROOT, data)
             .map_err(|error| FormatError(go_exec_error(&error)))
-    }
-
-    /// Fails on the first field at the template's top level that the data cannot have.
-    fn check_fields(&self, data: &Value, type_name: &str) -> Result<()> {
-        for node in &self.tree.nodes {
-            let pipe = match node {
-                Node::Action(action) => &action.pipe,
-                Node::If(branch) | Node::Range(branch) | Node::With(branch) => &branch.pipe,
-                _ => continue,
-            };
-            self.check_pipe(pipe, data, type_name)?;
-        }
-        Ok(())
-    }
-
-    fn check_pipe(&self, pipe: &PipeNode, data: &Value, type_name: &str) -> Result<()> {
-        for expression in pipe.commands.iter().flat_map(|command| &command.args) {
-            match expression {
-                Expr::Field(position, path) => {
-                    let path: Vec<&str> = path.iter().map(|name| name.as_str()).collect();
-                    if let Some(unknown) = unknown_field(data, &path) {
-                        let before = &self.source[..position.offset.min(self.source.len())];
-                        let column = before.rsplit('\n').next().unwrap_or(before).chars().count();
-                        return Err(FormatError(format!(
-                            "template: :{}:{column}: executing \"\" at <.{}>: can't evaluate field {unknown} in type {type_name}",
-                            position.line,
-                            path.join("."),
-                        )));
-                    }
-                }
-                Expr::Pipe(_, inner) => self.check_pipe(inner, data, type_name)?,
-                _ => {}
-            }
-        }
-        Ok(())
     }
 }
 
@@ -252,6 +240,36 @@ mod tests {
             run("{{index .Labels \"x\"}}", r#"{"Labels":null}"#).unwrap(),
             ""
         );
+    }
+
+    #[test]
+    fn fields_without_a_value_are_what_their_type_says() {
+        let shape = Shape {
+            lists: &["L", "M"],
+            maps: &["O"],
+            texts: &["T"],
+            flags: &["F"],
+            optional: &[("", &["M", "T", "F", "X"]), ("In", &["O"])],
+            go_names: &[("In", "AB", "a")],
+        };
+        let data = serde_json::json!({"L": null, "In": {"a": 1}});
+        for (source, expected) in [
+            ("{{json .}}", r#"{"L":null,"In":{"a":1}}"#),
+            ("{{.L}} {{json .L}} {{len .L}}", "[] null 0"),
+            ("{{.M}}|{{range .M}}x{{end}}|{{.T}}|{{.F}}", "[]|||false"),
+            ("{{.In.O}} {{json .In.O}}", "map[] null"),
+            ("{{.X}} {{json .X}}", "<no value> null"),
+            ("{{if .L}}a{{else}}b{{end}}", "b"),
+            ("{{.In.AB}} {{json .In}}", r#"1 {"a":1}"#),
+        ] {
+            let filled = Template::parse(source).unwrap().execute_shaped(
+                &data,
+                "t",
+                Missing::IsAnError,
+                &shape,
+            );
+            assert_eq!(filled.unwrap(), expected, "{source}");
+        }
     }
 
     #[test]

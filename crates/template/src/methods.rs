@@ -26,22 +26,22 @@ pub(crate) fn call_methods(list: &mut ListNode) {
 }
 
 fn call_methods_in_pipe(pipe: &mut PipeNode) {
-    for command in &mut pipe.commands {
+    for (number, command) in pipe.commands.iter_mut().enumerate() {
         for argument in &mut command.args {
             if let Expr::Pipe(_, inner) = argument {
                 call_methods_in_pipe(inner);
             }
         }
-        call_method(command);
+        call_method(command, number > 0);
     }
 }
 
-fn call_method(command: &mut CommandNode) {
+fn call_method(command: &mut CommandNode, is_piped: bool) {
     let is_method = matches!(
         command.args.first(),
         Some(Expr::Field(..) | Expr::Variable(..))
     );
-    if is_method && command.args.len() > 1 {
+    if is_method && (is_piped || command.args.len() > 1) {
         command
             .args
             .insert(0, Expr::Identifier(command.pos, "call".into()));

@@ -53,6 +53,9 @@ struct Document {
     /// What RUN may ask for besides the usual (`network.host`, `security.insecure`).
     #[serde(default)]
     allow: Vec<String>,
+    /// Stages whose steps run again, by name.
+    #[serde(default)]
+    no_cache_filter: Vec<String>,
     /// What is asked about the Dockerfile instead of building it.
     #[serde(default)]
     call: Option<DocumentQuestion>,
@@ -138,6 +141,7 @@ pub(crate) async fn build(mut call: Call) -> Answer {
     options.parallel = document.parallel;
     options.rewrite_timestamp = document.rewrite_timestamp;
     options.ssh = document.ssh;
+    options.no_cache_stages = document.no_cache_filter;
     if !document.project.is_empty() {
         options.project = document.project;
     }

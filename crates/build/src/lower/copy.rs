@@ -97,11 +97,11 @@ impl Lowering<'_, '_> {
             actions.add(Some(edge), action);
         }
         let created_by = created_by(&expanded, &written);
-        let copied = self.files(actions, named(&name));
+        let copied = self.files(actions, self.step(place.stage, &name));
         state.output = match state.output.filter(|_| copy.link) {
             Some(below) => {
                 let shown = state.names.current(&format!("LINK {}", place.text));
-                Some(self.merge(below, copied, named(shown)))
+                Some(self.merge(below, copied, self.step(place.stage, shown)))
             }
             None => Some(copied),
         };

@@ -11,6 +11,7 @@ mod mistakes;
 mod mounts;
 mod names;
 mod needs;
+mod no_cache;
 mod run;
 mod sources;
 mod stages;
@@ -57,6 +58,8 @@ pub(crate) struct LowerInput<'a> {
     pub build_platform: Platform,
     /// `--build-context`: what names stand for, instead of stages and images.
     pub contexts: &'a BTreeMap<String, NamedContext>,
+    /// `--no-cache-filter`: the stages whose steps are executed again, by name.
+    pub no_cache_stages: &'a [String],
     /// Whether RUN may ask to be confined by nothing.
     pub allow_insecure: bool,
     /// Network of every RUN that names none: `none` and `host` are part of the step.
@@ -321,6 +324,10 @@ impl Lowering<'_, '_> {
         if let Some(stage) = stages.last_mut() {
             self.add_labels(stage);
         }
+        let warnings = args::unconsumed(self.input.build_args, &self.consumed)
+            .into_iter()
+            .chain(self.unknown_no_cache_stages())
+            .collect();
         let global_args: Vec<String> = self
             .input
             .dockerfile
@@ -335,9 +342,7 @@ impl Lowering<'_, '_> {
         let plan = Plan {
             images: self.images,
             total: global_args.len() + shown,
-            warnings: args::unconsumed(self.input.build_args, &self.consumed)
-                .into_iter()
-                .collect(),
+            warnings,
             epoch: self.epoch,
             platform: self.input.platform.clone(),
             graph: self.graph,

@@ -4,11 +4,12 @@ use wharf_dockerfile::Location;
 use wharf_dockerfile::instruction::{NetworkMode, Run, SecurityMode};
 use wharf_image::HistoryEntry;
 use wharf_llb::{
-    Edge, ExecMeta, ExecOp, FileActionKind, FileInput, FileOp, MkfileAction, Mount, Op, SecretEnv,
+    Edge, ExecMeta, ExecOp, FileActionKind, FileInput, FileOp, Metadata, MkfileAction, Mount, Op,
+    SecretEnv,
 };
 
 use super::mounts::{RunMounts, bind};
-use super::names::{internal, named, summary};
+use super::names::{internal, summary};
 use super::{Lowering, StageState, args};
 use crate::BuildError;
 use crate::config;
@@ -91,11 +92,18 @@ impl Lowering<'_, '_> {
             },
             ..ExecOp::default()
         };
-        state.output = Some(self.exec(exec, mounts, state, &name));
+        let metadata = self.step(stage, name);
+        state.output = Some(self.exec(exec, mounts, state, metadata));
         Ok(Some(history::entry(created_by, false)))
     }
 
-    fn exec(&mut self, exec: ExecOp, mounts: RunMounts, state: &StageState, name: &str) -> Edge {
+    fn exec(
+        &mut self,
+        exec: ExecOp,
+        mounts: RunMounts,
+        state: &StageState,
+        metadata: Metadata,
+    ) -> Edge {
         let secret_env = mounts.secret_env.clone();
         let (mounts, inputs) = mounts.assemble(state.output);
         let op = Op::Exec(ExecOp {
@@ -104,7 +112,7 @@ impl Lowering<'_, '_> {
             ..exec
         });
         let platform = Some(state.platform.clone());
-        let vertex = self.graph.add(op, inputs, platform, named(name));
+        let vertex = self.graph.add(op, inputs, platform, metadata);
         Edge { vertex, output: 0 }
     }
 

@@ -47,6 +47,7 @@ fn plan(input: &Value, bases: &Map<String, Value>) -> Result<Value, String> {
             .map_or(host.clone(), |text| Platform::parse(text).unwrap()),
         build_platform: host,
         contexts: &BTreeMap::new(),
+        no_cache_stages: &[],
         allow_insecure: true,
         network_mode: "",
         find_time: &|_| Ok(None),

@@ -59,6 +59,7 @@ impl Solver<'_> {
         cache::put(
             self.store,
             Entry {
+                by_result: None,
                 key: cache::key_of("failed", &serde_json::json!(image)),
                 diff_ids,
                 created: Some(self.now()),

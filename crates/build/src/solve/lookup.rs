@@ -36,6 +36,7 @@ impl Solver<'_> {
             return Ok(node);
         }
         self.take_contexts(id, &mut node)?;
+        node.stands_on_rerun = self.producers_rerun(id, nodes);
         let made_by = |edge: &Edge| {
             nodes
                 .get(&edge.vertex)
@@ -95,7 +96,8 @@ impl Solver<'_> {
         node: &Node,
         nodes: &BTreeMap<VertexId, Node>,
     ) -> Result<Option<Vec<Snapshot>>, BuildError> {
-        let Some(key) = node.key.filter(|_| self.may_hit(id)) else {
+        let is_sought = self.may_hit(id) && !node.stands_on_rerun;
+        let Some(key) = node.key.filter(|_| is_sought) else {
             return Ok(None);
         };
         let vertex = self.input.graph.vertex(id);
@@ -117,6 +119,17 @@ impl Solver<'_> {
     /// Says whether a vertex may be taken from the cache.
     pub(super) fn may_hit(&self, id: VertexId) -> bool {
         !self.input.options.no_cache && !self.input.graph.vertex(id).metadata.ignore_cache
+    }
+
+    /// Says whether a vertex stands on one that may not be taken from the cache, be it by others.
+    fn producers_rerun(&self, id: VertexId, nodes: &BTreeMap<VertexId, Node>) -> bool {
+        let producers = self.input.graph.vertex(id).inputs.iter();
+        let mut producers = producers.map(|edge| edge.vertex);
+        producers.any(|producer| {
+            let stands_on_rerun = |node: &Node| node.stands_on_rerun;
+            self.input.graph.vertex(producer).metadata.ignore_cache
+                || nodes.get(&producer).is_some_and(stands_on_rerun)
+        })
     }
 
     /// Returns the results of all outputs of a vertex if all are in the cache.

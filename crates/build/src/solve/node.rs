@@ -32,6 +32,9 @@ pub(crate) struct Node {
     pub key: Option<Digest>,
     /// Contents of inputs that are counted by it, as far as they are known: by input and number of the mount or action.
     pub contents: Vec<((usize, usize), ContentDigest)>,
+    /// Whether it stands on something that is executed again whatever the cache holds: what its key led to earlier may have
+    /// had other inputs.
+    pub stands_on_rerun: bool,
     /// A file that is no more what those contents say: the result is not what the key stands for.
     pub changed: Option<std::path::PathBuf>,
     /// Its results, by number of the output.

@@ -178,8 +178,15 @@ fn record(
             size_bytes = pending.name(store)?.size_bytes;
         }
         let diff_ids: Vec<DiffId> = snapshot.diff_ids()?;
+        // All inputs have their names by now: what stands on them has.
+        if by_result.is_none() && recording.is_as_counted {
+            by_result = result_key(recording.kind, &recording.parts, &recording.inputs);
+        }
+        let by_result = by_result.map(|key| numbered(&key, output));
+        let key = numbered(&recording.key, output);
         let entry = Entry {
-            key: numbered(&recording.key, output),
+            key,
+            by_result,
             diff_ids,
             created: Some(recording.created.clone()),
             config: None,
@@ -189,13 +196,8 @@ fn record(
             is_unchanged: snapshot.unchanged_by.is_some(),
         };
         cache::put(store, entry)?;
-        // All inputs have their names by now: what stands on them has.
-        if by_result.is_none() && recording.is_as_counted {
-            by_result = result_key(recording.kind, &recording.parts, &recording.inputs);
-        }
         if let Some(by_result) = &by_result {
-            let key = numbered(&recording.key, output);
-            cache::put_alias(store, &numbered(by_result, output), &key)?;
+            cache::lead_to_record(store, by_result, &key)?;
         }
     }
     let layer = made.first().and_then(Snapshot::own_layer);

@@ -3,12 +3,13 @@
 use wharf_image::Digest;
 use wharf_llb::{Op, VertexId};
 
+use super::Solver;
+use super::explain::{self, Usable};
 use super::flight::{self, Part};
 use super::key::{self, Taking};
 use super::lookup::{numbered, output_key, snapshot_of};
 use super::node::{Node, Outcome};
 use super::snapshot::{PendingLayer, Snapshot};
-use super::{Solver, explain};
 use crate::cache;
 use crate::content::ContentDigest;
 use crate::logs::StepLog;
@@ -86,9 +87,8 @@ impl<'a> Solver<'a> {
         }
         let below = self.below(id, &inputs);
         let key = self.key_with_inputs(id)?;
-        if self.may_hit(id)
-            && let Some(hit) = self.find_outputs(id, &key, below.as_ref())?
-        {
+        let may_hit_by_key = self.may_hit(id) && !self.stands_on_rerun(id);
+        if may_hit_by_key && let Some(hit) = self.find_outputs(id, &key, below.as_ref())? {
             return Ok((Outcome::Cached, hit));
         }
         self.take_contents(id, &inputs)?;
@@ -97,11 +97,8 @@ impl<'a> Solver<'a> {
             && let Some(hit) = self.find_outputs(id, &by_result, below.as_ref())?
         {
             for output in 0..hit.len() as u32 {
-                cache::put_alias(
-                    self.store,
-                    &numbered(&key, output),
-                    &numbered(&by_result, output),
-                )?;
+                let by_result = numbered(&by_result, output);
+                cache::lead_to_result(self.store, &numbered(&key, output), &by_result)?;
             }
             return Ok((Outcome::Cached, hit));
         }
@@ -167,6 +164,11 @@ impl<'a> Solver<'a> {
         use_it: impl FnOnce(&mut Node) -> T,
     ) -> Option<T> {
         self.lock().nodes.get_mut(&id).map(use_it)
+    }
+
+    fn stands_on_rerun(&self, id: VertexId) -> bool {
+        self.with_node(id, |node| node.stands_on_rerun)
+            .unwrap_or(false)
     }
 
     fn step_output<'s>(
@@ -256,12 +258,21 @@ impl<'a> Solver<'a> {
 
     /// Notes why a vertex is executed.
     fn explain_miss(&self, id: VertexId, key: Digest) {
+        let usable = if self.input.options.no_cache {
+            Usable::Nothing
+        } else if !self.may_hit(id) {
+            Usable::NothingOfStage
+        } else if self.stands_on_rerun(id) {
+            Usable::ByContent
+        } else {
+            Usable::All
+        };
         let causes = explain::causes(
             self.store,
             self.input.labels.get(&id),
             key,
             &self.explanation(id),
-            self.input.options.no_cache,
+            usable,
         );
         self.with_node(id, |node| node.report.causes = causes);
     }

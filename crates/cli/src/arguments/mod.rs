@@ -23,6 +23,7 @@ use crate::commands::manifest::ManifestCommand;
 use crate::commands::system::{events, info, version};
 use crate::commands::{inspect, login, search};
 use crate::daemon_arguments::DaemonArgs;
+use crate::options::misc::go_boolean;
 
 /// Build images and run containers
 #[derive(Debug, Parser)]
@@ -260,15 +261,6 @@ fn switch_with_value(argument: Arg) -> Arg {
         .value_parser(go_boolean)
         .default_value("false")
         .default_missing_value("true")
-}
-
-/// Reads a truth value as Go's flags do.
-fn go_boolean(text: &str) -> Result<bool, String> {
-    match text {
-        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
-        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
-        other => Err(format!("{other:?} is neither true nor false")),
-    }
 }
 
 #[cfg(test)]

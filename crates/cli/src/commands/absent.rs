@@ -2,10 +2,12 @@
 
 use std::ffi::OsString;
 
-use clap::{Args, Subcommand};
+use clap::{Args, Parser, Subcommand};
 
 use crate::error::{CliError, Result};
 use crate::http::Request;
+use crate::options::filter;
+use crate::render::list::Layout;
 use crate::session::Session;
 
 /// Whatever such a command is given, `--help` included. (On the enum below the setting would reach every other command.)
@@ -49,6 +51,47 @@ pub enum AbsentCommand {
     Checkpoint(AnyArgs),
 }
 
+/// List plugins
+#[derive(Debug, Parser)]
+#[command(name = "plugin ls", no_binary_name = true)]
+struct PluginList {
+    /// Show plugins that match
+    #[arg(short = 'f', long, value_name = "NAME=VALUE")]
+    filter: Vec<String>,
+    /// Print with a template, "table TEMPLATE" or "json"
+    #[arg(long, value_name = "FORMAT", default_value = "")]
+    format: String,
+    /// Do not cut values short
+    #[arg(long)]
+    no_trunc: bool,
+    /// Print only ids
+    #[arg(short = 'q', long)]
+    quiet: bool,
+}
+
+/// Lists what plugins there are: none, in the format that was asked for.
+async fn list_plugins(session: &mut Session, arguments: &[OsString]) -> Result<()> {
+    let args = PluginList::try_parse_from(arguments.iter().skip(1))
+        .map_err(|error| CliError::usage(error.to_string()))?;
+    let request = Request::get("/plugins").query_if("filters", filter::query(&args.filter)?);
+    session.client.send(request).await?;
+    let layout = Layout {
+        type_name: "*plugin.pluginContext",
+        table: "{{.ID}}\t{{.Name}}\t{{.Description}}\t{{.Enabled}}".into(),
+        quiet: "{{.ID}}",
+        quiet_wins: false,
+        raw: "plugin_id: {{.ID}}\nname: {{.Name}}\ndescription: {{.Description}}\nenabled: {{.Enabled}}\n",
+        headings: &[
+            ("ID", "ID"),
+            ("Name", "NAME"),
+            ("Description", "DESCRIPTION"),
+            ("Enabled", "ENABLED"),
+        ],
+    };
+    let text = layout.render(&args.format, args.quiet, &[])?;
+    session.output.text(&text)
+}
+
 /// Runs one of them: where the daemon has an answer of its own, that answer is told.
 pub async fn absent_command(session: &mut Session, command: AbsentCommand) -> Result<()> {
     use AbsentCommand as C;
@@ -71,10 +114,7 @@ pub async fn absent_command(session: &mut Session, command: AbsentCommand) -> Re
         C::Secret(_) => Request::get("/secrets"),
         C::Config(_) => Request::get("/configs"),
         C::Plugin(args) if matches!(verb(args).as_str(), "ls" | "list") => {
-            session.client.send(Request::get("/plugins")).await?;
-            return session
-                .output
-                .line("ID        NAME      DESCRIPTION   ENABLED");
+            return list_plugins(session, &args.arguments).await;
         }
         C::Plugin(_) => Request::get("/plugins/privileges"),
         C::Trust(_) => {

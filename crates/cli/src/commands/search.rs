@@ -67,6 +67,7 @@ pub async fn search_command(session: &mut Session, args: SearchArgs) -> Result<(
         type_name: "*formatter.searchContext",
         table: "{{.Name}}\t{{.Description}}\t{{.StarCount}}\t{{.IsOfficial}}".into(),
         quiet: "{{.Name}}",
+        quiet_wins: false,
         raw: "",
         headings: &[
             ("Name", "NAME"),

@@ -264,6 +264,7 @@ pub(crate) fn layout() -> Layout {
         type_name: "*formatter.volumeContext",
         table: "{{.Driver}}\t{{.Name}}".into(),
         quiet: "{{.Name}}",
+        quiet_wins: false,
         raw: "name: {{.Name}}\ndriver: {{.Driver}}\n",
         headings: &[
             ("Name", "VOLUME NAME"),

@@ -12,6 +12,15 @@ const MAX_DOMAIN_BYTES: usize = 255;
 /// Longest label of a domain (RFC 1035 §2.3.4).
 const MAX_DOMAIN_LABEL_BYTES: usize = 63;
 
+/// Reads a truth value as Go does.
+pub fn go_boolean(text: &str) -> std::result::Result<bool, String> {
+    match text {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
+        other => Err(format!("{other:?} is neither true nor false")),
+    }
+}
+
 /// Returns the `HostConfig.RestartPolicy` of a `--restart` value: `NAME[:COUNT]`; the daemon checks the name.
 pub fn restart_policy(value: &str) -> Result<Json> {
     let (name, count) = value.split_once(':').unwrap_or((value, ""));

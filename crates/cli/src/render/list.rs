@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use wharf_template::Value;
+use wharf_template::{FormatError, Value};
 
 use crate::error::{CliError, Result};
 use crate::render::table;
@@ -37,6 +37,13 @@ impl Row {
     #[must_use]
     pub fn with_id(self, id: &str, no_trunc: bool) -> Self {
         self.with("ID", if no_trunc { id } else { short_id(id) })
+    }
+
+    /// Adds a field without a value.
+    #[must_use]
+    pub fn with_nothing(mut self, name: &str) -> Self {
+        self.fields.insert(name.into(), Value::Nil);
+        self
     }
 
     /// Adds a field that is true or false.
@@ -88,6 +95,8 @@ pub struct Layout {
     pub table: String,
     /// Template of `--quiet`.
     pub quiet: &'static str,
+    /// Whether `--quiet` counts before a template of one's own; else it is about the tables and `raw` only.
+    pub quiet_wins: bool,
     /// Template of the format `raw`, empty where docker has none.
     pub raw: &'static str,
     /// Column headings by field name.
@@ -97,8 +106,9 @@ pub struct Layout {
 impl Layout {
     /// Returns the rows in the wanted format.
     ///
-    /// `format` is what `--format` said (empty: the default table); `quiet` wins over it.
+    /// `format` is what `--format` said (empty: the default table).
     pub fn render(&self, format: &str, quiet: bool, rows: &[Row]) -> Result<String> {
+        let quiet = quiet && (self.quiet_wins || matches!(format, "" | "table" | "raw"));
         let (is_table, source) = self.source(format, quiet);
         let template = Template::parse(&source)?;
         let mut text = String::new();
@@ -112,6 +122,18 @@ impl Layout {
             text.push('\n');
         }
         Ok(if is_table { table::align(&text) } else { text })
+    }
+
+    /// Fails where a template of one's own makes no sense for a row, as docker looks at it before it asks for the list.
+    pub fn check(&self, format: &str, row: Row) -> Result<()> {
+        let failed = |what: &str, error: FormatError| {
+            CliError::usage(format!("failed to {what} template: {error}"))
+        };
+        let template = Template::parse(format).map_err(|error| failed("parse", error))?;
+        template
+            .execute(&row.into(), self.type_name, Missing::IsAnError)
+            .map_err(|error| failed("execute", error))?;
+        Ok(())
     }
 
     /// Returns whether the format is a table, and the template of one row.

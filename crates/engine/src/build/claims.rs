@@ -104,11 +104,17 @@ impl Engine {
         .await
     }
 
-    /// Does something to an image unless a build is busy with it.
-    pub(crate) fn unless_claimed<T>(&self, id: &ImageId, work: impl FnOnce() -> T) -> Option<T> {
+    /// Does something to those images that no build is busy with.
+    pub(crate) fn with_unclaimed<I, T>(
+        &self,
+        mut images: Vec<I>,
+        id_of: impl Fn(&I) -> ImageId,
+        work: impl FnOnce(Vec<I>) -> T,
+    ) -> T {
         let table = self.image_claims.lock();
-        // Whoever claims it now finds it gone and makes it again.
-        (!table.claimed.contains_key(id)).then(work)
+        images.retain(|image| !table.claimed.contains_key(&id_of(image)));
+        // Whoever claims one of them now finds it gone and makes it again.
+        work(images)
     }
 
     /// Says whether builds are busy with an image that is to go: it goes when they are done.

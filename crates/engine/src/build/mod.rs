@@ -297,6 +297,7 @@ fn build_request(request: Build, context: OpenedContext, id: String) -> Prepared
         labels: request.labels,
         target: request.target,
         no_cache: request.no_cache,
+        no_cache_stages: options.no_cache_stages,
         pull: request.pull,
         platform: request.platform,
         squash: request.squash,

@@ -59,28 +59,33 @@ impl Engine {
             Some(shim) => shim.pause().await.is_ok().then_some(shim),
             None => None,
         };
-        let copied = {
+        let (copied, is_copied) = tokio::sync::oneshot::channel();
+        let copying = {
             let container = Arc::clone(&container);
-            self.with_store(move |engine| engine.copy_changes(&container))
-                .await
+            self.with_store(move |engine| {
+                let copied = move || {
+                    // Nobody waits any more where the commit was given up.
+                    let _ = copied.send(());
+                };
+                engine.copy_changes(&container, copied)
+            })
         };
-        if let Some(shim) = frozen
-            && let Err(error) = shim.resume().await
-        {
-            // A container that ended meanwhile has no group to thaw any more.
-            let ended = tokio::time::timeout(END_OF_FROZEN, shim.wait()).await;
-            if ended.is_err() {
-                return Err(super::runtime_error(
-                    "cannot unpause the container after commit",
-                )(error));
+        let thawing = async {
+            // Nothing is sent where copying fails early.
+            let _ = is_copied.await;
+            match frozen {
+                Some(shim) => thaw(&shim).await,
+                None => Ok(()),
             }
-        }
-        let staging = copied?;
+        };
+        let (layer, thawed) = tokio::join!(copying, thawing);
+        thawed?;
+        let (staging, summary) = layer?;
         let id = {
             let (container, request) = (Arc::clone(&container), request.clone());
             self.with_store(move |engine| {
                 engine.store_whole("commit", || {
-                    engine.commit_staged(&container, &request, staging)
+                    engine.commit_staged(&container, &request, staging, summary)
                 })
             })
             .await?
@@ -106,8 +111,13 @@ impl Engine {
         crate::image::naming::parse_tag(&request.repository, &request.tag).map(Some)
     }
 
-    /// Copies the container's own layer, without what the runtime put there.
-    fn copy_changes(&self, container: &Container) -> Result<wharf_store::Staging> {
+    /// Copies the container's own layer, without what the runtime put there, and tells what the layer is. `copied` is
+    /// called as soon as the container's files may change again.
+    fn copy_changes(
+        &self,
+        container: &Container,
+        copied: impl FnOnce() + Send + Sync + 'static,
+    ) -> Result<(wharf_store::Staging, wharf_store::LayerSummary)> {
         let staging = self
             .store
             .stage()
@@ -115,7 +125,8 @@ impl Engine {
         let upper = Root::open(Path::new(&container.directory).join("upper"))
             .map_err(fs_error("cannot open the container's layer"))?;
         let lowers = self.open_layers(&container.diff_ids)?;
-        wharf_layer::copy_upper(&upper, &lowers, staging.root(), &excluded_paths(container))
+        let exclude = excluded_paths(container);
+        let summary = wharf_layer::copy_upper(&upper, &lowers, staging.root(), &exclude, copied)
             .map_err(|e| {
                 EngineError::wrap(
                     ErrorKind::Internal,
@@ -123,7 +134,7 @@ impl Engine {
                     e,
                 )
             })?;
-        Ok(staging)
+        Ok((staging, summary))
     }
 
     /// Opens the layers of a stack, topmost first.
@@ -140,6 +151,7 @@ impl Engine {
         container: &Container,
         request: &Commit,
         staging: wharf_store::Staging,
+        summary: wharf_store::LayerSummary,
     ) -> Result<ImageId> {
         let mut config = request
             .config
@@ -149,8 +161,6 @@ impl Engine {
             crate::change::apply(&mut config, change)?;
         }
         merge_commit_config(&mut config, &container.config);
-        let summary = wharf_layer::summarize(staging.root())
-            .map_err(|e| EngineError::wrap(ErrorKind::Internal, "cannot hash the new layer", e))?;
         let base = match container.image_id {
             Some(id) => self
                 .store
@@ -204,6 +214,20 @@ impl Engine {
             .put_image(&new)
             .map_err(store_error("cannot store the new image"))?
             .id)
+    }
+}
+
+/// Lets a container go on that was frozen; one that ended meanwhile has no group to thaw any more.
+async fn thaw(shim: &wharf_runtime::Shim) -> Result<()> {
+    let Err(error) = shim.resume().await else {
+        return Ok(());
+    };
+    let ended = tokio::time::timeout(END_OF_FROZEN, shim.wait()).await;
+    match ended {
+        Ok(_) => Ok(()),
+        Err(_) => Err(super::runtime_error(
+            "cannot unpause the container after commit",
+        )(error)),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::error::{EngineError, Result};
 use crate::model::container::{Container, Status};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use tokio::sync::watch;
@@ -238,6 +238,15 @@ impl Registry {
                 container.image_id.as_ref() == Some(image)
                     && container.state.status != Status::Removing
             })
+            .collect()
+    }
+
+    /// Returns the images that containers of any state were made from.
+    pub(crate) fn used_images(&self) -> HashSet<wharf_image::ImageId> {
+        self.snapshots()
+            .into_iter()
+            .filter(|container| container.state.status != Status::Removing)
+            .filter_map(|container| container.image_id)
             .collect()
     }
 }

@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use wharf_runtime::{LaunchRequest, RootMount, Shim, Started};
+use wharf_runtime::{LaunchRequest, RootMount};
 
 impl Engine {
     /// Starts a container.
@@ -77,9 +77,11 @@ impl Engine {
             let _swept_later = shim.release().await;
             return Err(error);
         }
-        self.persist_soon(&starting(&entry.snapshot(), &shim));
-        let started = match shim.start().await {
-            Ok(started) => started,
+        // The same time in memory and on disk: another engine must not tell another one.
+        let started_at_ns = now_ns();
+        self.persist_soon(&starting(&entry.snapshot(), shim.pid(), started_at_ns));
+        let pid = match shim.start().await {
+            Ok(started) => started.pid,
             Err(error) => {
                 // What cannot be cleaned now is swept at the next start.
                 let _swept_later = shim.release().await;
@@ -87,7 +89,7 @@ impl Engine {
             }
         };
         entry.set_shim(Some(shim.clone()));
-        let container = entry.change(|container| set_running(container, started));
+        let container = entry.change(|container| set_running(container, pid, started_at_ns));
         self.sizes.forget_container(&container);
         entry.life.send_modify(|life| {
             life.running = true;
@@ -229,23 +231,19 @@ impl Engine {
 
 /// Returns what is written down before the process of a container is executed: that it runs, unless
 /// its shim says otherwise to the next engine.
-fn starting(container: &Container, shim: &Shim) -> Container {
+fn starting(container: &Container, pid: u32, started_at_ns: i64) -> Container {
     let mut starting = container.clone();
     let before = Box::new(container.state.clone());
-    let started = Started {
-        pid: shim.pid(),
-        started_at_ns: u64::try_from(now_ns()).unwrap_or(0),
-    };
-    set_running(&mut starting, started);
+    set_running(&mut starting, pid, started_at_ns);
     starting.state.before_start = Some(before);
     starting
 }
 
-/// Notes that the process of a container was executed.
-pub(crate) fn set_running(container: &mut Container, started: Started) {
+/// Notes that the process of a container is executed.
+fn set_running(container: &mut Container, pid: u32, started_at_ns: i64) {
     container.state.status = Status::Running;
-    container.state.pid = started.pid;
-    container.state.started_at_ns = i64::try_from(started.started_at_ns).unwrap_or(i64::MAX);
+    container.state.pid = pid;
+    container.state.started_at_ns = started_at_ns;
     container.state.exit_code = 0;
     container.state.oom_killed = false;
     container.state.health = super::health::initial(container);

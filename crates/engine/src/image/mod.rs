@@ -12,6 +12,7 @@ pub(crate) mod load;
 pub(crate) mod naming;
 pub(crate) mod ownership;
 pub(crate) mod platform;
+mod prune;
 pub(crate) mod pull;
 pub(crate) mod push;
 pub(crate) mod remove;

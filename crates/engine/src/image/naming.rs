@@ -5,6 +5,7 @@ use crate::engine::Engine;
 use crate::error::{EngineError, Result};
 use std::sync::Arc;
 use wharf_image::{ImageId, Reference};
+use wharf_store::Image;
 
 /// Parses a repository and a tag given apart; the tag may also be in the repository.
 ///
@@ -92,9 +93,20 @@ impl Engine {
     /// Tells of something that happened to an image; its labels are among the attributes as long as it is there.
     pub(crate) fn image_event(&self, action: &str, id: &ImageId, name: String) {
         let image = self.store.image(id).ok().flatten();
+        self.publish_image_event(action, id, name, image.as_ref());
+    }
+
+    /// Tells of something that happened to an image, with the labels of `image`.
+    pub(crate) fn publish_image_event(
+        &self,
+        action: &str,
+        id: &ImageId,
+        name: String,
+        image: Option<&Image>,
+    ) {
         let mut attributes = image
-            .and_then(|image| image.config.config.clone())
-            .map(|config| config.labels)
+            .and_then(|image| image.config.config.as_ref())
+            .map(|config| config.labels.clone())
             .unwrap_or_default();
         attributes.insert("name".to_owned(), name);
         self.events

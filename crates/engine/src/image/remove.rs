@@ -2,10 +2,8 @@
 
 use crate::container::create::store_error;
 use crate::engine::Engine;
-use crate::error::{EngineError, ErrorKind, Result};
-use crate::filters;
-use crate::model::request::Filters;
-use crate::model::view::{Pruned, Removed};
+use crate::error::{EngineError, Result};
+use crate::model::view::Removed;
 use std::sync::Arc;
 use wharf_image::{ImageId, Reference};
 use wharf_store::Image;
@@ -254,76 +252,6 @@ impl Engine {
             );
         }
         Ok(None)
-    }
-
-    /// Removes dangling images, or with `dangling=false` every image that no container has.
-    ///
-    /// # Errors
-    /// Unknown filters, or another prune under way.
-    pub async fn prune_images(self: &Arc<Self>, request: &Filters) -> Result<Pruned<Removed>> {
-        filters::allow(request, &["dangling", "label", "label!", "until"])?;
-        let _guard = self.pruning.images()?;
-        let filters = request.clone();
-        let pruned = self
-            .with_store(move |engine| engine.prune_images_blocking(&filters))
-            .await?;
-        self.events.emit(
-            "image",
-            "prune",
-            "",
-            [("reclaimed", pruned.reclaimed_bytes.to_string())],
-        );
-        Ok(pruned)
-    }
-
-    fn prune_images_blocking(&self, request: &Filters) -> Result<Pruned<Removed>> {
-        let dangling_only = filters::flag(request, "dangling")?.unwrap_or(true);
-        let until = filters::until_ns(request)?;
-        let before = self.image_bytes()?;
-        let mut pruned = Pruned::default();
-        for image in self
-            .store
-            .images()
-            .map_err(store_error("cannot read images"))?
-        {
-            let names = self.names_of(&image.id)?;
-            let tagged = names.iter().any(|name| name.tag().is_some());
-            let labels = image
-                .config
-                .config
-                .as_ref()
-                .map(|config| config.labels.clone())
-                .unwrap_or_default();
-            let chosen = self.children(&image.id)?.is_empty()
-                && (!dangling_only || !tagged)
-                && until.is_none_or(|until| image.created_unix_ns < until)
-                && filters::labels_match(request, &labels)
-                && self.containers.using_image(&image.id).is_empty();
-            if !chosen {
-                continue;
-            }
-            let mut removed = Vec::new();
-            for name in &names {
-                self.untag(name, &image.id, &mut removed)?;
-            }
-            let delete = || self.delete(&image, false, true, true, &mut removed);
-            match self.unless_claimed(&image.id, delete).unwrap_or(Ok(())) {
-                Ok(()) => pruned.removed.extend(removed),
-                Err(error) if error.kind() == ErrorKind::Conflict => {}
-                Err(error) => return Err(error),
-            }
-        }
-        pruned.reclaimed_bytes = before.saturating_sub(self.image_bytes()?);
-        Ok(pruned)
-    }
-
-    /// Returns the bytes of all layers and blobs; those that the store is still deleting no longer count.
-    fn image_bytes(&self) -> Result<u64> {
-        let usage = self
-            .store
-            .layer_usage()
-            .map_err(store_error("cannot measure the disk"))?;
-        Ok(usage.layers_bytes + usage.blobs_bytes)
     }
 }
 

@@ -330,6 +330,8 @@ pub struct BuildOptions {
     pub caller: Option<wharf_safefs::Caller>,
     /// Sets the times of new files that are later than `SOURCE_DATE_EPOCH` to that.
     pub rewrite_timestamp: bool,
+    /// Runs every step of the stages of these names again.
+    pub no_cache_stages: Vec<String>,
     /// What names stand for, instead of stages and images.
     pub contexts: BTreeMap<String, wharf_build::NamedSource>,
     /// Whether RUN may ask to be confined by nothing.

@@ -153,21 +153,21 @@ fn open_bridge(
     failures: &mut Vec<String>,
 ) -> Result<Network> {
     let default_id = predefined_id(DEFAULT_NETWORK);
+    let is_open = room.device(&default_id).is_some();
+    let bridge = match bridge {
+        // Its containers go on; what is wrong has been told, and the next one that joins tries again.
+        Some(bridge) if in_use && !is_open => return Ok(bridge),
+        bridge => bridge,
+    };
     let bridge_config = bridge.as_ref().and_then(|bridge| bridge.config.clone());
-    let config = match bridge_config.filter(|_| room.device(&default_id).is_some()) {
+    let config = match bridge_config.filter(|_| is_open) {
         Some(config) => config,
         // While no container has an address, a subnet that someone else took meanwhile is given up.
-        None if !in_use => {
+        None => {
             failures.clear();
             room.remove(&default_id).map_err(network_error)?;
             room.create(default_bridge(&default_id, settings))
                 .map_err(network_error)?
-        }
-        None => {
-            return Err(EngineError::internal(format!(
-                "network: cannot set up the default bridge: {}",
-                failures.join("; ")
-            )));
         }
     };
     bridge

@@ -1,5 +1,6 @@
 //! Entries of all kinds: header and content.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::os::unix::ffi::OsStrExt;
@@ -124,6 +125,26 @@ impl Writer<'_> {
         self.take_xattrs(&file)?;
         self.put_header()?;
         self.put_content(&mut file, name, metadata.size_bytes)
+    }
+
+    /// Writes a regular file with these attributes and this content.
+    pub(crate) fn content(
+        &mut self,
+        metadata: &Metadata,
+        xattrs: &[(OsString, Vec<u8>)],
+        name: &[u8],
+        content: &[u8],
+    ) -> Result<(), LayerError> {
+        let size_bytes = content.len() as u64;
+        self.start(name, Kind::File, metadata);
+        self.entry.size_bytes = size_bytes;
+        self.size_bytes += size_bytes;
+        for (attribute, value) in xattrs {
+            self.take_xattr(attribute.as_bytes(), value.clone())?;
+        }
+        self.put_header()?;
+        self.sink.write(content)?;
+        self.sink.zeros(padding(size_bytes))
     }
 
     /// Writes the entry of a name whose inode was written before; says whether it was.

@@ -23,23 +23,30 @@ impl Writer<'_> {
     /// Takes the attributes of an open file or directory into the entry.
     pub(super) fn take_xattrs(&mut self, fd: impl std::os::fd::AsFd) -> Result<(), LayerError> {
         for attribute in fd_xattrs(&fd)? {
-            let name = attribute.as_bytes();
-            if !is_layer_xattr(name) {
-                continue;
-            }
-            if name.contains(&b'=') {
-                return Err(LayerError::Unrepresentable {
-                    path: display(&self.entry.name),
-                    reason: "the name of one of its extended attributes contains \"=\"",
-                });
-            }
-            if let Some(mut value) = fd_xattr(&fd, &attribute)? {
-                if name == CAPABILITY_XATTR {
-                    downgrade_capability(&mut value);
-                }
-                self.entry.xattrs.push((name.to_vec(), value));
+            if is_layer_xattr(attribute.as_bytes())
+                && let Some(value) = fd_xattr(&fd, &attribute)?
+            {
+                self.take_xattr(attribute.as_bytes(), value)?;
             }
         }
+        Ok(())
+    }
+
+    /// Takes an attribute into the entry, if a layer carries it.
+    pub(super) fn take_xattr(&mut self, name: &[u8], mut value: Vec<u8>) -> Result<(), LayerError> {
+        if !is_layer_xattr(name) {
+            return Ok(());
+        }
+        if name.contains(&b'=') {
+            return Err(LayerError::Unrepresentable {
+                path: display(&self.entry.name),
+                reason: "the name of one of its extended attributes contains \"=\"",
+            });
+        }
+        if name == CAPABILITY_XATTR {
+            downgrade_capability(&mut value);
+        }
+        self.entry.xattrs.push((name.to_vec(), value));
         Ok(())
     }
 }

@@ -280,7 +280,7 @@ impl Inner {
     /// Removes what an earlier daemon left: host ends without a container, devices without a network.
     fn sweep(&self) -> Result<(), NetworkError> {
         let mut netlink = open_netlink()?;
-        let (indexes, bridges_of_live, devices) = {
+        let (indexes, bridges_of_live, host_ends, devices) = {
             let state = self.lock();
             let indexes: HashSet<u32> = state
                 .networks
@@ -300,7 +300,13 @@ impl Inner {
                 .values()
                 .map(|network| network.device().to_owned())
                 .collect();
-            (indexes, bridges, devices)
+            // Also of networks that could not be opened.
+            let host_ends: HashSet<String> = state
+                .endpoints
+                .values()
+                .map(|endpoint| endpoint.host_interface.clone())
+                .collect();
+            (indexes, bridges, host_ends, devices)
         };
         bridge::sweep(&mut netlink, &indexes, |name| {
             bridges_of_live.get(name).copied()
@@ -310,7 +316,7 @@ impl Inner {
             .links()
             .map_err(NetworkError::netlink("list devices"))?;
         for link in links {
-            let is_live = devices.contains(&link.name) || bridges_of_live.contains_key(&link.name);
+            let is_live = devices.contains(&link.name) || host_ends.contains(&link.name);
             if link.alias == alias && !is_live {
                 netlink
                     .delete_link(&link.name)

@@ -1,5 +1,6 @@
 //! Copying the bytes of one open file into another.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::AsFd;
@@ -70,6 +71,28 @@ pub(super) fn copy_data(
         }
     }
     copy_through_buffer(source, target, path, size_bytes)
+}
+
+/// Reads `size_bytes` of a file into the buffer, or what there is where the file became shorter; `name` is for
+/// the error.
+pub fn read_whole(
+    source: &mut File,
+    buffer: &mut Vec<u8>,
+    size_bytes: u64,
+    name: &OsStr,
+) -> Result<()> {
+    buffer.resize(usize::try_from(size_bytes).unwrap_or(usize::MAX), 0);
+    let mut filled = 0;
+    while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+        match source.read(rest) {
+            Ok(0) => break,
+            Ok(count) => filled += count,
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(FsError::io("read", name, error)),
+        }
+    }
+    buffer.truncate(filled);
+    Ok(())
 }
 
 /// Returns how much was copied; 0 where the kernel cannot do it for these files.

@@ -288,3 +288,74 @@ fn putting_an_image_again_changes_only_what_is_new() {
         assert_eq!(test.store.find_by_prefix(&hex).unwrap(), [first.id]);
     }
 }
+
+#[test]
+fn many_images_go_in_one_transaction() {
+    let test = TestStore::new();
+    let base = publish(&test.store, &[("base", b"base")]);
+    let top = publish(&test.store, &[("top", b"top")]);
+    let parent = put_image(&test.store, &[&base], "parent");
+    let config = config_of(&[base.diff_id, top.diff_id], "child");
+    let child = test
+        .store
+        .put_image(&NewImage {
+            parent: Some(parent.id),
+            ..NewImage::of(&config)
+        })
+        .unwrap();
+    let other = put_image(&test.store, &[&base], "other");
+    for (text, image) in [("named:1", &child), ("named:2", &child), ("other", &other)] {
+        let name = name(text).with_default_tag();
+        test.store.tag(&name, &image.id).unwrap();
+    }
+    let named = vec![name("named:1"), name("named:2")];
+    let syncs = || {
+        let count = |connection: &rusqlite::Connection| {
+            let sql = "SELECT coalesce(max(value), '0') FROM settings WHERE key = 'store.syncs'";
+            let count: String = connection.query_row(sql, [], |row| row.get(0))?;
+            Ok(count.parse::<u64>().unwrap())
+        };
+        test.store.inner.database.read("count", count).unwrap()
+    };
+    let used = || {
+        let usage = test.store.layer_usage().unwrap();
+        usage.layers_bytes + usage.blobs_bytes
+    };
+    let (syncs_before, used_before) = (syncs(), used());
+    let images = [
+        // Another image was made on it, still.
+        (parent.id, Vec::new()),
+        (child.id, vec![name("named:1")]),
+        (child.id, named.clone()),
+        (child.id, named),
+        // It has a name.
+        (other.id, Vec::new()),
+        (parent.id, Vec::new()),
+    ];
+    let (released, report) = test.store.delete_images(&images).unwrap();
+    let chain = chain_ids(&[base.diff_id, top.diff_id]);
+    assert_eq!(
+        released,
+        [
+            None,
+            None,
+            Some(vec![chain[1]]),
+            None,
+            None,
+            Some(Vec::new())
+        ]
+    );
+    assert_eq!(syncs() - syncs_before, 1, "however many there are");
+    assert_eq!((report.layers, report.blobs), (1, 2));
+    assert_eq!(report.bytes, used_before - used());
+    let left: Vec<_> = test.store.images().unwrap();
+    assert_eq!(left.len(), 1);
+    assert_eq!(left[0].id, other.id);
+    assert!(test.store.resolve(&name("named:1")).unwrap().is_none());
+    test.store.wait_for_removals();
+    assert!(super::list(&test.path("tmp")).is_empty());
+    assert_eq!(super::list(&test.path("layers")).len(), 1);
+    assert_eq!(super::list(&test.path("blobs/sha256")), [other.id.hex()]);
+    let test = test.reopen();
+    assert_eq!(test.store.images().unwrap().len(), 1);
+}

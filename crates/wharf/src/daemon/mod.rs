@@ -100,6 +100,9 @@ async fn live(
     for warning in engine.warnings() {
         tracing::warn!("{warning}");
     }
+    for failure in engine.network_failures() {
+        tracing::warn!("network: {failure}");
+    }
     let opened = sockets::open(&configuration).await?;
     if let Some(path) = &configuration.pidfile {
         let text = format!("{}\n", std::process::id());

@@ -1,7 +1,7 @@
 //! The setting `bridge`: a default network on a device of the user's, and none at all.
 
 use crate::harness::{Client, Daemon};
-use crate::helpers::{exec, sleeper};
+use crate::helpers::{address, exec, sleeper};
 use std::process::Command;
 
 fn ip(arguments: &str) -> String {
@@ -101,4 +101,30 @@ fn without_a_default_network_containers_have_only_themselves() {
     );
     ok("build -q -t made context");
     assert_eq!(ok("run --rm made cat /nets"), "lo");
+}
+
+#[test]
+fn a_bridge_that_cannot_be_set_up_keeps_no_daemon_from_starting() {
+    let mut d = Daemon::with_busybox();
+    sleeper(&d, Client::Wharf, "stays", &[]);
+    let device = d.ok(
+        Client::Wharf,
+        "network inspect -f '{{index .Options \"com.docker.network.bridge.name\"}}' bridge",
+    );
+    d.kill();
+    ip(&format!("link del {device}"));
+    let other = Bridge(device.clone());
+    ip(&format!("link add {device} type veth"));
+    d.launch();
+    assert!(d.log().contains(&device), "{}", d.log());
+    assert_eq!(exec(&d, "stays", "echo on"), "on");
+    d.fails(Client::Wharf, "run --rm busybox true", 125, &device);
+    drop(other);
+    sleeper(&d, Client::Wharf, "comes", &[]);
+    assert_ne!(
+        address(&d, "comes", "bridge"),
+        address(&d, "stays", "bridge")
+    );
+    let gateway = "ping -c 1 -W 5 $(ip route | awk '/default/ {print $3}')";
+    assert!(exec(&d, "stays", gateway).contains("1 packets received"));
 }

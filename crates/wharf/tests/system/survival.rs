@@ -1,7 +1,7 @@
 //! A daemon that is killed: containers go on, nothing reported as done is lost, nothing is left over.
 
 use crate::harness::{Client, Daemon, clients, eventually};
-use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags};
+use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, Signal};
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
@@ -101,4 +101,37 @@ fn descriptors_of(pid: u32) -> Vec<OwnedFd> {
             rustix::process::pidfd_getfd(&process, number, PidfdGetfdFlags::empty()).ok()
         })
         .collect()
+}
+
+#[test]
+fn a_shim_that_does_not_answer_is_as_it_was() {
+    let mut d = Daemon::with_busybox();
+    d.ok(Client::Wharf, "run -d --name stays busybox sleep 1000");
+    let format = "inspect --format '{{.State.Status}} {{.State.Pid}} {{.State.StartedAt}}' stays";
+    let before = d.ok(Client::Wharf, format);
+    let shim = Stopped::parent_of(before.split(' ').nth(1).unwrap());
+    d.kill();
+    d.launch();
+    assert_eq!(d.ok(Client::Wharf, format), before);
+    drop(shim);
+    assert_eq!(d.ok(Client::Wharf, "exec stays echo back"), "back");
+}
+
+/// A process that is stopped, until this is dropped.
+struct Stopped(Pid);
+
+impl Stopped {
+    fn parent_of(pid: &str) -> Self {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+        let parent = stat.rsplit(") ").next().unwrap().split(' ').nth(1).unwrap();
+        let parent = Pid::from_raw(parent.parse().unwrap()).unwrap();
+        rustix::process::kill_process(parent, Signal::STOP).unwrap();
+        Self(parent)
+    }
+}
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        rustix::process::kill_process(self.0, Signal::CONT).unwrap();
+    }
 }

@@ -85,16 +85,34 @@ fn earlier(store: &Store, label: &Label) -> Option<Value> {
         .find_map(|slot| store.document(SLOT_KIND, slot).ok().flatten())
 }
 
+/// What of the cache could be used for a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Usable {
+    /// All of it.
+    All,
+    /// Only what stands under the contents of its inputs: one of them is executed again.
+    ByContent,
+    /// Nothing, as for all of its stage.
+    NothingOfStage,
+    /// Nothing, as for all steps.
+    Nothing,
+}
+
 /// Returns why a step is executed.
 pub(super) fn causes(
     store: &Store,
     label: Option<&Label>,
     key: Digest,
     explain: &Value,
-    no_cache: bool,
+    usable: Usable,
 ) -> Vec<Cause> {
-    if no_cache {
-        return vec![Cause::new("no-cache", "the cache was not to be used")];
+    let unused = match usable {
+        Usable::Nothing => Some("the cache was not to be used"),
+        Usable::NothingOfStage => Some("the cache was not to be used for its stage"),
+        Usable::All | Usable::ByContent => None,
+    };
+    if let Some(text) = unused {
+        return vec![Cause::new("no-cache", text)];
     }
     let Some(label) = label else {
         return Vec::new();
@@ -102,7 +120,7 @@ pub(super) fn causes(
     let Some(earlier) = earlier(store, label) else {
         return vec![Cause::new("first", "it was never built before")];
     };
-    if earlier["key"] == json!(key) {
+    if earlier["key"] == json!(key) && usable == Usable::All {
         return vec![Cause::new("removed", "its cached result was removed")];
     }
     let found = compare(store, &earlier["explain"], explain);
@@ -118,6 +136,9 @@ pub(super) fn causes(
         let text =
             format!("{path} changed while it was last copied, so that its result was not kept");
         return vec![Cause::new("changing", text)];
+    }
+    if found.is_empty() && usable == Usable::ByContent {
+        return vec![Cause::new("input", "what it stands on was executed again")];
     }
     if found.is_empty() {
         return vec![Cause::new("removed", "its cached result was removed")];

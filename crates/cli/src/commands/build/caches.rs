@@ -8,6 +8,7 @@ use crate::commands::build::outputs::unpack_answer;
 use crate::error::{CliError, Result};
 use crate::host_files;
 use crate::http::Request;
+use crate::options::csv;
 use crate::session::Session;
 
 /// Where cached steps come from.
@@ -111,28 +112,27 @@ pub fn targets(values: &[String]) -> Result<CacheTargets> {
 struct Fields<'a> {
     flag: &'static str,
     text: &'a str,
-    pairs: Vec<(&'a str, &'a str)>,
+    pairs: Vec<(String, String)>,
 }
 
 impl<'a> Fields<'a> {
     fn parse(flag: &'static str, text: &'a str) -> Result<Self> {
-        let pair = |field: &'a str| {
-            field.split_once('=').ok_or_else(|| {
-                CliError::usage(format!(
-                    "invalid {flag} {text:?}: {field:?} is no KEY=VALUE"
-                ))
-            })
+        let pair = |field: &String| match field.split_once('=') {
+            Some((key, value)) => Ok((key.to_owned(), value.to_owned())),
+            None => Err(CliError::usage(format!(
+                "invalid {flag} {text:?}: {field:?} is no KEY=VALUE"
+            ))),
         };
-        let pairs = text.split(',').map(pair).collect::<Result<_>>()?;
+        let pairs = csv::fields(text)?.iter().map(pair).collect::<Result<_>>()?;
         Ok(Self { flag, text, pairs })
     }
 
-    fn get(&self, key: &str) -> Option<&'a str> {
-        let found = self.pairs.iter().find(|(known, _)| *known == key);
-        found.map(|(_, value)| *value)
+    fn get(&self, key: &str) -> Option<&str> {
+        let found = self.pairs.iter().find(|(known, _)| known == key);
+        found.map(|(_, value)| value.as_str())
     }
 
-    fn needed(&self, key: &str) -> Result<&'a str> {
+    fn needed(&self, key: &str) -> Result<&str> {
         self.get(key)
             .filter(|value| !value.is_empty())
             .ok_or_else(|| {
@@ -143,13 +143,17 @@ impl<'a> Fields<'a> {
             })
     }
 
-    fn kind(&self) -> Result<&'a str> {
+    fn kind(&self) -> Result<&str> {
         self.needed("type")
     }
 
     /// Refuses keys that would be passed over.
     fn only(&self, known: &[&str]) -> Result<()> {
-        match self.pairs.iter().find(|(key, _)| !known.contains(key)) {
+        match self
+            .pairs
+            .iter()
+            .find(|(key, _)| !known.contains(&key.as_str()))
+        {
             Some((key, _)) => Err(CliError::usage(format!(
                 "invalid {} {:?}: {key} is not supported (known: {})",
                 self.flag,

@@ -7,6 +7,7 @@ use crate::commands::build::answer::{CheckAnswer, OutlineAnswer, TargetsAnswer};
 use crate::commands::build::request::{Purpose, build_request};
 use crate::error::{CliError, Result};
 use crate::host_files;
+use crate::options::misc::go_boolean;
 use crate::session::Session;
 
 /// Exit status where the checks found something.
@@ -63,15 +64,9 @@ impl Call {
                     };
                 }
                 Some(("ignorestatus", value)) => {
-                    ignores_status = match value {
-                        "1" | "t" | "T" | "true" | "TRUE" | "True" => true,
-                        "0" | "f" | "F" | "false" | "FALSE" | "False" => false,
-                        other => {
-                            return Err(CliError::usage(format!(
-                                "invalid ignorestatus print value: {other}"
-                            )));
-                        }
-                    };
+                    ignores_status = go_boolean(value).map_err(|_| {
+                        CliError::usage(format!("invalid ignorestatus print value: {value}"))
+                    })?;
                 }
                 Some(_) => return Err(CliError::usage(format!("invalid print field: {field}"))),
                 None if name.is_some() => {

@@ -31,8 +31,8 @@ pub enum Look {
 pub fn look(progress: &str, is_terminal: bool, no_color: bool) -> Result<Option<Look>> {
     let colour = !no_color;
     let look = match progress {
-        "auto" if is_terminal => Look::Live { colour },
-        "auto" | "plain" => Look::Lines { colour: false },
+        "" | "auto" if is_terminal => Look::Live { colour },
+        "" | "auto" | "plain" => Look::Lines { colour: false },
         "tty" => Look::Live { colour },
         "rawjson" => Look::RawJson,
         "none" | "quiet" => return Ok(None),

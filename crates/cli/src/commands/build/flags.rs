@@ -30,6 +30,7 @@ pub struct BuildArgs {
     #[arg(
         long,
         value_name = "METHOD",
+        alias = "print",
         default_value = "build",
         conflicts_with = "check"
     )]
@@ -81,6 +82,9 @@ pub struct BuildArgs {
     /// Run every step again
     #[arg(long)]
     pub no_cache: bool,
+    /// Run every step of some stages again (STAGE[,STAGE])
+    #[arg(long, value_name = "STAGE")]
+    pub no_cache_filter: Vec<String>,
     /// What to do when a step fails: shell opens one in the step's files
     #[arg(long, value_name = "ACTION")]
     pub on_error: Option<String>,
@@ -93,16 +97,22 @@ pub struct BuildArgs {
     /// Most processes of a step, -1 for no limit
     #[arg(long, value_name = "NUMBER", allow_negative_numbers = true)]
     pub pids_limit: Option<i64>,
-    /// Platform, such as linux/arm64
+    /// Platform, such as linux/arm64 (one)
     #[arg(
         long,
         value_name = "PLATFORM",
         env = "DOCKER_DEFAULT_PLATFORM",
         hide_env = true
     )]
-    pub platform: Option<String>,
+    pub platform: Vec<String>,
     /// How progress looks: auto, plain, tty, rawjson, quiet or none
-    #[arg(long, value_name = "KIND", default_value = "auto")]
+    #[arg(
+        long,
+        value_name = "KIND",
+        default_value = "auto",
+        env = "BUILDKIT_PROGRESS",
+        hide_env = true
+    )]
     pub progress: String,
     /// Get newer base images even if they are here
     #[arg(long)]

@@ -45,8 +45,7 @@ pub(super) async fn follow(
 ) -> Result<()> {
     let followed = std::cell::RefCell::new(followed);
     // Where the result goes to standard output, nothing else does.
-    let is_data = |output: &BuildOutput| matches!(output, BuildOutput::Tar(path) | BuildOutput::Archive(path) if path == "-");
-    let to_talk = outputs.iter().any(is_data);
+    let to_talk = outputs.iter().any(BuildOutput::is_on_stdout);
     let Some(look) = look else {
         let note = &mut |aux: &Json| followed.borrow_mut().note(aux);
         let id = quiet(session, response, note).await?;

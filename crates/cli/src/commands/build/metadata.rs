@@ -19,10 +19,7 @@ pub(super) fn of(tags: &[String], wanted: &[BuildOutput], built: &Built) -> Resu
         }
     };
     tell("buildx.build.ref", built.build.as_deref());
-    let is_image = |output: &BuildOutput| {
-        matches!(output, BuildOutput::Image { .. } | BuildOutput::Archive(_))
-    };
-    if wanted.is_empty() || wanted.iter().any(is_image) {
+    if wanted.is_empty() || wanted.iter().any(BuildOutput::is_image) {
         let mut names = Vec::new();
         for name in tags.iter().chain(outputs::names(wanted)) {
             names.push(names::parse(name)?.to_string());

@@ -149,6 +149,7 @@ fn unnamed() -> CliError {
 
 fn outputs(args: &BuildArgs) -> Result<Vec<BuildOutput>> {
     let given = args.output.iter().map(String::as_str);
+    let given = given.filter(|value| !value.is_empty());
     let short = [
         args.load.then_some("type=docker"),
         args.push.then_some("type=registry"),
@@ -157,6 +158,19 @@ fn outputs(args: &BuildArgs) -> Result<Vec<BuildOutput>> {
         .chain(short.into_iter().flatten())
         .map(BuildOutput::parse)
         .collect::<Result<Vec<_>>>()?;
+    for output in &outputs {
+        output.check_place()?;
+    }
+    if outputs
+        .iter()
+        .filter(|output| output.is_on_stdout())
+        .count()
+        > 1
+    {
+        return Err(CliError::usage(
+            "multiple outputs configured to write to stdout",
+        ));
+    }
     let is_pushed = outputs.iter().any(BuildOutput::is_pushed);
     if is_pushed && args.tag.is_empty() && outputs::names(&outputs).next().is_none() {
         return Err(CliError::usage("tag is needed when pushing to registry"));
@@ -171,6 +185,12 @@ fn check_flags(args: &BuildArgs) -> Result<()> {
             "invalid --on-error {action:?}: expected shell"
         )));
     }
+    if args.no_cache && !args.no_cache_filter.is_empty() {
+        return Err(CliError::usage(
+            "--no-cache and --no-cache-filter cannot be used together: --no-cache runs the steps of every stage again",
+        ));
+    }
+    parameters::platform(&args.platform)?;
     caches::sources(&args.cache_from)?;
     caches::targets(&args.cache_to)?;
     Ok(())

@@ -35,7 +35,7 @@ pub(super) fn parameters(
         .query("rm", if args.rm { "1" } else { "0" })
         .query_if("networkmode", args.network.as_ref())
         .query_if("target", args.target.as_ref())
-        .query_if("platform", args.platform.as_ref())
+        .query_if("platform", platform(&args.platform)?)
         .query_if("cpusetcpus", args.processor.cpuset_cpus.as_ref())
         .query_if("cpusetmems", args.processor.cpuset_mems.as_ref())
         .query_if("isolation", args.isolation.as_ref())
@@ -87,7 +87,7 @@ pub(super) fn parameters(
         crate::commands::image::names::parse(tag)?;
         request = request.query("t", tag);
     }
-    for host in &args.add_host {
+    for host in args.add_host.iter().flat_map(|hosts| hosts.split(',')) {
         request = request.query("extrahosts", misc::extra_host(host)?);
     }
     for option in &args.security_opt {
@@ -110,6 +110,21 @@ pub(super) fn parameters(
         request = request.query("ulimits", Json::Array(ulimits).to_string());
     }
     Ok(request.header("x-registry-config", &session.config()?.all_auth_header()))
+}
+
+/// Returns the platform of an image; the flag may be repeated and hold a list.
+pub(super) fn platform(values: &[String]) -> Result<Option<&str>> {
+    let mut named: Vec<&str> = values.iter().flat_map(|list| list.split(',')).collect();
+    named.retain(|name| !name.is_empty());
+    named.dedup();
+    match named.as_slice() {
+        [] => Ok(None),
+        [one] => Ok(Some(one)),
+        several => Err(CliError::usage(format!(
+            "--platform {}: an image of several platforms cannot be built at once: build each, and join them with manifest create",
+            several.join(",")
+        ))),
+    }
 }
 
 /// Returns the `buildargs` object; a name without value takes the caller's, or null when there is none.

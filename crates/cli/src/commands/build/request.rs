@@ -188,18 +188,15 @@ fn own_request(
     let variable = |name: &str| std::env::var(name).ok();
     let secrets = secrets::secrets(&args.secret, &variable)?;
     let agents = secrets::agents(&args.ssh, &variable)?;
-    let rewrites = outputs.iter().any(|output| {
-        matches!(
-            output,
-            BuildOutput::Image {
-                rewrite_timestamp: true,
-                ..
-            }
-        )
-    });
+    let rewrites = outputs.iter().any(BuildOutput::rewrites_timestamps);
     let parallel = args.parallel.unwrap_or_default();
     let contexts = named::contexts(&args.build_context)?;
     let allow = named::allowed(&args.allow)?;
+    let no_cache_stages: Vec<&str> = args
+        .no_cache_filter
+        .iter()
+        .flat_map(|names| names.split(','))
+        .collect();
     let (cached, kept) = (
         caches::sources(&args.cache_from)?,
         caches::targets(&args.cache_to)?,
@@ -214,6 +211,7 @@ fn own_request(
             "rewrite_timestamp": rewrites,
             "contexts": contexts,
             "allow": allow,
+            "no_cache_filter": no_cache_stages,
             "pids_limit": args.pids_limit,
             "cache_directories": cached.directories,
             "inline_cache": kept.inline,
@@ -229,6 +227,7 @@ fn refuse_own_flags(args: &BuildArgs, call: Option<&str>) -> Result<()> {
     let flags = [
         ("--call", call.is_some()),
         ("--allow", !args.allow.is_empty()),
+        ("--no-cache-filter", !args.no_cache_filter.is_empty()),
         ("--build-context", !args.build_context.is_empty()),
         (
             "--cache-from type=local",

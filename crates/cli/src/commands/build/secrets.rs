@@ -7,6 +7,7 @@ use base64::prelude::{BASE64_STANDARD, Engine};
 
 use crate::error::{CliError, Result};
 use crate::host_files;
+use crate::options::csv;
 
 /// Most bytes of a secret (BuildKit's own limit).
 pub const SECRET_LIMIT_BYTES: u64 = 500 * 1024;
@@ -29,7 +30,8 @@ pub fn secrets(
 /// Reads one `--secret`.
 pub fn secret(value: &str, variable: &dyn Fn(&str) -> Option<String>) -> Result<(String, Vec<u8>)> {
     let (mut id, mut source, mut name, mut kind) = ("", None, None, None);
-    for field in value.split(',') {
+    let fields = csv::fields(value)?;
+    for field in &fields {
         match field.split_once('=') {
             Some(("id", text)) => id = text,
             Some(("src" | "source", text)) => source = Some(text),

@@ -22,9 +22,6 @@ pub struct UnsupportedFlags {
         hide_env = true
     )]
     builder: Option<String>,
-    /// Run the steps of some stages again (not supported)
-    #[arg(long, value_name = "STAGE", hide = true)]
-    no_cache_filter: Vec<String>,
     /// Attest where the image is from (not supported; false is taken)
     #[arg(long, value_name = "BOOL", hide = true)]
     provenance: Option<String>,
@@ -39,11 +36,6 @@ impl UnsupportedFlags {
         if !self.annotation.is_empty() {
             return Err(CliError::usage(
                 "--annotation is not supported: use --label, which is kept in the image's configuration",
-            ));
-        }
-        if !self.no_cache_filter.is_empty() {
-            return Err(CliError::usage(
-                "--no-cache-filter is not supported: --no-cache runs the steps of every stage again",
             ));
         }
         let disabled = |value: &str| matches!(value, "false" | "0");

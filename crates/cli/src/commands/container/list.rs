@@ -95,6 +95,14 @@ pub async fn list_command(session: &mut Session, args: ListArgs) -> Result<()> {
             .unwrap_or_default()
             .to_owned(),
     };
+    if !format.is_empty() {
+        if args.quiet {
+            session.output.talk(
+                "WARNING: Ignoring custom format, because both --format and --quiet are set.",
+            );
+        }
+        layout(args.size).check(&format, ContainerSummary::default().row(false))?;
+    }
     let wants_size = args.size || (shows_size(&format) && !args.quiet);
     let request = Request::get("/containers/json")
         .query_flag("all", args.all || args.latest)
@@ -152,6 +160,7 @@ pub(crate) fn layout(size: bool) -> Layout {
         type_name: "*formatter.ContainerContext",
         table,
         quiet: "{{.ID}}",
+        quiet_wins: true,
         raw: if size {
             concat!(raw_lines!(), "size: {{.Size}}\n")
         } else {
@@ -200,8 +209,11 @@ impl ContainerSummary {
             .flatten()
             .map(|(name, _)| name.clone())
             .collect();
-        Row::new()
-            .with_id(&self.id, no_trunc)
+        let row = match self.platform() {
+            Some(platform) => Row::new().with("Platform", platform),
+            None => Row::new().with_nothing("Platform"),
+        };
+        row.with_id(&self.id, no_trunc)
             .with("Names", self.names(no_trunc))
             .with("Image", self.image(no_trunc))
             .with("Command", self.command(no_trunc))
@@ -218,7 +230,6 @@ impl ContainerSummary {
             .with("Mounts", mount_names(mounts, no_trunc))
             .with("LocalVolumes", local_volumes.to_string())
             .with("Networks", networks.join(","))
-            .with("Platform", self.platform())
             .with_labels(labels_of)
     }
 
@@ -282,22 +293,15 @@ impl ContainerSummary {
         }
     }
 
-    fn platform(&self) -> String {
-        let platform = self
-            .image_manifest_descriptor
-            .as_ref()
-            .map(|descriptor| &descriptor["platform"]);
-        let part = |key: &str| {
-            platform
-                .and_then(|platform| platform[key].as_str())
-                .unwrap_or_default()
-        };
+    fn platform(&self) -> Option<String> {
+        let platform = self.image_manifest_descriptor.as_ref()?.get("platform")?;
+        let part = |key: &str| platform[key].as_str().unwrap_or_default();
         let parts: Vec<&str> = ["os", "architecture", "variant"]
             .into_iter()
             .map(part)
             .filter(|text| !text.is_empty())
             .collect();
-        parts.join("/")
+        Some(parts.join("/"))
     }
 }
 

@@ -163,6 +163,7 @@ fn layout() -> Layout {
         type_name: "*container.statsContext",
         table: "{{.ID}}\t{{.Name}}\t{{.CPUPerc}}\t{{.MemUsage}}\t{{.MemPerc}}\t{{.NetIO}}\t{{.BlockIO}}\t{{.PIDs}}".into(),
         quiet: "{{.ID}}",
+        quiet_wins: false,
         raw: "",
         headings: &[
             ("Container", "CONTAINER"),

@@ -88,13 +88,13 @@ pub(super) fn list(session: &mut Session, store: &ContextStore, args: &ListArgs)
             "{{.Name}}{{if .Current}} *{{end}}\t{{.Description}}\t{{.DockerEndpoint}}\t{{.Error}}"
                 .into(),
         quiet: "{{.Name}}",
+        quiet_wins: true,
         raw: "",
         headings: &[
             ("Name", "NAME"),
             ("Description", "DESCRIPTION"),
             ("DockerEndpoint", "DOCKER ENDPOINT"),
             ("Error", "ERROR"),
-            ("Current", ""),
         ],
     };
     let text = layout.render(

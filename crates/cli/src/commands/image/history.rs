@@ -75,6 +75,7 @@ pub async fn history_command(session: &mut Session, args: HistoryArgs) -> Result
             "{{{{.ID}}}}\t{created}\t{{{{.CreatedBy}}}}\t{{{{.Size}}}}\t{{{{.Comment}}}}"
         ),
         quiet: "{{.ID}}",
+        quiet_wins: false,
         raw: "",
         headings: &[
             ("ID", "IMAGE"),

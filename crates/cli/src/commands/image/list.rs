@@ -14,7 +14,7 @@ use crate::render::list::{Layout, Row};
 use crate::render::text::{local_time, time_ago};
 use crate::session::Session;
 use crate::terminal;
-use crate::units::human_size_short;
+use crate::units::{human_size, human_size_short};
 
 const NONE: &str = "<none>";
 
@@ -148,8 +148,6 @@ pub fn render(images: &[ImageSummary], format: &str, shown: Shown) -> Result<Str
     if shown.digests && format.starts_with("table ") && !format.contains("{{.Digest}}") {
         format.push_str("\t{{.Digest}}");
     }
-    // A template of one's own wins over --quiet, which is about the default table.
-    let quiet = shown.quiet && matches!(format.as_str(), "" | "table" | "raw");
     let rows: Vec<Row> = images
         .iter()
         .flat_map(|image| {
@@ -163,7 +161,7 @@ pub fn render(images: &[ImageSummary], format: &str, shown: Shown) -> Result<Str
                 .collect::<Vec<_>>()
         })
         .collect();
-    layout(shown.digests).render(&format, quiet, &rows)
+    layout(shown.digests).render(&format, shown.quiet, &rows)
 }
 
 /// Returns what lists of images look like.
@@ -175,6 +173,7 @@ pub(crate) fn layout(digests: bool) -> Layout {
             "{{{{.Repository}}}}\t{{{{.Tag}}}}\t{digest}{{{{.ID}}}}\t{{{{if .CreatedSince}}}}{{{{.CreatedSince}}}}{{{{else}}}}N/A{{{{end}}}}\t{{{{.Size}}}}"
         ),
         quiet: "{{.ID}}",
+        quiet_wins: false,
         raw: if digests {
             "repository: {{.Repository}}\ntag: {{.Tag}}\ndigest: {{.Digest}}\nimage_id: {{.ID}}\ncreated_at: {{.CreatedAt}}\nvirtual_size: {{.Size}}\n"
         } else {
@@ -188,6 +187,7 @@ pub(crate) fn layout(digests: bool) -> Layout {
             ("CreatedSince", "CREATED"),
             ("CreatedAt", "CREATED AT"),
             ("Size", "SIZE"),
+            ("VirtualSize", "SIZE"),
             ("Containers", "CONTAINERS"),
             ("SharedSize", "SHARED SIZE"),
             ("UniqueSize", "UNIQUE SIZE"),
@@ -289,7 +289,7 @@ impl ImageSummary {
             if size < 0 {
                 "N/A".to_owned()
             } else {
-                human_size_short(size as f64)
+                human_size(size as f64)
             }
         };
         let unique = if self.shared_size < 0 {
@@ -312,6 +312,7 @@ impl ImageSummary {
             )
             .with("CreatedAt", local_time(self.created))
             .with("Size", human_size_short(self.size as f64))
+            .with("VirtualSize", human_size(self.size as f64))
             .with(
                 "Containers",
                 if self.containers < 0 {
@@ -322,7 +323,6 @@ impl ImageSummary {
             )
             .with("SharedSize", optional(self.shared_size))
             .with("UniqueSize", optional(unique))
-            .with_labels(self.labels.clone().unwrap_or_default())
     }
 }
 

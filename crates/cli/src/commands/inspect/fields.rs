@@ -1,6 +1,6 @@
 //! Fields that the daemon leaves out when they are empty: asking a template for them is no mistake.
 
-use serde_json::{Map, Value as Json, json};
+use wharf_template::Shape;
 
 use crate::commands::inspect::Kind;
 
@@ -122,32 +122,112 @@ const VOLUME_FIELDS: OptionalFields = &[(
     ],
 )];
 
-/// Adds the fields that an object of a kind may have.
-pub(super) fn with_optional_fields(kind: Kind, mut object: Json) -> Json {
-    for (parent, names) in optional_fields(kind) {
-        let target = if parent.is_empty() {
-            Some(&mut object)
-        } else {
-            object.get_mut(*parent)
-        };
-        let Some(Json::Object(members)) = target else {
-            continue;
-        };
-        fill(members, names);
-    }
-    object
-}
+/// Texts that are left out when they are empty.
+const TEXTS: &[&str] = &[
+    "StopSignal",
+    "User",
+    "WorkingDir",
+    "Parent",
+    "Comment",
+    "Author",
+    "DockerVersion",
+    "Variant",
+    "OsVersion",
+    "MacAddress",
+    "Error",
+    "IPAddress",
+    "Gateway",
+    "Platform",
+    "CreatedAt",
+];
 
-fn fill(members: &mut Map<String, Json>, names: &[&str]) {
-    for name in names {
-        let absent = match *name {
-            // Texts that are left out when empty print as nothing, not as a missing value.
-            "StopSignal" | "User" | "WorkingDir" | "Parent" | "Comment" | "Author"
-            | "DockerVersion" | "Variant" | "OsVersion" | "MacAddress" | "Error" | "IPAddress"
-            | "Gateway" | "Platform" | "CreatedAt" => json!(""),
-            _ => Json::Null,
-        };
-        members.entry(*name).or_insert(absent);
+/// Lists, of Go's types.
+const LISTS: &[&str] = &[
+    "Aliases",
+    "Args",
+    "Binds",
+    "BlkioDeviceReadBps",
+    "BlkioDeviceReadIOps",
+    "BlkioDeviceWriteBps",
+    "BlkioDeviceWriteIOps",
+    "BlkioWeightDevice",
+    "CapAdd",
+    "CapDrop",
+    "Cmd",
+    "DNSNames",
+    "DeviceCgroupRules",
+    "DeviceRequests",
+    "Devices",
+    "Dns",
+    "DnsOptions",
+    "DnsSearch",
+    "Entrypoint",
+    "Env",
+    "ExecIDs",
+    "ExtraHosts",
+    "GroupAdd",
+    "Layers",
+    "Links",
+    "MaskedPaths",
+    "Mounts",
+    "OnBuild",
+    "Peers",
+    "ReadonlyPaths",
+    "RepoDigests",
+    "RepoTags",
+    "SecondaryIPAddresses",
+    "SecondaryIPv6Addresses",
+    "SecurityOpt",
+    "Shell",
+    "Ulimits",
+    "VolumesFrom",
+];
+
+/// Maps, of Go's types.
+const MAPS: &[&str] = &[
+    "Annotations",
+    "AuxiliaryAddresses",
+    "Containers",
+    "Data",
+    "DriverOpts",
+    "ExposedPorts",
+    "Labels",
+    "Options",
+    "PortBindings",
+    "Ports",
+    "Services",
+    "Status",
+    "StorageOpt",
+    "Sysctls",
+    "Tmpfs",
+    "Volumes",
+];
+
+/// Names of fields in Go's types where JSON has others: templates take both.
+const GO_NAMES: &[(&str, &str, &str)] = &[
+    ("", "ID", "Id"),
+    ("HostConfig", "CPUCount", "CpuCount"),
+    ("HostConfig", "CPUPercent", "CpuPercent"),
+    ("HostConfig", "CPUPeriod", "CpuPeriod"),
+    ("HostConfig", "CPUQuota", "CpuQuota"),
+    ("HostConfig", "CPURealtimePeriod", "CpuRealtimePeriod"),
+    ("HostConfig", "CPURealtimeRuntime", "CpuRealtimeRuntime"),
+    ("HostConfig", "CPUShares", "CpuShares"),
+    ("HostConfig", "DNS", "Dns"),
+    ("HostConfig", "DNSOptions", "DnsOptions"),
+    ("HostConfig", "DNSSearch", "DnsSearch"),
+    ("HostConfig", "NanoCPUs", "NanoCpus"),
+];
+
+/// Returns what the objects of a kind have beyond their JSON.
+pub(super) fn shape(kind: Kind) -> Shape {
+    Shape {
+        lists: LISTS,
+        maps: MAPS,
+        texts: TEXTS,
+        flags: &["ArgsEscaped", "NetworkDisabled"],
+        optional: optional_fields(kind),
+        go_names: GO_NAMES,
     }
 }
 

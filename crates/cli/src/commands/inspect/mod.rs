@@ -6,7 +6,6 @@ use clap::Args;
 use serde_json::Value as Json;
 
 use crate::commands::image::names::platform_json;
-use crate::commands::inspect::fields::with_optional_fields;
 use crate::error::{CliError, Result};
 use crate::http::{Client, Request, path_part};
 use crate::render::template::{Missing, Template};
@@ -195,8 +194,8 @@ async fn show(
     match (&template, format) {
         (Some(template), _) => {
             for (kind, object) in found {
-                let data = with_optional_fields(kind, object);
-                let line = template.execute_json(&data, kind.type_name(), Missing::IsAnError)?;
+                let (name, shape) = (kind.type_name(), fields::shape(kind));
+                let line = template.execute_shaped(&object, name, Missing::IsAnError, &shape)?;
                 session.output.line(&line)?;
             }
         }

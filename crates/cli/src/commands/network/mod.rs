@@ -293,6 +293,7 @@ fn layout() -> Layout {
         type_name: "*network.networkContext",
         table: "{{.ID}}\t{{.Name}}\t{{.Driver}}\t{{.Scope}}".into(),
         quiet: "{{.ID}}",
+        quiet_wins: false,
         raw: "network_id: {{.ID}}\nname: {{.Name}}\ndriver: {{.Driver}}\nscope: {{.Scope}}\n",
         headings: &[
             ("ID", "NETWORK ID"),

@@ -76,10 +76,12 @@ pub async fn disk_usage_command(session: &mut Session, args: DiskUsageArgs) -> R
     }
     let rows: Vec<Row> = usage.totals().iter().map(Total::row).collect();
     let layout = Layout {
-        type_name: "*formatter.diskUsageContext",
+        // The row of images comes first, and with it what is said of a mistake.
+        type_name: "*formatter.diskUsageImagesContext",
         table: "{{.Type}}\t{{.TotalCount}}\t{{.Active}}\t{{.Size}}\t{{.Reclaimable}}".into(),
         quiet: "{{.Type}}",
-        raw: "",
+        quiet_wins: false,
+        raw: "type: {{.Type}}\ntotal: {{.TotalCount}}\nactive: {{.Active}}\nsize: {{.Size}}\nreclaimable: {{.Reclaimable}}\n",
         headings: &[
             ("Type", "TYPE"),
             ("TotalCount", "TOTAL"),

@@ -2,6 +2,7 @@
 
 use clap::Args;
 use serde_json::Value as Json;
+use wharf_template::Shape;
 
 use crate::commands::plugin;
 use crate::error::{CliError, Result};
@@ -16,6 +17,54 @@ pub struct InfoArgs {
     #[arg(short = 'f', long, value_name = "FORMAT")]
     format: Option<String>,
 }
+
+/// What the facts have beyond their JSON.
+const SHAPE: Shape = Shape {
+    lists: &[
+        "Authorization",
+        "CDISpecDirs",
+        "DefaultAddressPools",
+        "DiscoveredDevices",
+        "DriverStatus",
+        "GenericResources",
+        "InsecureRegistryCIDRs",
+        "Labels",
+        "Mirrors",
+        "Plugins",
+        "RemoteManagers",
+        "SecurityOptions",
+        "Warnings",
+    ],
+    maps: &["IndexConfigs", "Runtimes"],
+    texts: &[
+        "BuildTime",
+        "GitCommit",
+        "GoVersion",
+        "HttpProxy",
+        "HttpsProxy",
+        "NoProxy",
+        "ProductLicense",
+    ],
+    flags: &[],
+    optional: &[
+        (
+            "",
+            &[
+                "CDISpecDirs",
+                "DefaultAddressPools",
+                "DiscoveredDevices",
+                "ProductLicense",
+            ],
+        ),
+        ("ClientInfo", &["BuildTime", "GitCommit", "GoVersion"]),
+    ],
+    go_names: &[
+        ("", "CPUCfsPeriod", "CpuCfsPeriod"),
+        ("", "CPUCfsQuota", "CpuCfsQuota"),
+        ("", "HTTPProxy", "HttpProxy"),
+        ("", "HTTPSProxy", "HttpsProxy"),
+    ],
+};
 
 /// Runs `wharf info`.
 pub async fn info_command(session: &mut Session, args: InfoArgs) -> Result<()> {
@@ -36,7 +85,8 @@ pub async fn info_command(session: &mut Session, args: InfoArgs) -> Result<()> {
         if let Some(members) = info.as_object_mut() {
             members.insert("ClientInfo".into(), client);
         }
-        let text = template.execute_json(&info, "system.dockerInfo", Missing::IsAnError)?;
+        let text =
+            template.execute_shaped(&info, "system.dockerInfo", Missing::IsAnError, &SHAPE)?;
         session.output.line(&text)?;
         return failure.map_or(Ok(()), |error| Err(complaint(&error)));
     }
@@ -69,6 +119,7 @@ fn client_info(session: &mut Session) -> Result<Json> {
         "DefaultAPIVersion": crate::http::API_VERSION,
         "APIVersion": session.client.version(),
         "Os": std::env::consts::OS,
+        "Arch": super::version::architecture(),
         "Context": session.context(),
         "Plugins": plugins,
         "Warnings": null,

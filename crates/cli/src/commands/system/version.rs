@@ -2,6 +2,7 @@
 
 use clap::Args;
 use serde_json::{Value as Json, json};
+use wharf_template::Shape;
 
 use crate::error::Result;
 use crate::http::API_VERSION;
@@ -30,7 +31,7 @@ pub async fn version_command(session: &mut Session, args: VersionArgs) -> Result
         Ok(server) => (server, None),
         Err(error) => (Json::Null, Some(error)),
     };
-    let mut data = json!({
+    let data = json!({
         "Client": {
             "Version": env!("CARGO_PKG_VERSION"),
             "ApiVersion": client.version(),
@@ -47,14 +48,8 @@ pub async fn version_command(session: &mut Session, args: VersionArgs) -> Result
     });
     match template {
         Some(template) => {
-            let asks_for_json = args
-                .format
-                .as_deref()
-                .is_some_and(|source| source.contains("json"));
-            if !asks_for_json {
-                add_go_names(&mut data);
-            }
-            let text = template.execute_json(&data, "system.versionInfo", Missing::IsAnError)?;
+            let text =
+                template.execute_shaped(&data, "system.versionInfo", Missing::IsAnError, &SHAPE)?;
             session.output.line(&text)?;
         }
         None => session.output.text(&pretty(&data))?,
@@ -62,20 +57,21 @@ pub async fn version_command(session: &mut Session, args: VersionArgs) -> Result
     failure.map_or(Ok(()), Err)
 }
 
-/// Adds the names that templates use where JSON has others.
-fn add_go_names(data: &mut Json) {
-    for side in ["Client", "Server"] {
-        let Some(fields) = data[side].as_object_mut() else {
-            continue;
-        };
-        if let Some(version) = fields.get("ApiVersion").cloned() {
-            fields.insert("APIVersion".to_owned(), version);
-        }
-    }
-}
+/// What the versions have beyond their JSON.
+const SHAPE: Shape = Shape {
+    lists: &[],
+    maps: &[],
+    texts: &[],
+    flags: &[],
+    optional: &[],
+    go_names: &[
+        ("Client", "APIVersion", "ApiVersion"),
+        ("Server", "APIVersion", "ApiVersion"),
+    ],
+};
 
 /// Returns Go's name of this machine's architecture, which the API uses everywhere.
-fn architecture() -> &'static str {
+pub(super) fn architecture() -> &'static str {
     match std::env::consts::ARCH {
         "x86_64" => "amd64",
         "aarch64" => "arm64",

@@ -5,7 +5,7 @@ mod pools;
 mod sub_interfaces;
 
 use crate::config::{Driver, NetworkConfig, NetworkRequest};
-use crate::endpoint::is_identifier;
+use crate::endpoint::{Endpoint, is_identifier};
 use crate::error::NetworkError;
 use crate::netlink::Netlink;
 use crate::networks::lifecycle::bridges::bridge_addresses;
@@ -115,14 +115,25 @@ impl Inner {
             .map(|open| open.config.clone());
         let Some(config) = config else { return Ok(()) };
         self.open_network(config)?;
-        let (index, host_ends) = {
+        self.put_endpoints_back(&mut netlink, network_id)?;
+        self.install()
+    }
+
+    /// Gives the endpoints of a network that was opened anew their addresses and their places on its bridge.
+    fn put_endpoints_back(
+        &self,
+        netlink: &mut Netlink,
+        network_id: &str,
+    ) -> Result<Vec<Endpoint>, NetworkError> {
+        let (index, endpoints) = {
             let mut state = self.lock();
             let index = state.networks.get(network_id).and_then(Open::index);
             (index, state.adopt_again(network_id))
         };
-        for name in host_ends {
+        let host_ends = endpoints.iter().map(|endpoint| &endpoint.host_interface);
+        for name in host_ends.filter(|name| !name.is_empty()) {
             // A host end that is gone too leaves its container without a way, until it is connected again.
-            if let (Some(index), Ok(Some(link))) = (index, netlink.link_by_name(&name)) {
+            if let (Some(index), Ok(Some(link))) = (index, netlink.link_by_name(name)) {
                 netlink
                     .set_controller(link.index, index)
                     .map_err(NetworkError::netlink(format!(
@@ -130,7 +141,7 @@ impl Inner {
                     )))?;
             }
         }
-        self.install()
+        Ok(endpoints)
     }
 
     fn has_lost_bridge(
@@ -156,10 +167,18 @@ impl Inner {
 
     /// Sets a network up that could not be set up at the start.
     pub(super) fn wake(&self, network_id: &str) -> Result<(), NetworkError> {
+        if !self.lock().dormant.contains_key(network_id) {
+            return Ok(());
+        }
+        let mut netlink = open_netlink()?;
+        let _gate = self.lifecycle();
+        // Somebody else may have done it meanwhile.
         let config = self.lock().dormant.get(network_id).cloned();
         let Some(config) = config else { return Ok(()) };
-        let _gate = self.lifecycle();
         self.open_network(config)?;
+        for endpoint in self.put_endpoints_back(&mut netlink, network_id)? {
+            self.register(&endpoint);
+        }
         self.install()
     }
 }

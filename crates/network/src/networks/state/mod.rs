@@ -84,8 +84,8 @@ impl State {
             .insert(endpoint.endpoint_id.clone(), endpoint.clone());
     }
 
-    /// Takes the addresses of all endpoints of a network that was opened anew; returns their host ends.
-    pub(super) fn adopt_again(&mut self, network_id: &str) -> Vec<String> {
+    /// Takes the addresses of all endpoints of a network that was opened anew, and returns them.
+    pub(super) fn adopt_again(&mut self, network_id: &str) -> Vec<Endpoint> {
         let endpoints: Vec<Endpoint> = self
             .endpoints
             .values()
@@ -93,10 +93,7 @@ impl State {
             .cloned()
             .collect();
         endpoints.iter().for_each(|endpoint| self.adopt(endpoint));
-        let host_ends = endpoints
-            .into_iter()
-            .map(|endpoint| endpoint.host_interface);
-        host_ends.filter(|name| !name.is_empty()).collect()
+        endpoints
     }
 
     /// Takes addresses and an interface name for a new endpoint, all or none; also returns the interface's hardware

@@ -78,7 +78,6 @@ impl Server {
                 .processes
                 .first()
                 .map_or(0, |process| process.pid.unsigned_abs()),
-            started_at_ns: crate::state::now_ns(),
         };
         self.started = Some(started);
         Ok(started)

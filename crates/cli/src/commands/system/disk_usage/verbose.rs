@@ -101,6 +101,7 @@ fn cache_layout() -> Layout {
         type_name: "*formatter.buildCacheContext",
         table: "{{.ID}}\t{{.CacheType}}\t{{.Size}}\t{{.CreatedSince}}\t{{.LastUsedSince}}\t{{.UsageCount}}\t{{.Shared}}".into(),
         quiet: "{{.ID}}",
+        quiet_wins: false,
         raw: "",
         headings: &[
             ("ID", "CACHE ID"),
