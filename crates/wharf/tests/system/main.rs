@@ -28,6 +28,7 @@ mod create_fields;
 mod cut_starts;
 mod daemon;
 mod default_bridge;
+mod endpoints;
 mod errors;
 mod git;
 mod harness;
