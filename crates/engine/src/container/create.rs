@@ -71,6 +71,7 @@ impl Engine {
         image: Option<&Image>,
     ) -> Result<Container> {
         let host = &request.host_config;
+        crate::network::check_links(self, host)?;
         super::security::Security::parse(host)?;
         defaults::check_storage(host)?;
         let find = |name: &str| self.containers.find(name).map(|entry| entry.snapshot());

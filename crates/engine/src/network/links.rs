@@ -22,7 +22,7 @@ const MAX_LINKS: usize = 256;
 const MAX_HOSTS_BYTES: u64 = 1024 * 1024;
 
 /// Checks the links of a create request.
-pub(super) fn check(engine: &Engine, host: &HostConfig) -> Result<()> {
+pub(crate) fn check_links(engine: &Engine, host: &HostConfig) -> Result<()> {
     if is_user_defined(&host.network_mode) {
         return Ok(());
     }

@@ -29,6 +29,7 @@ mod create_fields;
 mod cut_starts;
 mod daemon;
 mod default_bridge;
+mod endpoints;
 mod errors;
 mod git;
 mod harness;
