@@ -14,13 +14,13 @@ use crate::output::capture;
 use crate::session::Session;
 
 /// What a command did: its exit status, standard output and standard error.
-struct Done {
-    status: i32,
-    stdout: String,
-    stderr: String,
+pub(crate) struct Done {
+    pub(crate) status: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
 }
 
-fn run(daemon: &FakeDaemon, line: &[&str]) -> Done {
+pub(crate) fn run(daemon: &FakeDaemon, line: &[&str]) -> Done {
     let mut words = vec![OsString::from("wharf")];
     words.extend(line.iter().map(OsString::from));
     let matches = arguments::command_for(&words)

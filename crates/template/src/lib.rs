@@ -132,7 +132,7 @@ impl Template {
                 .order
                 .lock()
                 .map_err(|_| FormatError("broken state".into()))?;
-            order.from_json(data, shape)
+            order.take(data, shape)
         };
         self.execute(&value, type_name, missing)
     }

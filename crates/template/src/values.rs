@@ -71,7 +71,7 @@ impl<'a> Place<'a> {
 
 impl KeyOrder {
     /// Returns a JSON value as a template value and notes what it does not hold.
-    pub(crate) fn from_json(&mut self, json: &Json, shape: &Shape) -> Value {
+    pub(crate) fn take(&mut self, json: &Json, shape: &Shape) -> Value {
         *self = Self::default();
         self.value(json, shape, Place::Top)
     }

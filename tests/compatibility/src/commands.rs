@@ -3,7 +3,12 @@
 use clap::{Arg, ArgAction, Command};
 
 use crate::notes::Notes;
-use crate::{DOCKER_COMMANDS, Entry, Status};
+use crate::{BUILDX_BUILD, DOCKER_COMMANDS, Entry, Status};
+
+/// The command of buildx that has a record of its own.
+const BUILDX: &str = "buildx build";
+/// What stands for it here.
+const OWN_BUILD: &str = "image build";
 
 /// A recorded command.
 #[derive(Debug)]
@@ -35,11 +40,12 @@ pub(crate) struct CommandEntry {
 
 /// Returns the recorded commands in their order.
 pub(crate) fn recorded() -> Vec<Recorded<'static>> {
+    parse(DOCKER_COMMANDS)
+}
+
+fn parse(text: &'static str) -> Vec<Recorded<'static>> {
     let mut commands: Vec<Recorded<'static>> = Vec::new();
-    for line in DOCKER_COMMANDS
-        .lines()
-        .filter(|line| !line.starts_with('#'))
-    {
+    for line in text.lines().filter(|line| !line.starts_with('#')) {
         if let Some(flag) = line.strip_prefix("  ") {
             if let Some(command) = commands.last_mut() {
                 command.flags.push(parse_flag(flag));
@@ -75,14 +81,15 @@ fn parse_flag(text: &'static str) -> RecordedFlag<'static> {
 /// Returns how the command line stands to each command.
 pub(crate) fn entries(notes: &Notes) -> Result<Vec<CommandEntry>, String> {
     let own = wharf_cli::command();
-    recorded()
-        .iter()
-        .map(|command| entry(command, &own, notes))
-        .collect()
+    let commands = recorded();
+    let buildx = parse(BUILDX_BUILD);
+    let all = commands.iter().chain(&buildx);
+    all.map(|command| entry(command, &own, notes)).collect()
 }
 
 fn entry(recorded: &Recorded<'_>, own: &Command, notes: &Notes) -> Result<CommandEntry, String> {
-    let found = find(own, recorded.name);
+    let is_buildx = recorded.name == BUILDX;
+    let found = find(own, if is_buildx { OWN_BUILD } else { recorded.name });
     let subject = if recorded.name.is_empty() {
         "docker"
     } else {
@@ -103,7 +110,7 @@ fn entry(recorded: &Recorded<'_>, own: &Command, notes: &Notes) -> Result<Comman
         Some(found) if status != Status::Missing => recorded
             .flags
             .iter()
-            .map(|flag| flag_entry(flag, subject, recorded, found, notes))
+            .map(|flag| flag_entry(flag, subject, recorded, (found, own), notes))
             .collect(),
         // What is said of a command that is missing need not be said of its flags again.
         _ => Ok(Vec::new()),
@@ -114,7 +121,9 @@ fn entry(recorded: &Recorded<'_>, own: &Command, notes: &Notes) -> Result<Comman
             .iter()
             .any(|flag| argument.get_long() == Some(flag.long))
     };
-    let own_flags = found.into_iter().flat_map(Command::get_arguments);
+    // Those of the command that stands for buildx's are told of it.
+    let told = found.into_iter().filter(|_| !is_buildx);
+    let own_flags = told.flat_map(Command::get_arguments);
     Ok(CommandEntry {
         command: Entry {
             name: recorded.name.to_owned(),
@@ -141,10 +150,13 @@ fn flag_entry(
     flag: &RecordedFlag<'_>,
     subject: &str,
     recorded: &Recorded<'_>,
-    command: &Command,
+    (command, root): (&Command, &Command),
     notes: &Notes,
 ) -> Result<Entry, String> {
-    let found = command.get_arguments().find(|argument| {
+    let global = root
+        .get_arguments()
+        .filter(|argument| argument.is_global_set());
+    let found = command.get_arguments().chain(global).find(|argument| {
         argument.get_long() == Some(flag.long)
             || argument
                 .get_all_aliases()

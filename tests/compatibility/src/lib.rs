@@ -22,6 +22,8 @@ use std::path::{Path, PathBuf};
 
 /// The recorded commands and flags of docker's client.
 pub const DOCKER_COMMANDS: &str = include_str!("../data/docker-cli-28.5.txt");
+/// The recorded flags of buildx's `build`.
+pub const BUILDX_BUILD: &str = include_str!("../data/buildx-build-0.29.txt");
 const DOCKER_ENDPOINTS: &str = include_str!("../data/engine-api-1.51.txt");
 const DOCKERFILE: &str = include_str!("../data/dockerfile.txt");
 const NOTES: &str = include_str!("../data/notes.txt");

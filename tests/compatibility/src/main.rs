@@ -1,5 +1,6 @@
 //! `wharf-compatibility [--check]` writes `docs/compatibility.md`, or says whether it is stale;
-//! `wharf-compatibility record DOCKER FILE` records the commands and flags of a docker client.
+//! `wharf-compatibility record DOCKER FILE` records the commands and flags of a docker client;
+//! `wharf-compatibility record-buildx PLUGIN FILE` records the flags of buildx's `build`.
 
 #![allow(
     clippy::print_stdout,
@@ -25,7 +26,13 @@ fn main() -> ExitCode {
         ["record", docker, file] => {
             record::record(Path::new(docker)).and_then(|text| write(Path::new(file), &text))
         }
-        _ => Err("usage: wharf-compatibility [--check | record DOCKER FILE]".to_owned()),
+        ["record-buildx", plugin, file] => {
+            record::record_buildx(Path::new(plugin)).and_then(|text| write(Path::new(file), &text))
+        }
+        _ => Err(
+            "usage: wharf-compatibility [--check | record DOCKER FILE | record-buildx PLUGIN FILE]"
+                .to_owned(),
+        ),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -25,6 +25,29 @@ pub fn record(docker: &Path) -> Result<String, String> {
     Ok(text)
 }
 
+/// Returns the record of buildx's `build`, by the plugin's own help.
+///
+/// # Errors
+/// Says what could not be run.
+pub fn record_buildx(plugin: &Path) -> Result<String, String> {
+    let output = Command::new(plugin)
+        .args(["build", "--help"])
+        .env("HOME", "/nonexistent")
+        .output()
+        .map_err(|error| format!("cannot run {}: {error}", plugin.display()))?;
+    let help = Help::parse(&String::from_utf8_lossy(&output.stdout));
+    let mut text = String::from(
+        "# Flags of `build` of docker's buildx 0.29, from its help; those that it hides are of docker's own `build`.\nbuildx build\n",
+    );
+    // Docker's own help does not list it either.
+    let flags = help.flags.iter().filter(|flag| *flag != "-h --help");
+    for flag in flags {
+        // A string takes everything.
+        let _ = writeln!(text, "  {flag}");
+    }
+    Ok(text)
+}
+
 fn walk(docker: &Path, path: &[String], text: &mut String) -> Result<(), String> {
     let output = Command::new(docker)
         .args(path)
@@ -88,7 +111,7 @@ impl Help {
                 if line.starts_with("  ") && !line.starts_with("   ") && !name.ends_with('*') {
                     help.commands.push(name.to_owned());
                 }
-            } else if section.ends_with("Options:") {
+            } else if section.ends_with("Options:") || section.ends_with("Flags:") {
                 help.flags.extend(flag(line));
             }
         }

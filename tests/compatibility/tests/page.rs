@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use wharf_compatibility::{DOCKER_COMMANDS, page, page_path, record};
+use wharf_compatibility::{BUILDX_BUILD, DOCKER_COMMANDS, page, page_path, record};
 use wharf_safefs::trusted;
 
 #[test]
@@ -26,5 +26,18 @@ fn the_record_is_dockers() {
     assert!(
         recorded == DOCKER_COMMANDS,
         "docker's help is not what data/docker-cli-28.5.txt holds"
+    );
+}
+
+#[test]
+fn the_record_is_buildxs() {
+    let Some(plugin) = std::env::var_os("WHARF_TEST_BUILDX") else {
+        println!("SKIP: WHARF_TEST_BUILDX names no buildx plugin");
+        return;
+    };
+    let recorded = record::record_buildx(Path::new(&plugin)).unwrap();
+    assert!(
+        recorded == BUILDX_BUILD,
+        "buildx's help is not what data/buildx-build-0.29.txt holds"
     );
 }

@@ -13,7 +13,6 @@ use bytes::Bytes;
 use http::StatusCode;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
-use wharf_engine::model::container::Container;
 use wharf_engine::model::request::{ListContainers, WaitCondition};
 use wharf_engine::model::view::{FileChange, FileChangeKind, WaitResult};
 use wharf_engine::{EngineError, ErrorKind};
@@ -79,12 +78,11 @@ pub(crate) async fn inspect(call: Call) -> Answer {
         None
     };
     let lower_dirs = call.engine.image_dirs_of(&container).await;
-    let mut container = Container::clone(&container);
-    container.host_config.links = call.engine.shown_links(&container);
     respond::json(&ContainerInspect::new(
         &container,
         sizes,
         &lower_dirs,
+        call.engine.shown_links(&container),
         &call.version,
     ))
 }
@@ -103,7 +101,7 @@ pub(crate) async fn top(call: Call) -> Answer {
         .engine
         .container_processes(call.container(), ps_args)
         .await?;
-    respond::json(&json!({"Titles": processes.titles, "Processes": processes.rows}))
+    respond::json(&json!({"Processes": processes.rows, "Titles": processes.titles}))
 }
 
 /// `GET /containers/{name}/changes`

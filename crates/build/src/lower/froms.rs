@@ -6,7 +6,7 @@ use wharf_image::{Platform, Reference};
 
 use super::args::Globals;
 use super::mistakes::{Mistakes, may_have_any_name, within};
-use super::needs::stage_by_name;
+use super::needs::base_by_name;
 use super::{LowerInput, mistake};
 use crate::BuildError;
 
@@ -104,7 +104,7 @@ pub(super) fn expand_froms(
             from => from,
         };
         let is_known = |from: &From| {
-            stage_by_name(earlier, &from.base).is_some() || !may_have_any_name(earlier)
+            base_by_name(earlier, &from.base).is_some() || !may_have_any_name(earlier)
         };
         froms.push(from.filter(is_known).unwrap_or_else(|| broken.clone()));
     }
@@ -133,7 +133,7 @@ fn stands_for_more(input: &LowerInput<'_>, earlier: &[Stage], stage: &Stage, bas
         known.any(|known| known.eq_ignore_ascii_case(name))
     };
     base == SCRATCH
-        || stage_by_name(earlier, base).is_some()
+        || base_by_name(earlier, base).is_some()
         || may_have_any_name(earlier)
         || is_context(base)
         || stage.from.stage_name.as_deref().is_some_and(is_context)

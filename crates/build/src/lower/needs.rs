@@ -103,7 +103,7 @@ impl Lowering<'_, '_> {
     /// Returns the earlier stage that a stage is built on.
     pub(super) fn base_stage(&self, index: usize) -> Option<usize> {
         let base = &self.froms.get(index)?.base;
-        stage_by_name(self.input.dockerfile.stages.get(..index)?, base)
+        base_by_name(self.input.dockerfile.stages.get(..index)?, base)
     }
 
     /// Returns the stage of a name, wherever it stands.
@@ -117,12 +117,16 @@ fn stage_index(stages: &[Stage], name: &str) -> Option<usize> {
     stage_by_name(stages, name).or_else(|| name.parse().ok().filter(|index| *index < stages.len()))
 }
 
-/// Returns the last stage of a name.
-pub(super) fn stage_by_name(stages: &[Stage], name: &str) -> Option<usize> {
-    let lower = name.to_lowercase();
+/// Returns the last stage of a name as FROM finds it: in the lower case that names are kept in.
+pub(super) fn base_by_name(stages: &[Stage], name: &str) -> Option<usize> {
     stages
         .iter()
-        .rposition(|stage| stage.from.stage_name.as_deref() == Some(lower.as_str()))
+        .rposition(|stage| stage.from.stage_name.as_deref() == Some(name))
+}
+
+/// Returns the last stage of a name; all but FROM take it in any case.
+pub(super) fn stage_by_name(stages: &[Stage], name: &str) -> Option<usize> {
+    base_by_name(stages, &name.to_lowercase())
 }
 
 /// Returns the names that RUN mounts from.

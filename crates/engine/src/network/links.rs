@@ -49,6 +49,20 @@ pub(crate) fn check_links(engine: &Engine, host: &HostConfig) -> Result<()> {
     Ok(())
 }
 
+/// Makes the links of a create request name containers by ID, so that a rename does not part them and no other
+/// container takes a removed one's place.
+pub(crate) fn keep(engine: &Engine, host: &mut HostConfig) -> Result<()> {
+    if is_user_defined(&host.network_mode) {
+        return Ok(());
+    }
+    for link in &mut host.links {
+        let (name, alias) = parse(link)?;
+        let child = engine.containers.find(&name)?.snapshot();
+        *link = format!("{}:{alias}", child.id);
+    }
+    Ok(())
+}
+
 /// Splits `name:alias`, `name`, or what inspect shows: `/name:/parent/alias`.
 fn parse(link: &str) -> Result<(String, String)> {
     let invalid =
@@ -88,13 +102,15 @@ impl Engine {
         names
     }
 
-    /// Returns the links of a container as inspect shows them, `/child:/parent/alias`, without those to containers
-    /// that are gone.
+    /// Returns a container's links as docker shows them, `/child:/parent/alias`; those to removed containers are gone.
     pub fn shown_links(&self, container: &Container) -> Vec<String> {
-        let links = container.host_config.links.iter();
+        let host = &container.host_config;
+        if is_user_defined(&host.network_mode) {
+            return Vec::new();
+        }
+        let links = host.links.iter().flat_map(|link| parse(link));
         links
-            .filter_map(|link| {
-                let (name, alias) = parse(link).ok()?;
+            .filter_map(|(name, alias)| {
                 let child = self.containers.find(&name).ok()?.snapshot();
                 Some(format!("/{}:/{}/{alias}", child.name, container.name))
             })
@@ -131,7 +147,8 @@ impl Engine {
         .await
     }
 
-    /// Returns the running containers that a container is linked to, with their aliases.
+    /// Returns the running containers that a container is linked to, with their aliases; a link to one that was
+    /// removed is no more.
     ///
     /// # Errors
     /// Docker's text for one that does not run.
@@ -142,9 +159,12 @@ impl Engine {
         }
         host.links
             .iter()
-            .map(|link| {
-                let (name, alias) = parse(link)?;
-                let child = self.containers.find(&name)?.snapshot();
+            .filter_map(|link| {
+                let (name, alias) = parse(link).ok()?;
+                let child = self.containers.find(&name).ok()?.snapshot();
+                Some((alias, child))
+            })
+            .map(|(alias, child)| {
                 if !child.is_running() {
                     return Err(EngineError::internal(format!(
                         "Cannot link to a non running container: /{} AS /{}/{alias}",

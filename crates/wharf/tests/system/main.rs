@@ -24,6 +24,7 @@ mod conformance;
 mod connections;
 mod containers;
 mod contexts;
+mod corners;
 mod create_fields;
 mod cut_starts;
 mod daemon;

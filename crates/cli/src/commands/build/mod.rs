@@ -2,6 +2,8 @@
 
 mod after;
 mod answer;
+#[cfg(test)]
+mod buildx_tests;
 mod caches;
 mod call;
 mod command_line;
