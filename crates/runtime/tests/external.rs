@@ -8,6 +8,7 @@ mod common;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use common::{Fixture, can_run, exec_request};
 use tokio::io::AsyncReadExt;
@@ -254,6 +255,41 @@ async fn a_program_starts_executes_and_is_cleaned_up_after() {
         stream.read_to_end(&mut bytes).await.unwrap();
         assert_eq!(common::unframe(&bytes).0, "got word\n");
         assert_eq!(shim.wait().await.unwrap().code, 7);
+        shim.release().await.unwrap();
+        common::assert_nothing_left(&fixture);
+    }
+}
+
+/// A program that makes a process in a container that is paused meanwhile is given up, and its process with it.
+#[tokio::test]
+async fn a_program_that_meets_a_pause_is_given_up() {
+    if !can_run() {
+        return;
+    }
+    for program in programs() {
+        let fixture = with(Fixture::new(&["sleep", "1000"]), &program.runtime);
+        let shim = fixture.launch().await.unwrap();
+        shim.start().await.unwrap();
+        for number in 0..20_u64 {
+            let request = exec_request(&format!("e{number}"), &["true"]);
+            let exec = tokio::spawn({
+                let shim = shim.clone();
+                async move { shim.exec(request).await.map(drop) }
+            });
+            tokio::time::sleep(Duration::from_millis(number)).await;
+            shim.pause().await.unwrap();
+            let answer = tokio::time::timeout(Duration::from_secs(30), exec).await;
+            match answer.expect("the shim answers").unwrap() {
+                Ok(()) | Err(wharf_runtime::RuntimeError::Paused) => {}
+                Err(error) => panic!("{error}"),
+            }
+            shim.resume().await.unwrap();
+        }
+        let until = std::time::Instant::now() + Duration::from_secs(30);
+        while shim.processes().await.unwrap().len() > 1 {
+            assert!(std::time::Instant::now() < until, "a process is left");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
         shim.release().await.unwrap();
         common::assert_nothing_left(&fixture);
     }

@@ -34,6 +34,7 @@ impl Engine {
         }
         defaults::complete(self, &mut request)?;
         crate::network::check_endpoints(self, &request.host_config, &request)?;
+        crate::network::check_links(self, &request.host_config)?;
         crate::network::keep_links(self, &mut request.host_config)?;
         merge::complete_config(
             &mut request.config,
@@ -71,7 +72,6 @@ impl Engine {
         image: Option<&Image>,
     ) -> Result<Container> {
         let host = &request.host_config;
-        crate::network::check_links(self, host)?;
         super::security::Security::parse(host)?;
         defaults::check_storage(host)?;
         let find = |name: &str| self.containers.find(name).map(|entry| entry.snapshot());

@@ -127,11 +127,21 @@ impl External {
     /// the program had done.
     pub fn exec(&self, process: &Process, stdio: Stdio, group: &Cgroup) -> Result<Made> {
         self.write("process.json", process)?;
-        self.make(stdio, EXEC_FRAME, Some(group), |command| {
+        let made = self.make(stdio, EXEC_FRAME, Some(group), |command| {
             command
                 .args(["exec", "--detach", "--process"])
                 .arg(self.bundle.join("process.json"));
-        })
+        });
+        match made {
+            // A program that looked itself: runc's words, then crun's.
+            Err(RuntimeError::Start { message })
+                if message.contains("cannot exec in a paused container")
+                    || message.ends_with("is paused") =>
+            {
+                Err(RuntimeError::Paused)
+            }
+            made => made,
+        }
     }
 
     /// Lets the program clean up; what it leaves is found by the control group and the state directory.
