@@ -116,8 +116,16 @@ impl<'de> Deserializer<'de> for Reader {
         }
     }
 
+    /// A null among texts leaves the text as it was made: empty.
+    fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ReadError> {
+        match self.0 {
+            Value::Null => visitor.visit_str(""),
+            _ => self.deserialize_any(visitor),
+        }
+    }
+
     serde::forward_to_deserialize_any! {
-        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str bytes byte_buf unit
         unit_struct seq tuple tuple_struct map identifier ignored_any
     }
 }
@@ -292,6 +300,8 @@ mod tests {
             from_value::<Outer>(json!({"Image": null, "Host": null})),
             Ok(Outer::default())
         );
+        let outer: Outer = from_value(json!({"Labels": {"a": null}})).expect("a document");
+        assert_eq!(outer.labels.get("a").map(String::as_str), Some(""));
     }
 
     #[test]

@@ -125,7 +125,7 @@ impl Engine {
     pub async fn create_exec(
         self: &Arc<Self>,
         container: &str,
-        request: CreateExec,
+        mut request: CreateExec,
     ) -> Result<String> {
         let entry = self.containers.find(container)?;
         let snapshot = entry.snapshot();
@@ -134,7 +134,9 @@ impl Engine {
             return Err(EngineError::invalid("No exec command specified"));
         }
         detach_keys::parse(request.detach_keys.as_deref())?;
-        if !request.user.is_empty() {
+        if request.user.is_empty() {
+            request.user.clone_from(&snapshot.config.user);
+        } else {
             let (container, user) = (Arc::clone(&snapshot), request.user.clone());
             self.with_store(move |_| spec::check_exec_user(&container, &user))
                 .await?;

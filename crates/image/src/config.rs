@@ -260,10 +260,7 @@ pub struct ContainerConfig {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stop_timeout: Option<i64>,
     /// Shell of the shell form of instructions.
-    #[serde(
-        skip_serializing_if = "Vec::is_empty",
-        deserialize_with = "null_as_default"
-    )]
+    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "words")]
     pub shell: Vec<String>,
 }
 
@@ -310,8 +307,16 @@ fn is_zero(number: &i64) -> bool {
     *number == 0
 }
 
+/// Accepts what [`string_or_list`] does, where nothing and an empty list are the same.
+fn words<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    string_or_list(deserializer).map(Option::unwrap_or_default)
+}
+
 /// Accepts a list, a single string (old images and callers) or null.
-fn string_or_list<'de, D: Deserializer<'de>>(
+///
+/// # Errors
+/// Those of the deserializer, for anything else.
+pub fn string_or_list<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<Vec<String>>, D::Error> {
     #[derive(Deserialize)]

@@ -16,7 +16,9 @@ mod platform;
 mod reference;
 mod reference_grammar;
 
-pub use config::{ContainerConfig, Empty, Healthcheck, HistoryEntry, ImageConfig, RootFs};
+pub use config::{
+    ContainerConfig, Empty, Healthcheck, HistoryEntry, ImageConfig, RootFs, string_or_list,
+};
 pub use digest::{ChainId, DiffId, Digest, DigestError, Hasher, ImageId, chain_ids};
 pub use document::{Document, DocumentError};
 pub use glob::Glob;

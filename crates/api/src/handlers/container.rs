@@ -82,6 +82,7 @@ pub(crate) async fn inspect(call: Call) -> Answer {
         &container,
         sizes,
         &lower_dirs,
+        call.engine.shown_links(&container),
         &call.version,
     ))
 }
@@ -100,7 +101,7 @@ pub(crate) async fn top(call: Call) -> Answer {
         .engine
         .container_processes(call.container(), ps_args)
         .await?;
-    respond::json(&json!({"Titles": processes.titles, "Processes": processes.rows}))
+    respond::json(&json!({"Processes": processes.rows, "Titles": processes.titles}))
 }
 
 /// `GET /containers/{name}/changes`

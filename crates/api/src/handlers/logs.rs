@@ -11,7 +11,7 @@ use bytes::Bytes;
 use std::collections::BTreeMap;
 use tokio::sync::mpsc;
 use url::form_urlencoded::byte_serialize;
-use wharf_engine::log_tag::{LogFacts, chosen_attributes};
+use wharf_engine::log_tag::{LogFacts, attributes, chosen_attributes};
 use wharf_engine::model::request::LogRequest;
 use wharf_engine::model::view::LogLine;
 
@@ -20,8 +20,13 @@ pub(crate) async fn logs(call: Call) -> Answer {
     let request = log_request(&call.query)?;
     let container = call.engine.container(call.container())?;
     let details = if call.query.switch("details", false) {
-        let options = &container.host_config.log_config.options;
-        let chosen = chosen_attributes(options, &LogFacts::from(&*container))?;
+        let config = &container.host_config.log_config;
+        let facts = LogFacts::from(&*container);
+        let chosen = match config.driver.as_str() {
+            // It keeps the tag with each line, if one was asked for.
+            "json-file" => attributes(&config.options, &facts)?,
+            _ => chosen_attributes(&config.options, &facts)?,
+        };
         Some(details_text(&chosen))
     } else {
         None

@@ -9,6 +9,8 @@ use http::{HeaderValue, Response, StatusCode};
 use serde_json::json;
 use wharf_engine::model::view::UsageKinds;
 
+/// The version whose clients may ask for some kinds of objects only.
+const FIRST_WITH_USAGE_TYPES: &str = "1.42";
 /// Answer to everything about swarms; clients look for this text.
 const NO_SWARM: &str = "This node is not a swarm manager. Use \"docker swarm init\" or \"docker \
     swarm join\" to connect this node to swarm and try again.";
@@ -47,7 +49,11 @@ pub(crate) async fn info(call: Call) -> Answer {
 
 /// `GET /system/df`
 pub(crate) async fn disk_usage(call: Call) -> Answer {
-    let types = call.query.all("type");
+    // Older clients get everything, whatever they ask for.
+    let types = match call.version.is_before(FIRST_WITH_USAGE_TYPES) {
+        true => Vec::new(),
+        false => call.query.all("type"),
+    };
     let known = ["container", "image", "volume", "build-cache"];
     if let Some(unknown) = types.iter().find(|kind| !known.contains(&kind.as_str())) {
         return Err(Failure::bad_request(format!(

@@ -65,7 +65,8 @@ impl<'a> EventMessage<'a> {
         let image = event.attributes.get("image").map(String::as_str);
         Self {
             status: has_status.then_some(event.action.as_str()),
-            id: has_status.then_some(event.actor_id.as_str()),
+            // A prune has no object; docker leaves the key out then.
+            id: Some(event.actor_id.as_str()).filter(|id| has_status && !id.is_empty()),
             from: image.filter(|_| is_legacy && event.kind == "container"),
             kind: &event.kind,
             action: &event.action,
@@ -206,6 +207,16 @@ mod tests {
             );
         }
         assert!(is_wanted(&Filters::new(), &event("start")));
+    }
+
+    #[test]
+    fn what_has_no_object_has_no_id() {
+        let mut event = event("prune");
+        event.actor_id.clear();
+        let value = serde_json::to_value(EventMessage::new(&event, &ApiVersion::newest()))
+            .expect("plain data");
+        assert_eq!(value.get("id"), None);
+        assert_eq!(value["Actor"]["ID"], "");
     }
 
     #[test]

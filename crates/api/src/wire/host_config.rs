@@ -4,10 +4,11 @@ use super::mount::Mount;
 use super::resources::Resources;
 use super::{is_default, none_if_empty};
 use crate::respond::Failure;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use wharf_engine::model::host_config as model;
+use wharf_image::string_or_list;
 
 /// The keys of `HostConfig` but for [`Resources`], which lie among them.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -23,10 +24,13 @@ pub(crate) struct HostConfig {
     auto_remove: bool,
     volume_driver: String,
     volumes_from: Option<Vec<String>>,
+    #[serde(deserialize_with = "console_size")]
     console_size: [u16; 2],
     #[serde(skip_serializing_if = "is_default")]
     annotations: BTreeMap<String, String>,
+    #[serde(deserialize_with = "string_or_list")]
     cap_add: Option<Vec<String>>,
+    #[serde(deserialize_with = "string_or_list")]
     cap_drop: Option<Vec<String>>,
     cgroupns_mode: String,
     dns: Option<Vec<String>>,
@@ -118,7 +122,40 @@ pub(crate) fn to_value(host: &model::HostConfig) -> Value {
             keys.extend(resources);
         }
     }
+    for key in &host.given_empty {
+        if let Some(value) = keys.get_mut(key).filter(|value| value.is_null()) {
+            *value = Value::Array(Vec::new());
+        }
+    }
     Value::Object(keys)
+}
+
+/// Writes a container's `HostConfig` with its links as docker shows them.
+pub(crate) fn to_value_with_links(host: &model::HostConfig, links: Vec<String>) -> Value {
+    let mut value = to_value(host);
+    value["Links"] = none_if_empty(links).map_or(Value::Null, Value::from);
+    value
+}
+
+/// Returns docker's spelling of the keys that were given without anything in them.
+fn given_empty(given: &Value) -> BTreeSet<String> {
+    let is_empty = |value: &Value| match value {
+        Value::Array(list) => list.is_empty(),
+        Value::Object(keys) => keys.is_empty(),
+        _ => false,
+    };
+    let given = given.as_object().into_iter().flatten();
+    let empty: Vec<&String> = given
+        .filter(|(_, value)| is_empty(value))
+        .map(|(key, _)| key)
+        .collect();
+    let unset = to_value(&model::HostConfig::default());
+    let keys = unset.as_object().into_iter().flatten();
+    keys.filter(|(key, value)| {
+        value.is_null() && empty.iter().any(|given| given.eq_ignore_ascii_case(key))
+    })
+    .map(|(key, _)| key.clone())
+    .collect()
 }
 
 /// Reads the `HostConfig` of a create request.
@@ -132,9 +169,12 @@ pub(crate) fn from_value(value: Value) -> Result<model::HostConfig, Failure> {
             "KernelMemoryTCP is not supported: leave the limit away",
         ));
     }
+    let given_empty = given_empty(&value);
     let host: HostConfig = crate::body::read_document(value)?;
     host.check_addresses()?;
-    Ok(host.into_model(&resources))
+    let mut host = host.into_model(&resources);
+    host.given_empty = given_empty;
+    Ok(host)
 }
 
 impl HostConfig {
@@ -212,11 +252,11 @@ impl HostConfig {
             container_id_file: self.container_id_file,
             isolation: self.isolation,
             cgroup: self.cgroup,
+            given_empty: BTreeSet::new(),
         }
     }
 }
 
-/// A port without bindings is published on a free port of every address, as docker has it.
 fn port_bindings(
     ports: BTreeMap<String, Option<Vec<PortBinding>>>,
 ) -> BTreeMap<String, Vec<model::PortBinding>> {
@@ -227,11 +267,8 @@ fn port_bindings(
     ports
         .into_iter()
         .map(|(port, bindings)| {
-            let bindings: Vec<_> = bindings.into_iter().flatten().map(convert).collect();
-            if bindings.is_empty() {
-                return (port, vec![model::PortBinding::default()]);
-            }
-            (port, bindings)
+            let bindings = bindings.into_iter().flatten().map(convert);
+            (port, bindings.collect())
         })
         .collect()
 }
@@ -248,7 +285,7 @@ impl From<&model::HostConfig> for HostConfig {
                 options: host.log_config.options.clone(),
             },
             network_mode: host.network_mode.clone(),
-            port_bindings: Some(ports_of(&host.port_bindings)),
+            port_bindings: ports_of(host),
             restart_policy: RestartPolicy {
                 name: host.restart_policy.name.clone(),
                 maximum_retry_count: host.restart_policy.maximum_retry_count,
@@ -291,22 +328,31 @@ impl From<&model::HostConfig> for HostConfig {
     }
 }
 
-fn ports_of(
-    ports: &BTreeMap<String, Vec<model::PortBinding>>,
-) -> BTreeMap<String, Option<Vec<PortBinding>>> {
+/// Reads a size of any length as Go reads into two numbers: what is missing is 0, what is more is dropped.
+fn console_size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<[u16; 2], D::Error> {
+    let given = Vec::<u64>::deserialize(deserializer)?;
+    let side = |index: usize| {
+        let side = given.get(index).copied().unwrap_or_default();
+        u16::try_from(side).unwrap_or(u16::MAX)
+    };
+    Ok([side(0), side(1)])
+}
+
+/// Returns the ports with their bindings; null when there were none and not even an empty map.
+fn ports_of(host: &model::HostConfig) -> Option<BTreeMap<String, Option<Vec<PortBinding>>>> {
+    if host.port_bindings.is_empty() && !host.given_empty.contains("PortBindings") {
+        return None;
+    }
     let convert = |binding: &model::PortBinding| PortBinding {
         host_ip: binding.host_ip.clone(),
         host_port: binding.host_port.clone(),
     };
-    ports
-        .iter()
-        .map(|(port, bindings)| {
-            (
-                port.clone(),
-                none_if_empty(bindings.iter().map(convert).collect()),
-            )
-        })
-        .collect()
+    let ports = host.port_bindings.iter();
+    let ports = ports.map(|(port, bindings)| {
+        let bindings = bindings.iter().map(convert).collect();
+        (port.clone(), Some(bindings))
+    });
+    Some(ports.collect())
 }
 
 #[cfg(test)]
@@ -350,7 +396,7 @@ mod tests {
                         "BindOptions": {"Propagation": "rshared", "NonRecursive": true}},
                        {"Type": "tmpfs", "Target": "/t", "TmpfsOptions": {"SizeBytes": 1_048_576, "Mode": 448}}],
             "Tmpfs": {"/t": "size=1m"}, "Sysctls": {"kernel.msgmax": "1000"}, "Init": true,
-            "ConsoleSize": [10, 20], "MaskedPaths": [], "ReadonlyPaths": null, "PidsLimit": 5,
+            "ConsoleSize": [10, 20], "Dns": [], "ExtraHosts": [], "MaskedPaths": [], "ReadonlyPaths": null, "PidsLimit": 5,
             "LogConfig": {"Type": "json-file", "Config": {"max-size": "10k"}},
             "RestartPolicy": {"Name": "on-failure", "MaximumRetryCount": 2},
         });
@@ -359,5 +405,33 @@ mod tests {
         for (key, value) in asked.as_object().expect("an object") {
             assert_eq!(&answered[key], value, "{key}");
         }
+    }
+
+    #[test]
+    fn odd_forms_are_read_as_go_reads_them() {
+        let host = |asked: Value| to_value(&from_value(asked).expect("a host config"));
+        let read = host(
+            json!({"capadd": "ALL", "dns": [], "ConsoleSize": [7], "PortBindings": {"80/tcp": null}}),
+        );
+        assert_eq!(read["CapAdd"], json!(["ALL"]));
+        assert_eq!(read["Dns"], json!([]));
+        assert_eq!(read["DnsSearch"], Value::Null);
+        assert_eq!(read["ConsoleSize"], json!([7, 0]));
+        assert_eq!(read["PortBindings"], json!({"80/tcp": []}));
+        assert_eq!(host(json!({}))["PortBindings"], Value::Null);
+        assert_eq!(host(json!({"PortBindings": {}}))["PortBindings"], json!({}));
+        let large = host(json!({"ConsoleSize": [70_000, 1, 2]}));
+        assert_eq!(large["ConsoleSize"], json!([u16::MAX, 1]));
+    }
+
+    #[test]
+    fn links_are_shown_in_their_place() {
+        let value = to_value_with_links(&model::HostConfig::default(), vec!["/a:/b/a".to_owned()]);
+        assert_eq!(value["Links"], json!(["/a:/b/a"]));
+        let keys = value.as_object().expect("an object").keys();
+        assert_eq!(
+            keys.map(String::as_str).collect::<Vec<_>>(),
+            KEYS.split_whitespace().collect::<Vec<_>>()
+        );
     }
 }

@@ -28,8 +28,12 @@ impl Engine {
     pub async fn archive_stat(self: &Arc<Self>, name: &str, path: &str) -> Result<PathStat> {
         let container = self.usable(name)?;
         let path = path.to_owned();
-        self.with_store(move |engine| engine.stat_path(&container, &path))
-            .await
+        let stat = {
+            let container = Arc::clone(&container);
+            self.with_store(move |engine| engine.stat_path(&container, &path))
+                .await
+        };
+        self.unless_removed(name, &container, stat)
     }
 
     /// Streams a path of a container as a tar whose first entry is the path's base name.
@@ -80,11 +84,11 @@ impl Engine {
     ) -> Result<()> {
         let container = self.usable(name)?;
         let (engine, path) = (Arc::clone(self), path.to_owned());
-        {
+        let put = {
             let container = Arc::clone(&container);
-            crate::engine::blocking(move || engine.put_path(&container, &path, options, body))
-                .await?;
-        }
+            crate::engine::blocking(move || engine.put_path(&container, &path, options, body)).await
+        };
+        self.unless_removed(name, &container, put)?;
         self.sizes.forget_container(&container);
         self.events.container(&container, "extract-to-dir", []);
         Ok(())
@@ -153,12 +157,13 @@ impl Engine {
                 let (root, directory, _) = files.locate(parent)?;
                 let inside = directory.join(name);
                 match root.lstat(&inside) {
-                    // A mount point itself is described by what is mounted.
-                    Ok(stat) if stat.is_dir() => {
+                    Ok(stat) if !stat.is_dir() => (root, inside),
+                    // A mount point itself is described by what is mounted, also where the container was never
+                    // started and the image has nothing there.
+                    _ => {
                         let (root, inside, _) = files.locate(&wanted)?;
                         (root, inside)
                     }
-                    _ => (root, inside),
                 }
             }
             None => {
@@ -209,9 +214,10 @@ impl Engine {
 
     fn export_root(&self, container: &Container) -> Result<Root> {
         if container.is_running() && container.state.pid != 0 {
-            let fd = wharf_runtime::open_root(container.state.pid)
-                .map_err(super::runtime_error("cannot open the container's files"))?;
-            return Ok(Root::from_fd(fd));
+            // Else it ended meanwhile: its files are where a stopped container's are.
+            if let Ok(fd) = wharf_runtime::open_root(container.state.pid) {
+                return Ok(Root::from_fd(fd));
+            }
         }
         self.detached_root(container, false)
     }
@@ -222,7 +228,9 @@ impl Engine {
     /// A disk that cannot be read.
     pub async fn container_changes(self: &Arc<Self>, name: &str) -> Result<Vec<FileChange>> {
         let container = self.usable(name)?;
-        self.with_store(move |engine| {
+        let of = Arc::clone(&container);
+        let changes = self.with_store(move |engine| {
+            let container = of;
             let upper = Root::open(Path::new(&container.directory).join("upper"))
                 .map_err(fs_error("cannot open the container's layer"))?;
             let lowers = engine.open_layers(&container.diff_ids)?;
@@ -235,8 +243,28 @@ impl Engine {
                 )
             })?;
             Ok(changes.into_iter().map(file_change).collect())
-        })
-        .await
+        });
+        let changes = changes.await;
+        self.unless_removed(name, &container, changes)
+    }
+
+    /// Tells of a container that was removed in the meantime, where that may be why something failed.
+    pub(crate) fn unless_removed<T>(
+        &self,
+        name: &str,
+        container: &Container,
+        result: Result<T>,
+    ) -> Result<T> {
+        let is_going = || match self.containers.find(&container.id) {
+            Ok(entry) => entry.snapshot().state.status == Status::Removing,
+            Err(_) => true,
+        };
+        match result {
+            Err(error) if error.kind() == ErrorKind::Internal && is_going() => {
+                Err(EngineError::not_found(format!("No such container: {name}")))
+            }
+            result => result,
+        }
     }
 
     fn usable(&self, name: &str) -> Result<Arc<Container>> {

@@ -35,7 +35,7 @@ impl Engine {
     pub async fn commit_container(self: &Arc<Self>, request: Commit) -> Result<ImageId> {
         let name = self.commit_name(&request)?;
         let entry = self.containers.find(&request.container)?;
-        let _operation = entry.operation.lock().await;
+        let _operation = entry.operate(&request.container).await?;
         let container = entry.snapshot();
         match container.state.status {
             Status::Dead => {

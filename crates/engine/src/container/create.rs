@@ -34,6 +34,7 @@ impl Engine {
         }
         defaults::complete(self, &mut request)?;
         crate::network::check_endpoints(self, &request.host_config, &request)?;
+        crate::network::keep_links(self, &mut request.host_config)?;
         merge::complete_config(
             &mut request.config,
             image.as_ref().map(|image| &*image.config),
@@ -70,6 +71,7 @@ impl Engine {
         image: Option<&Image>,
     ) -> Result<Container> {
         let host = &request.host_config;
+        crate::network::check_links(self, host)?;
         super::security::Security::parse(host)?;
         defaults::check_storage(host)?;
         let find = |name: &str| self.containers.find(name).map(|entry| entry.snapshot());
@@ -318,9 +320,14 @@ pub(crate) fn check_name(name: &str) -> Result<()> {
     if identity::is_valid_name(name) {
         return Ok(());
     }
-    Err(EngineError::invalid(format!(
+    Err(invalid_name(name))
+}
+
+/// Says that a container cannot be called this.
+pub(crate) fn invalid_name(name: &str) -> EngineError {
+    EngineError::invalid(format!(
         "Invalid container name ({name}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed"
-    )))
+    ))
 }
 
 /// Says what was being done when the store failed.

@@ -3,6 +3,7 @@
 use super::registry::Entry;
 use crate::clock::now_ns;
 use crate::engine::Engine;
+use crate::error::ErrorKind;
 use crate::model::container::{Container, Health, HealthResult, Status};
 use crate::model::request::CreateExec;
 use std::sync::Arc;
@@ -47,24 +48,31 @@ impl Engine {
                 if snapshot.state.status == Status::Paused {
                     continue;
                 }
-                let result = engine.probe(&snapshot, &check).await;
-                engine.record_health(&entry, &check, result);
+                if let Some(result) = engine.probe(&snapshot, &check).await {
+                    engine.record_health(&entry, &check, result);
+                }
             }
         });
     }
 
-    async fn probe(self: &Arc<Self>, container: &Container, check: &Healthcheck) -> HealthResult {
+    /// Checks once; none when the container ended or was paused in the meantime, which says nothing of its health.
+    async fn probe(
+        self: &Arc<Self>,
+        container: &Container,
+        check: &Healthcheck,
+    ) -> Option<HealthResult> {
         let start_ns = now_ns();
         let (exit_code, output) = match self.run_probe(container, check).await {
             Ok(result) => result,
+            Err(error) if error.kind() == ErrorKind::Conflict => return None,
             Err(error) => (-1, error.message().to_owned()),
         };
-        HealthResult {
+        Some(HealthResult {
             start_ns,
             end_ns: now_ns(),
             exit_code,
             output,
-        }
+        })
     }
 
     /// Runs one check; one that takes too long is killed.

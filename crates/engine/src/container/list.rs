@@ -104,8 +104,12 @@ impl Engine {
     /// A disk that cannot be read.
     pub async fn container_sizes(self: &Arc<Self>, id: &str) -> Result<(u64, u64)> {
         let container = self.container(id)?;
-        self.with_store(move |engine| engine.sizes(&container))
-            .await
+        let sizes = {
+            let container = Arc::clone(&container);
+            self.with_store(move |engine| engine.sizes(&container))
+                .await
+        };
+        self.unless_removed(id, &container, sizes)
     }
 
     fn sizes(&self, container: &Container) -> Result<(u64, u64)> {

@@ -142,7 +142,13 @@ impl LogOptions {
             }
             "" | "blocking" => {}
             "non-blocking" => {
-                let size = buffer.map(String::as_str).map(buffer_size).transpose()?;
+                let size = buffer.map(String::as_str).map(buffer_size).transpose();
+                let size = size.map_err(|error| {
+                    EngineError::invalid(format!(
+                        "error parsing option max-buffer-size: {}",
+                        error.message()
+                    ))
+                })?;
                 options.max_buffer_bytes = Some(size.unwrap_or(DEFAULT_MAX_BUFFER_BYTES));
             }
             other => {
@@ -171,13 +177,21 @@ impl LogOptions {
         let has_details = self.driver != Driver::Local;
         match (key, self.driver) {
             ("mode" | "max-buffer-size", _) => {}
+            ("max-size", Driver::Local) => {
+                self.max_size_bytes = max_size(value).map_err(|error| {
+                    EngineError::invalid(format!(
+                        "invalid value for max-size: {value}: {}",
+                        error.message()
+                    ))
+                })?;
+            }
             ("max-size", _) if !remote => self.max_size_bytes = max_size(value)?,
             ("cache-max-size", _) if remote => self.max_size_bytes = max_size(value)?,
             ("max-file", _) if !remote => self.max_files = max_files(key, value)?,
             ("cache-max-file", _) if remote => self.max_files = max_files(key, value)?,
-            ("compress", _) if !remote => self.compress = flag(key, value)?,
-            ("cache-compress", _) if remote => self.compress = flag(key, value)?,
-            ("cache-disabled", _) if remote => self.cache = !flag(key, value)?,
+            ("compress", _) if !remote => self.compress = flag(value)?,
+            ("cache-compress", _) if remote => self.compress = flag(value)?,
+            ("cache-disabled", _) if remote => self.cache = !flag(value)?,
             (key, _) if has_details && ATTRIBUTE_OPTIONS.contains(&key) => {}
             ("syslog-address", Driver::Syslog) => {
                 super::log_plan::check_address(value)?;
@@ -244,25 +258,31 @@ fn buffer_size(value: &str) -> Result<u64> {
 }
 
 fn positive(size: Option<i64>, value: &str) -> Result<u64> {
+    if size == Some(0) {
+        return Err(EngineError::invalid("max-size must be a positive number"));
+    }
     size.and_then(|size| u64::try_from(size).ok())
         .filter(|size| *size > 0)
         .ok_or_else(|| EngineError::invalid(format!("invalid size: '{value}'")))
 }
 
 fn max_files(key: &str, value: &str) -> Result<u32> {
-    match value.parse() {
-        Ok(0) => Err(EngineError::invalid(format!("{key} cannot be less than 1"))),
-        Ok(count) => Ok(count),
+    match value.parse::<i64>().map(u32::try_from) {
+        Ok(Ok(count @ 1..)) => Ok(count),
+        Ok(Err(_)) if !value.starts_with('-') => Err(invalid(key, value)),
+        Ok(_) => Err(EngineError::invalid(format!("{key} cannot be less than 1"))),
         Err(_) => Err(invalid(key, value)),
     }
 }
 
 /// Reads a flag as Go's `strconv.ParseBool` does.
-fn flag(key: &str, value: &str) -> Result<bool> {
+fn flag(value: &str) -> Result<bool> {
     match value {
         "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
         "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
-        _ => Err(invalid(key, value)),
+        _ => Err(EngineError::invalid(format!(
+            "strconv.ParseBool: parsing {value:?}: invalid syntax"
+        ))),
     }
 }
 
@@ -366,12 +386,41 @@ mod tests {
                 "0",
                 "max-file cannot be less than 1",
             ),
+            (
+                "json-file",
+                "max-file",
+                "-1",
+                "max-file cannot be less than 1",
+            ),
+            (
+                "json-file",
+                "max-size",
+                "0",
+                "max-size must be a positive number",
+            ),
+            (
+                "local",
+                "max-size",
+                "x",
+                "invalid value for max-size: x: invalid size: 'x'",
+            ),
+            (
+                "json-file",
+                "compress",
+                "maybe",
+                "strconv.ParseBool: parsing \"maybe\": invalid syntax",
+            ),
             ("syslog", "syslog-facility", "x", "invalid syslog facility"),
             ("syslog", "syslog-format", "x", "Invalid syslog format"),
         ] {
             let options: &[(&str, &str)] = if key.is_empty() { &[] } else { &[(key, value)] };
             assert_eq!(parse(driver, options).unwrap_err(), expected);
         }
+        let buffered = [("mode", "non-blocking"), ("max-buffer-size", "x")];
+        assert_eq!(
+            parse("json-file", &buffered).unwrap_err(),
+            "error parsing option max-buffer-size: invalid size: 'x'"
+        );
         let compressed = parse("json-file", &[("compress", "true"), ("max-file", "1")]);
         assert!(
             compressed

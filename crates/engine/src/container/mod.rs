@@ -29,6 +29,7 @@ pub(crate) mod spec;
 pub(crate) mod start;
 pub(crate) mod stats;
 pub(crate) mod stop;
+mod update;
 pub(crate) mod wait;
 
 use crate::error::{EngineError, ErrorKind};

@@ -5,8 +5,12 @@ use crate::model::container::{Container, Status};
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
 use tokio::sync::watch;
 use wharf_runtime::Shim;
+
+/// How long after the end of a process it may take until the end is known.
+pub(crate) const END_WAIT: Duration = Duration::from_secs(2);
 
 /// What waiters watch: it only ever grows towards `removed`.
 #[derive(Debug, Clone, Default)]
@@ -37,7 +41,7 @@ pub(crate) struct Entry {
     /// True once a stop or a signal to end by a user forbids this run's restart (spec runtime §6).
     pub(crate) restart_cancelled: AtomicBool,
     /// The last wait before a restart by the policy, if there was one since a user's start.
-    pub(crate) last_wait: Mutex<Option<std::time::Duration>>,
+    pub(crate) last_wait: Mutex<Option<Duration>>,
     /// Bumped by every stop by a user: a pending restart of an older number is dropped.
     pub(crate) restart_epoch: AtomicU64,
 }
@@ -76,6 +80,38 @@ impl Entry {
         change(&mut container);
         *guard = Arc::new(container);
         Arc::clone(&guard)
+    }
+
+    /// Takes the operation lock, once the end of a run that is over is written down.
+    ///
+    /// # Errors
+    /// No such container, where it was removed while others had the lock.
+    pub(crate) async fn operate(&self, name: &str) -> Result<tokio::sync::MutexGuard<'_, ()>> {
+        let guard = self.operation.lock().await;
+        if self.shim().is_none() {
+            // What is not told in this time will not be; whoever asked finds the container as it is.
+            let _told = self.ends_now().await;
+        }
+        if self.life.borrow().removed {
+            return Err(EngineError::not_found(format!("No such container: {name}")));
+        }
+        Ok(guard)
+    }
+
+    /// Tells whether the run is over, or is told to be in a moment: what fails on a process that has just ended,
+    /// fails for that.
+    pub(crate) async fn ends_now(&self) -> bool {
+        let mut life = self.life.subscribe();
+        let ended = life.wait_for(|life| !life.running);
+        tokio::time::timeout(END_WAIT, ended).await.is_ok()
+    }
+
+    /// Returns docker's conflict text where an error came from the end of the process, else the error itself.
+    pub(crate) async fn not_running_or(&self, error: EngineError) -> EngineError {
+        if !self.ends_now().await {
+            return error;
+        }
+        EngineError::conflict(format!("container {} is not running", self.snapshot().id))
     }
 
     /// Drops a pending restart and counts restarts anew: a user starts the container.

@@ -28,7 +28,7 @@ impl Engine {
                 "removal of container {name} is already in progress"
             )));
         }
-        let _operation = entry.operation.lock().await;
+        let _operation = entry.operate(name).await?;
         let container = entry.snapshot();
         if container.is_running() || container.state.status == Status::Restarting {
             if !force {
@@ -101,7 +101,10 @@ impl Engine {
     pub(crate) fn remove_entry_soon(self: &Arc<Self>, entry: &Arc<Entry>) {
         let (engine, entry) = (Arc::clone(self), Arc::clone(entry));
         tokio::spawn(async move {
-            let _operation = entry.operation.lock().await;
+            let name = entry.snapshot().id.clone();
+            let Ok(_operation) = entry.operate(&name).await else {
+                return;
+            };
             if !entry.snapshot().is_running() {
                 // The failure is kept for waiters and in the container's state.
                 let _kept = engine.remove_entry(&entry, true).await;
@@ -145,7 +148,10 @@ impl Engine {
         let until = filters::until_ns(filters)?;
         let mut pruned = Pruned::default();
         for entry in self.containers.all() {
-            let _operation = entry.operation.lock().await;
+            let name = entry.snapshot().id.clone();
+            let Ok(_operation) = entry.operate(&name).await else {
+                continue;
+            };
             let container = entry.snapshot();
             let idle = matches!(
                 container.state.status,

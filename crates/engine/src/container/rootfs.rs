@@ -97,13 +97,14 @@ impl Engine {
     /// Opens a container's files: through its process when it runs, else by a detached mount.
     pub(crate) fn open_files(&self, container: &Container) -> Result<ContainerFiles> {
         if container.is_running() && container.state.pid != 0 {
-            let fd = wharf_runtime::open_root(container.state.pid)
-                .map_err(runtime_error("cannot open the container's files"))?;
-            return Ok(ContainerFiles {
-                root: Root::from_fd(fd),
-                mounts: Vec::new(),
-                _volumes: Vec::new(),
-            });
+            // A process that ended meanwhile has no root any more; its files are where a stopped container's are.
+            if let Ok(fd) = wharf_runtime::open_root(container.state.pid) {
+                return Ok(ContainerFiles {
+                    root: Root::from_fd(fd),
+                    mounts: Vec::new(),
+                    _volumes: Vec::new(),
+                });
+            }
         }
         let mut files = ContainerFiles {
             root: self.detached_root(container, false)?,

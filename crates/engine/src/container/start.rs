@@ -20,7 +20,7 @@ impl Engine {
     /// runc-like texts when the program cannot be started (spec engine-api §7.4).
     pub async fn start_container(self: &Arc<Self>, name: &str) -> Result<()> {
         let entry = self.containers.find(name)?;
-        let _operation = entry.operation.lock().await;
+        let _operation = entry.operate(name).await?;
         entry.forget_restarts();
         self.start_entry(&entry).await
     }

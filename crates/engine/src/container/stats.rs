@@ -30,10 +30,13 @@ impl Engine {
         let Some(shim) = entry.shim().filter(|_| container.is_running()) else {
             return Ok(sample);
         };
-        sample.cgroup = shim
-            .stats()
-            .await
-            .map_err(runtime_error("cannot read the container's numbers"))?;
+        sample.cgroup = match shim.stats().await {
+            Ok(numbers) => numbers,
+            Err(_) if entry.ends_now().await => return Ok(sample),
+            Err(error) => {
+                return Err(runtime_error("cannot read the container's numbers")(error));
+            }
+        };
         sample.read_at_ns = now_ns();
         sample.system_cpu_ns = system_cpu_ns();
         let pid = container.state.pid;
@@ -41,7 +44,12 @@ impl Engine {
             let counters = crate::engine::blocking(move || {
                 wharf_network::Networks::counters(pid).map_err(crate::network::network_error)
             })
-            .await?;
+            .await;
+            let counters = match counters {
+                Ok(counters) => counters,
+                Err(_) if entry.ends_now().await => Vec::new(),
+                Err(error) => return Err(error),
+            };
             sample.networks = counters
                 .into_iter()
                 .map(|counters| (counters.name.clone(), counters))
@@ -61,10 +69,13 @@ impl Engine {
     ) -> Result<Processes> {
         let entry = self.containers.find(name)?;
         let shim = entry.running_shim()?;
-        let pids = shim
-            .processes()
-            .await
-            .map_err(runtime_error("cannot list the container's processes"))?;
+        let pids = match shim.processes().await {
+            Ok(pids) => pids,
+            Err(error) => {
+                let error = runtime_error("cannot list the container's processes")(error);
+                return Err(entry.not_running_or(error).await);
+            }
+        };
         let args = if ps_args.trim().is_empty() {
             "-ef"
         } else {

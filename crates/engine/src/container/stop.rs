@@ -1,11 +1,10 @@
-//! Stop, kill, restart, pause, rename, update, resize (spec engine-api §7.6, runtime §6).
+//! Stop, kill, restart, pause, rename, resize (spec engine-api §7.6, runtime §6).
 
-use super::registry::Entry;
+use super::registry::{END_WAIT, Entry};
 use super::runtime_error;
 use crate::engine::Engine;
 use crate::error::{EngineError, ErrorKind, Result};
 use crate::model::container::{Container, Status};
-use crate::model::host_config::{Resources, RestartPolicy};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -32,10 +31,10 @@ impl Engine {
     ) -> Result<()> {
         let entry = self.containers.find(name)?;
         let engine = Arc::clone(self);
-        let signal = signal.map(str::to_owned);
+        let (name, signal) = (name.to_owned(), signal.map(str::to_owned));
         // On a task of its own: a client that goes away does not stop half-way.
         let stopping = tokio::spawn(async move {
-            let _operation = entry.operation.lock().await;
+            let _operation = entry.operate(&name).await?;
             engine
                 .stop_entry(&entry, signal.as_deref(), timeout_s)
                 .await
@@ -88,7 +87,7 @@ impl Engine {
         let mut life = entry.life.subscribe();
         let sent = shim.signal(number, false).await;
         let patience = match (sent, timeout_s) {
-            (Err(_), _) => Some(Duration::from_secs(2)),
+            (Err(_), _) => Some(END_WAIT),
             (Ok(()), ..0) => None,
             (Ok(()), seconds) => Some(Duration::from_secs(seconds.unsigned_abs())),
         };
@@ -131,21 +130,23 @@ impl Engine {
     /// Sends SIGKILL to everything in the container and waits for its end.
     pub(crate) async fn kill_now(&self, entry: &Arc<Entry>, container: &Container) -> Result<()> {
         let mut life = entry.life.subscribe();
+        let mut sent = Ok(());
         if let Some(shim) = entry.shim() {
             self.events
                 .container(container, "kill", [("signal", "9".to_owned())]);
-            shim.signal(9, false)
-                .await
-                .map_err(runtime_error("cannot kill"))?;
+            sent = shim.signal(9, false).await;
         }
+        // A shim whose process has ended has nobody to signal; the end itself is told soon.
         let ended = tokio::time::timeout(KILL_WAIT, life.wait_for(|life| !life.running)).await;
-        ended.map(drop).map_err(|_| {
-            EngineError::internal(format!(
-                "container {} did not end within {} s of SIGKILL: a process may be stuck in the kernel",
-                container.short_id(),
-                KILL_WAIT.as_secs()
-            ))
-        })
+        if ended.is_ok() {
+            return Ok(());
+        }
+        sent.map_err(runtime_error("cannot kill"))?;
+        Err(EngineError::internal(format!(
+            "container {} did not end within {} s of SIGKILL: a process may be stuck in the kernel",
+            container.short_id(),
+            KILL_WAIT.as_secs()
+        )))
     }
 
     /// Sends a signal; SIGKILL is waited for.
@@ -167,11 +168,14 @@ impl Engine {
         if self.cancel_restart(&entry) {
             return Ok(());
         }
-        let Some(shim) = entry.shim().filter(|_| container.is_running()) else {
-            return Err(EngineError::conflict(format!(
+        let not_running = || {
+            EngineError::conflict(format!(
                 "cannot kill container: {name}: container {} is not running",
                 container.id
-            )));
+            ))
+        };
+        let Some(shim) = entry.shim().filter(|_| container.is_running()) else {
+            return Err(not_running());
         };
         let ends = number == 9
             || number == stop_signal(&container)
@@ -187,9 +191,14 @@ impl Engine {
         }
         self.events
             .container(&container, "kill", [("signal", number.to_string())]);
-        shim.signal(number, false)
-            .await
-            .map_err(runtime_error("cannot send the signal"))
+        let Err(error) = shim.signal(number, false).await else {
+            return Ok(());
+        };
+        // Nobody was there to take it: the process may have ended a moment ago.
+        if entry.ends_now().await {
+            return Err(not_running());
+        }
+        Err(runtime_error("cannot send the signal")(error))
     }
 
     /// Stops and starts a container; one that does not run is only started.
@@ -203,7 +212,7 @@ impl Engine {
         timeout_s: Option<i64>,
     ) -> Result<()> {
         let entry = self.containers.find(name)?;
-        let _operation = entry.operation.lock().await;
+        let _operation = entry.operate(name).await?;
         match self.stop_entry(&entry, signal, timeout_s).await {
             Err(error) if error.kind() != ErrorKind::NotModified => return Err(error),
             _ => {}
@@ -220,7 +229,7 @@ impl Engine {
     /// Docker's conflict texts when it does not run or is paused.
     pub async fn pause_container(self: &Arc<Self>, name: &str) -> Result<()> {
         let entry = self.containers.find(name)?;
-        let _operation = entry.operation.lock().await;
+        let _operation = entry.operate(name).await?;
         let container = entry.snapshot();
         if container.state.status == Status::Paused {
             return Err(EngineError::conflict(format!(
@@ -229,7 +238,10 @@ impl Engine {
             )));
         }
         let shim = entry.running_shim()?;
-        shim.pause().await.map_err(runtime_error("cannot pause"))?;
+        if let Err(error) = shim.pause().await {
+            let error = runtime_error("cannot pause")(error);
+            return Err(entry.not_running_or(error).await);
+        }
         let container = entry.change(|container| container.state.status = Status::Paused);
         self.persist_soon(&container);
         self.events.container(&container, "pause", []);
@@ -242,7 +254,7 @@ impl Engine {
     /// Docker's conflict text when it is not paused.
     pub async fn unpause_container(self: &Arc<Self>, name: &str) -> Result<()> {
         let entry = self.containers.find(name)?;
-        let _operation = entry.operation.lock().await;
+        let _operation = entry.operate(name).await?;
         let container = entry.snapshot();
         if container.state.status != Status::Paused {
             return Err(EngineError::conflict(format!(
@@ -274,7 +286,7 @@ impl Engine {
     /// A malformed, taken or unchanged name.
     pub async fn rename_container(self: &Arc<Self>, name: &str, new_name: &str) -> Result<()> {
         let entry = self.containers.find(name)?;
-        let _operation = entry.operation.lock().await;
+        let _operation = entry.operate(name).await?;
         let container = entry.snapshot();
         let new_name = new_name.trim_start_matches('/').to_owned();
         if new_name.is_empty() {
@@ -282,7 +294,12 @@ impl Engine {
                 "Neither old nor new names may be empty",
             ));
         }
-        super::create::check_name(&new_name).map_err(name_error)?;
+        if !crate::identity::is_valid_name(&new_name) {
+            // Docker has the slash before the name by then.
+            return Err(name_error(super::create::invalid_name(&format!(
+                "/{new_name}"
+            ))));
+        }
         if new_name == container.name {
             return Err(EngineError::invalid(
                 "Renaming a container with the same name as its current name",
@@ -318,60 +335,6 @@ impl Engine {
         Ok(())
     }
 
-    /// Changes limits and restart policy of a container, also while it runs. Zero keeps a limit.
-    ///
-    /// # Errors
-    /// Values that are refused at create are refused here.
-    pub async fn update_container(
-        self: &Arc<Self>,
-        name: &str,
-        resources: Resources,
-        restart_policy: Option<RestartPolicy>,
-    ) -> Result<Vec<String>> {
-        let entry = self.containers.find(name)?;
-        let _operation = entry.operation.lock().await;
-        let container = entry.snapshot();
-        let refused = |reason: &str| {
-            let id = &container.id;
-            EngineError::conflict(format!("Cannot update container {id}: {reason}"))
-        };
-        let old = &container.host_config.resources;
-        if old.memory_swap_bytes > 0
-            && resources.memory_bytes > old.memory_swap_bytes
-            && resources.memory_swap_bytes == 0
-        {
-            return Err(refused(
-                "Memory limit should be smaller than already set memoryswap limit, update the memoryswap at the same time",
-            ));
-        }
-        super::check::check_foreign(&resources)?;
-        let mut merged = merge_resources(old, resources);
-        let mut warnings = Vec::new();
-        super::defaults::check_resources(&mut merged, &mut warnings)?;
-        if let Some(policy) = &restart_policy {
-            crate::values::check_restart_policy(policy)?;
-        }
-        if restart_policy.is_some() && container.host_config.auto_remove {
-            return Err(refused(
-                "Restart policy cannot be updated because AutoRemove is enabled for the container",
-            ));
-        }
-        if let Some(shim) = entry.shim().filter(|_| container.is_running()) {
-            shim.update(&super::spec::linux_resources(&merged)?)
-                .await
-                .map_err(runtime_error("cannot update limits"))?;
-        }
-        let container = entry.change(|container| {
-            container.host_config.resources = merged;
-            if let Some(policy) = restart_policy {
-                container.host_config.restart_policy = policy;
-            }
-        });
-        self.persist_soon(&container);
-        self.events.container(&container, "update", []);
-        Ok(warnings)
-    }
-
     /// Changes the size of a container's terminal.
     ///
     /// # Errors
@@ -384,9 +347,10 @@ impl Engine {
     ) -> Result<()> {
         let entry = self.containers.find(name)?;
         let shim = entry.running_shim()?;
-        shim.resize(None, height, width)
-            .await
-            .map_err(runtime_error("cannot resize"))?;
+        if let Err(error) = shim.resize(None, height, width).await {
+            let error = runtime_error("cannot resize")(error);
+            return Err(entry.not_running_or(error).await);
+        }
         let size = [("height", height.to_string()), ("width", width.to_string())];
         self.events.container(&entry.snapshot(), "resize", size);
         Ok(())
@@ -397,34 +361,6 @@ impl Engine {
 fn name_error(error: EngineError) -> EngineError {
     let text = format!("Error when allocating new name: {}", error.message());
     EngineError::new(error.kind(), text)
-}
-
-fn merge_resources(old: &Resources, new: Resources) -> Resources {
-    let number = |old: i64, new: i64| if new == 0 { old } else { new };
-    let text = |old: &str, new: String| if new.is_empty() { old.to_owned() } else { new };
-    Resources {
-        cpu_shares: number(old.cpu_shares, new.cpu_shares),
-        memory_bytes: number(old.memory_bytes, new.memory_bytes),
-        nano_cpus: number(old.nano_cpus, new.nano_cpus),
-        blkio_weight: if new.blkio_weight == 0 {
-            old.blkio_weight
-        } else {
-            new.blkio_weight
-        },
-        cpu_period_us: number(old.cpu_period_us, new.cpu_period_us),
-        cpu_quota_us: number(old.cpu_quota_us, new.cpu_quota_us),
-        cpu_realtime_period_us: number(old.cpu_realtime_period_us, new.cpu_realtime_period_us),
-        cpu_realtime_runtime_us: number(old.cpu_realtime_runtime_us, new.cpu_realtime_runtime_us),
-        cpuset_cpus: text(&old.cpuset_cpus, new.cpuset_cpus),
-        cpuset_mems: text(&old.cpuset_mems, new.cpuset_mems),
-        memory_reservation_bytes: number(
-            old.memory_reservation_bytes,
-            new.memory_reservation_bytes,
-        ),
-        memory_swap_bytes: number(old.memory_swap_bytes, new.memory_swap_bytes),
-        pids_limit: new.pids_limit.or(old.pids_limit),
-        ..old.clone()
-    }
 }
 
 /// Returns the signal that asks a container to end.

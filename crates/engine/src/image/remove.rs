@@ -69,7 +69,8 @@ impl Engine {
             }
             return Ok(removed);
         }
-        if names.len() > 1 && !is_single_reference(&names) && !force {
+        let in_use = self.conflict(&image.id, true, false)?;
+        if names.len() > 1 && !is_single_reference(&names) && !force && in_use.is_none() {
             let conflict = Conflict {
                 hard: false,
                 used_by_container: false,

@@ -243,11 +243,13 @@ impl Container {
         self.id.get(..12).unwrap_or(&self.id)
     }
 
-    /// Returns the effective health check, unless there is none or it is `NONE`.
+    /// Returns the effective health check, unless there is none; `NONE` and kinds that are unknown are none.
     pub fn healthcheck(&self) -> Option<&Healthcheck> {
-        self.config
-            .healthcheck
-            .as_ref()
-            .filter(|check| check.test.first().is_some_and(|kind| kind != "NONE"))
+        self.config.healthcheck.as_ref().filter(|check| {
+            matches!(
+                check.test.first().map(String::as_str),
+                Some("CMD" | "CMD-SHELL")
+            )
+        })
     }
 }

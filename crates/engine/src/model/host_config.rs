@@ -1,7 +1,7 @@
 //! What a container may use of its host, as asked for at create (spec engine-api §7.1, runtime §2).
 
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Holds everything of a create request that concerns the host; persisted with the container.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -19,7 +19,7 @@ pub struct HostConfig {
     pub volume_driver: String,
     /// `bridge`, `default`, `none`, `host` or `container:<id or name>`.
     pub network_mode: String,
-    /// `80/tcp` to the host side.
+    /// `80/tcp` to the host side; a port without any is not published by this.
     pub port_bindings: BTreeMap<String, Vec<PortBinding>>,
     /// Publishes every exposed port on a free port.
     pub publish_all_ports: bool,
@@ -65,7 +65,7 @@ pub struct HostConfig {
     pub userns_mode: String,
     /// Empty, `private` or `host`.
     pub cgroupns_mode: String,
-    /// `container:alias` links on the default bridge.
+    /// `container:alias` links on the default bridge; the engine keeps the container's ID.
     pub links: Vec<String>,
     /// -1000 to 1000.
     pub oom_score_adj: i32,
@@ -97,6 +97,8 @@ pub struct HostConfig {
     pub isolation: String,
     /// Docker's never finished choice of a control group; of no effect there either, kept for inspect.
     pub cgroup: String,
+    /// API keys that were given without anything in them; inspect tells them from those that were not given.
+    pub given_empty: BTreeSet<String>,
 }
 
 /// Asks for a mount in the long form (`--mount`).

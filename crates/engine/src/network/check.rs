@@ -38,14 +38,29 @@ pub(crate) fn check_endpoints(
             request.networks.len()
         )));
     }
-    for (name, endpoint) in &request.networks {
+    let findings = request.networks.iter().filter_map(|(name, endpoint)| {
         let name = named_network(name);
         let network = engine.networks.find(name).ok();
-        check_endpoint(network.as_deref(), name, endpoint).map_err(|error| {
-            EngineError::invalid(format!("invalid config for network {name}: {error}"))
-        })?;
+        let error = check_endpoint(network.as_deref(), name, endpoint).err()?;
+        Some(format!("invalid config for network {name}: {error}"))
+    });
+    match joined(&findings.collect::<Vec<_>>()) {
+        Some(text) => Err(EngineError::invalid(text)),
+        None => Ok(()),
     }
-    super::links::check(engine, host)
+}
+
+/// Puts findings into one text: one stands alone, several are a list.
+fn joined(findings: &[String]) -> Option<String> {
+    match findings {
+        [] => None,
+        [only] => Some(only.clone()),
+        several => {
+            let items = several.iter().map(|text| text.replace('\n', "\n\t"));
+            let items: Vec<String> = items.collect();
+            Some(format!("* {}", items.join("\n* ")))
+        }
+    }
 }
 
 fn check_joined(host: &HostConfig, request: &CreateContainer) -> Result<()> {
@@ -122,14 +137,12 @@ pub(super) fn check_endpoint(
     if let Err(reason) = sysctls(endpoint) {
         findings.push(reason);
     }
-    let findings = match findings.as_slice() {
-        [] => return Ok(()),
-        [only] => only.clone(),
-        several => format!("* {}", several.join("\n* ")),
-    };
-    Err(EngineError::invalid(format!(
-        "invalid endpoint settings:\n{findings}"
-    )))
+    match joined(&findings) {
+        Some(text) => Err(EngineError::invalid(format!(
+            "invalid endpoint settings:\n{text}"
+        ))),
+        None => Ok(()),
+    }
 }
 
 /// Says why a network cannot give out the address that was asked for, empty for none.
@@ -296,6 +309,14 @@ mod tests {
                 "{wrong:?}"
             );
         }
+    }
+
+    #[test]
+    fn several_findings_are_a_list() {
+        let findings = ["a:\nb", "c"].map(str::to_owned);
+        assert_eq!(joined(&[]), None);
+        assert_eq!(joined(&findings[..1]).as_deref(), Some("a:\nb"));
+        assert_eq!(joined(&findings).as_deref(), Some("* a:\n\tb\n* c"));
     }
 
     #[test]

@@ -68,6 +68,12 @@ impl Engine {
         if before.host_config.network_mode.starts_with("container:") {
             return Err(EngineError::invalid(SHARING));
         }
+        if before.config.network_disabled {
+            return Err(EngineError::not_found(format!(
+                "network sandbox for container {} not found",
+                before.id
+            )));
+        }
         check_endpoint(Some(network), &network.name, &request)?;
         self.check_company(&before, network)?;
         if !running && before.networks.contains_key(&network.name) {

@@ -30,15 +30,13 @@ impl Engine {
         if mode.starts_with("container:") {
             return Ok(None);
         }
-        if matches!(mode, "host" | "none") {
-            refuse_company(&container, mode).map_err(setup_failed)?;
-        }
+        refuse_company(&container).map_err(setup_failed)?;
         if mode == "host" {
             self.mark_joined(entry, "host")?;
             return Ok(None);
         }
         let namespace = self.network.new_namespace().map_err(network_error)?;
-        if mode == "none" {
+        if container.networks.contains_key("none") {
             self.mark_joined(entry, "none")?;
             return Ok(Some(namespace));
         }
@@ -339,14 +337,16 @@ pub(super) fn clear(own: &mut NetworkEndpoint) {
 }
 
 /// Refuses networks beside those that give nothing: they could not be joined.
-fn refuse_company(container: &Container, mode: &str) -> Result<()> {
-    if container.networks.keys().all(|name| name == mode) {
-        return Ok(());
+fn refuse_company(container: &Container) -> Result<()> {
+    let networks = &container.networks;
+    let has_company = networks.len() > 1;
+    if has_company && networks.contains_key("host") {
+        return Err(EngineError::invalid(super::connect::SHARING));
     }
-    Err(EngineError::invalid(match mode {
-        "host" => super::connect::SHARING,
-        _ => super::connect::NO_COMPANY,
-    }))
+    if has_company && networks.contains_key("none") {
+        return Err(EngineError::invalid(super::connect::NO_COMPANY));
+    }
+    Ok(())
 }
 
 fn setup_failed(error: EngineError) -> EngineError {

@@ -22,7 +22,7 @@ const MAX_LINKS: usize = 256;
 const MAX_HOSTS_BYTES: u64 = 1024 * 1024;
 
 /// Checks the links of a create request.
-pub(super) fn check(engine: &Engine, host: &HostConfig) -> Result<()> {
+pub(crate) fn check_links(engine: &Engine, host: &HostConfig) -> Result<()> {
     if is_user_defined(&host.network_mode) {
         return Ok(());
     }
@@ -45,6 +45,20 @@ pub(super) fn check(engine: &Engine, host: &HostConfig) -> Result<()> {
                 "conflicting options: host type networking can't be used with links. This would result in undefined behavior",
             ));
         }
+    }
+    Ok(())
+}
+
+/// Makes the links of a create request name containers by ID, so that a rename does not part them and no other
+/// container takes a removed one's place.
+pub(crate) fn keep(engine: &Engine, host: &mut HostConfig) -> Result<()> {
+    if is_user_defined(&host.network_mode) {
+        return Ok(());
+    }
+    for link in &mut host.links {
+        let (name, alias) = parse(link)?;
+        let child = engine.containers.find(&name)?.snapshot();
+        *link = format!("{}:{alias}", child.id);
     }
     Ok(())
 }
@@ -88,6 +102,21 @@ impl Engine {
         names
     }
 
+    /// Returns a container's links as docker shows them, `/child:/parent/alias`; those to removed containers are gone.
+    pub fn shown_links(&self, container: &Container) -> Vec<String> {
+        let host = &container.host_config;
+        if is_user_defined(&host.network_mode) {
+            return Vec::new();
+        }
+        let links = host.links.iter().flat_map(|link| parse(link));
+        links
+            .filter_map(|(name, alias)| {
+                let child = self.containers.find(&name).ok()?.snapshot();
+                Some(format!("/{}:/{}/{alias}", child.name, container.name))
+            })
+            .collect()
+    }
+
     /// Removes a link, `parent/alias`; both containers stay.
     ///
     /// # Errors
@@ -118,7 +147,8 @@ impl Engine {
         .await
     }
 
-    /// Returns the running containers that a container is linked to, with their aliases.
+    /// Returns the running containers that a container is linked to, with their aliases; a link to one that was
+    /// removed is no more.
     ///
     /// # Errors
     /// Docker's text for one that does not run.
@@ -129,9 +159,12 @@ impl Engine {
         }
         host.links
             .iter()
-            .map(|link| {
-                let (name, alias) = parse(link)?;
-                let child = self.containers.find(&name)?.snapshot();
+            .filter_map(|link| {
+                let (name, alias) = parse(link).ok()?;
+                let child = self.containers.find(&name).ok()?.snapshot();
+                Some((alias, child))
+            })
+            .map(|(alias, child)| {
                 if !child.is_running() {
                     return Err(EngineError::internal(format!(
                         "Cannot link to a non running container: /{} AS /{}/{alias}",

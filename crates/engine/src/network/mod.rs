@@ -29,7 +29,7 @@ use wharf_network::{
 use wharf_store::Store;
 
 pub(crate) use check::{check_endpoints, endpoints_of};
-pub(crate) use links::target_of;
+pub(crate) use links::{check_links, keep as keep_links, target_of};
 pub(crate) use names::has_resolver;
 pub(crate) use registry::NetworkRegistry;
 pub use settings::{DefaultBridge, NetworkSettings};

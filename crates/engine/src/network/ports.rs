@@ -30,7 +30,7 @@ pub(crate) fn port_requests(container: &Container) -> Result<Vec<PortRequest>> {
             .config
             .exposed_ports
             .keys()
-            .filter(|port| !host.port_bindings.contains_key(*port))
+            .filter(|port| host.port_bindings.get(*port).is_none_or(Vec::is_empty))
         {
             requests.push(port_request(port, &PortBinding::default())?);
         }

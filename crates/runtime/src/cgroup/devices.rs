@@ -27,7 +27,7 @@ pub struct Rule {
 
 /// What every container may use, after the rules of its own (spec runtime §2.6): making nodes, the
 /// standard devices, terminals.
-const ALWAYS: [(char, Option<u32>, Option<u32>, &str); 10] = [
+const ALWAYS: [(char, Option<u32>, Option<u32>, &str); 11] = [
     ('c', None, None, "m"),
     ('b', None, None, "m"),
     ('c', Some(1), Some(3), "rwm"),
@@ -38,6 +38,7 @@ const ALWAYS: [(char, Option<u32>, Option<u32>, &str); 10] = [
     ('c', Some(5), Some(0), "rwm"),
     ('c', Some(5), Some(2), "rwm"),
     ('c', Some(136), None, "rwm"),
+    ('c', Some(10), Some(200), "rwm"),
 ];
 
 /// Returns the rules in force: what comes after the last rule about everything, and the standard ones.
@@ -167,7 +168,7 @@ mod tests {
         assert_eq!(lines[1], "devices.allow c 1:3 rwm");
         assert_eq!(lines[2], "devices.deny c 10:229 rwm");
         assert_eq!(lines.len(), 3 + ALWAYS.len() - 1);
-        assert_eq!(lines.last().unwrap(), "devices.allow c 136:* rwm");
+        assert_eq!(lines.last().unwrap(), "devices.allow c 10:200 rwm");
     }
 
     #[test]

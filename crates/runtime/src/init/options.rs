@@ -93,7 +93,9 @@ impl MountOptions {
         match option {
             "bind" => self.bind = true,
             "rbind" => (self.bind, self.recursive) = (true, true),
-            "sync" | "dirsync" | "remount" | "mand" | "tmpcopyup" | "idmap" | "ridmap" => {
+            // Flags of a new file system, which it takes by these names.
+            "sync" | "dirsync" => self.data.push(option.to_owned()),
+            "remount" | "mand" | "tmpcopyup" | "idmap" | "ridmap" => {
                 return Err(RuntimeError::Unsupported {
                     what: format!("mount option {option}"),
                 });
@@ -180,13 +182,14 @@ mod tests {
             "mode=755",
             "strictatime",
             "size=65536k",
+            "sync",
         ]);
         assert_eq!(
             parsed.set,
             libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_STRICTATIME
         );
         assert_eq!(parsed.clear, libc::MOUNT_ATTR_RDONLY);
-        assert_eq!(parsed.data, ["mode=755", "size=65536k"]);
+        assert_eq!(parsed.data, ["mode=755", "size=65536k", "sync"]);
         assert!(!parsed.is_readonly());
     }
 

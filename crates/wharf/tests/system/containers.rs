@@ -58,6 +58,45 @@ fn run_and_commit_story() {
     }
 }
 
+/// What a commit copies while the container writes on is what its layer says.
+#[test]
+fn a_container_goes_on_while_and_after_it_is_committed() {
+    for client in clients() {
+        let d = Daemon::with_busybox();
+        let script =
+            "mkdir /many; i=0; while true; do echo $i >/many/$((i % 400)); i=$((i + 1)); done";
+        d.ok(
+            client,
+            &["run", "-d", "--name", "busy", "busybox", "sh", "-c", script],
+        );
+        eventually("all files are there", || {
+            d.call(client, "exec busy test -e /many/399").code == 0
+        });
+        for pause in ["--pause=true", "--pause=false"] {
+            d.ok(client, &["commit", pause, "busy", "made"]);
+            let state = d.ok(client, "inspect --format {{.State.Status}} busy");
+            assert_eq!(state, "running");
+            let count = d.ok(
+                client,
+                &["run", "--rm", "made", "sh", "-c", "ls /many | wc -l"],
+            );
+            assert_eq!(count, "400");
+            // The tar is made again from the copy, and verified.
+            let tar = d.path("made.tar").display().to_string();
+            d.ok(client, &["save", "-o", &tar, "made"]);
+        }
+        let newest = || {
+            d.ok(
+                client,
+                &["exec", "busy", "sh", "-c", "cat /many/*|sort -n|tail -n1"],
+            )
+        };
+        let before = newest();
+        eventually("it writes on", || newest() != before);
+        d.ok(client, "rm -f busy");
+    }
+}
+
 #[test]
 fn exit_codes() {
     for client in clients() {

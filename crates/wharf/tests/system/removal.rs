@@ -205,3 +205,30 @@ fn prune_all_keeps_what_containers_use() {
         assert!(left.contains("used") && !left.contains("unused"), "{left}");
     }
 }
+
+#[test]
+fn prune_all_takes_what_images_were_made_on() {
+    for client in clients() {
+        let d = Daemon::with_busybox();
+        child(&d, client, "busybox", "one");
+        let two = child(&d, client, "one", "two");
+        d.ok(client, "tag two again");
+        d.ok(client, "rmi one");
+        // The one without a name has an image on it that has one.
+        let pruned = d.ok(client, "image prune -f");
+        assert!(!pruned.contains("deleted:"), "{pruned}");
+        let pruned = d.ok(client, "image prune -af");
+        for line in [
+            "untagged: two:latest",
+            "untagged: again:latest",
+            "untagged: busybox:latest",
+            &format!("deleted: {two}"),
+        ] {
+            assert!(pruned.lines().any(|told| told == line), "{line}: {pruned}");
+        }
+        let deleted = pruned.lines().filter(|line| line.starts_with("deleted: "));
+        assert_eq!(deleted.count(), 6, "three images, three layers: {pruned}");
+        assert!(!pruned.contains("reclaimed space: 0B"), "{pruned}");
+        assert_eq!(d.ok(client, "images -aq"), "");
+    }
+}

@@ -68,11 +68,13 @@ pub(crate) struct GraphDriver {
 impl ContainerInspect {
     /// Makes the answer; `sizes` are the bytes of the container's own layer and of everything.
     ///
-    /// `lower_dirs` are the directories of the image's layers, lowest first.
+    /// `lower_dirs` are the directories of the image's layers, lowest first; `links` are shown in the place of those
+    /// in the host config, which name containers by ID.
     pub(crate) fn new(
         container: &Container,
         sizes: Option<(u64, u64)>,
         lower_dirs: &[String],
+        links: Vec<String>,
         version: &ApiVersion,
     ) -> Self {
         let file = |name: &str| match container.directory.as_str() {
@@ -107,7 +109,7 @@ impl ContainerInspect {
                 None => asked_profile(&container.host_config.security_opt),
             },
             exec_ids: none_if_empty(container.exec_ids.clone()),
-            host_config: host_config::to_value(&container.host_config),
+            host_config: host_config::to_value_with_links(&container.host_config, links),
             graph_driver: graph_driver(container, lower_dirs),
             size_rw: sizes.map(|(own, _)| own),
             size_root_fs: sizes.map(|(_, all)| all),
@@ -229,7 +231,7 @@ pub(super) mod tests {
             "/data/layers/1/fs".to_owned(),
             "/data/layers/2/fs".to_owned(),
         ];
-        ContainerInspect::new(container, None, &lower_dirs, version)
+        ContainerInspect::new(container, None, &lower_dirs, Vec::new(), version)
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 mod resources;
 
-pub(crate) use resources::{check_foreign, check_resources};
+pub(crate) use resources::{MIN_MEMORY_BYTES, check_foreign, check_resources};
 
 use super::runtimes::{self, Runtime};
 use crate::engine::Engine;

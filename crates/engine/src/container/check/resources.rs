@@ -6,7 +6,7 @@ use crate::model::host_config::Resources;
 use std::collections::BTreeSet;
 
 /// Least memory a container can be limited to, in bytes.
-const MIN_MEMORY_BYTES: i64 = 6 * 1024 * 1024;
+pub(crate) const MIN_MEMORY_BYTES: i64 = 6 * 1024 * 1024;
 /// CPUs times this is the unit of `NanoCpus`.
 const NANO: i64 = 1_000_000_000;
 /// Highest number in a list of processors or memory nodes; a huge range must cost nothing

@@ -9,7 +9,7 @@ use crate::model::container::{Container, MountPoint};
 use crate::mount_syntax;
 use serde_json::{Value, json};
 use std::path::Path;
-use wharf_safefs::trusted;
+use wharf_safefs::{Root, trusted};
 
 /// Default mounts that stay writable under a read-only root.
 const ALWAYS_WRITABLE: [&str; 5] = ["/proc", "/dev/pts", "/dev/shm", "/dev/mqueue", "/dev"];
@@ -155,11 +155,28 @@ fn user_mount(engine: &Engine, mount: &MountPoint) -> Result<Value> {
         options.push(effective_propagation(mount)?);
     }
     if !mount.subpath.is_empty() {
+        check_subpath(mount)?;
         options.push(format!("{SUBPATH_OPTION}{}", mount.subpath));
     }
     Ok(
         json!({ "destination": mount.destination, "type": "bind", "source": mount.source, "options": options }),
     )
+}
+
+/// Tells of a path that is not there yet before anything is mounted, as docker does.
+fn check_subpath(mount: &MountPoint) -> Result<()> {
+    let Ok(source) = Root::open(&mount.source) else {
+        return Ok(());
+    };
+    match source.stat(Path::new(&mount.subpath)) {
+        Err(error) if error.is_not_found() => {
+            let path = format!("{}/{}", mount.source, mount.subpath);
+            Err(EngineError::not_found(format!(
+                "cannot access path {path}: lstat {path}: no such file or directory"
+            )))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Mounts an image's layers, read-only.

@@ -70,6 +70,8 @@ pub struct MountPlan {
     pub source_text: String,
     /// What.
     pub kind: MountKind,
+    /// Whether the new file system gets the mode of the directory that it hides.
+    pub keeps_mode: bool,
     /// Whether no symlink may lead to the target (`/proc`, `/sys`).
     pub strict: bool,
     /// `MOUNT_ATTR_*` bits to set.
@@ -194,7 +196,12 @@ fn plan_mount(mount: &Mount, sources: &mut Vec<SourcePlan>, cgroup: &Cgroup) -> 
         plan_new(kind_name, source, &options)?
     };
     let readonly_late = target.as_bytes() == b"dev" && !is_bind && options.is_readonly();
+    let has_mode = options
+        .data
+        .iter()
+        .any(|option| option.starts_with("mode="));
     Ok(MountPlan {
+        keeps_mode: kind_name == "tmpfs" && !is_bind && !has_mode,
         strict: matches!(kind_name, "proc" | "sysfs") && !is_bind,
         source_text: source.map_or_else(
             || kind_name.to_owned(),

@@ -97,6 +97,9 @@ fn mount_one(
             parameters,
         } => {
             let fs = sys::fsopen(filesystem)?;
+            if mount.keeps_mode {
+                keep_mode(root, &mount.target, fs.as_raw_fd())?;
+            }
             for (key, value) in parameters {
                 sys::fsconfig(fs.as_raw_fd(), key, value.as_deref())?;
             }
@@ -153,6 +156,20 @@ fn mount_one(
         mount.fd.set(made.into_raw_fd());
     }
     Ok(())
+}
+
+/// Gives a new tmpfs the mode of the directory that it hides, if there is one, as runc does.
+fn keep_mode(root: RawFd, target: &CStr, fs: RawFd) -> SysResult<()> {
+    let flags = libc::O_PATH | libc::O_DIRECTORY;
+    let Ok(hidden) = sys::openat2(root, target, flags, 0, IN_ROOT) else {
+        // It is made for the mount, or nothing can be mounted on it, which is told then.
+        return Ok(());
+    };
+    let mode = sys::fstat(hidden.as_raw_fd())?.st_mode & 0o7777;
+    let digit = |shift: u32| b'0' + (mode >> shift & 7) as u8;
+    let text = [digit(9), digit(6), digit(3), digit(0), 0];
+    let text = CStr::from_bytes_with_nul(&text).map_err(|_| libc::EINVAL)?;
+    sys::fsconfig(fs, c"mode", Some(text))
 }
 
 fn is_directory(fd: RawFd) -> SysResult<bool> {
