@@ -153,9 +153,7 @@ fn flag_entry(
     (command, root): (&Command, &Command),
     notes: &Notes,
 ) -> Result<Entry, String> {
-    let global = root
-        .get_arguments()
-        .filter(|argument| argument.is_global_set());
+    let global = root.get_arguments();
     let found = command.get_arguments().chain(global).find(|argument| {
         argument.get_long() == Some(flag.long)
             || argument
