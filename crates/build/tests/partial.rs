@@ -46,8 +46,8 @@ fn nothing_is_said_about_what_follows_from_what_cannot_be_read() {
         // Stages and their names.
         "FROM base a\nFROM base\nCOPY --from=a /x /y\nRUN --mount=from=B,target=/m x\n",
         "FROM base AS 1a\nFROM base\nCOPY --from=1a /x /y\n",
-        "FORM base AS A\nRUN x\nFROM A\nSTOPSIGNAL $X\n",
-        "FORM base\nRUN x\nFROM NAME\nSTOPSIGNAL $X\n",
+        "FORM base AS A\nRUN x\nFROM a\nSTOPSIGNAL $X\n",
+        "FORM base\nRUN x\nFROM name\nSTOPSIGNAL $X\n",
         "FROM --platfrm=x base AS a\nSTOPSIGNAL $X\nFROM base AS b\nCOPY --from=0 / /\n",
         "FROM base a\nFROM base AS c\nCOPY --from=b / /\nFROM base AS b\nCOPY --from=c / /\n",
         "FROM\nRUN x\n",
@@ -68,6 +68,8 @@ fn what_hangs_on_nothing_unknown_is_looked_at() {
         ("FROM base\nENV A\nSTOPSIGNAL nope\nEXPOSE x\n", 3),
         ("FROM absent\nENV A\nSTOPSIGNAL nope\n", 2),
         ("FORM base\nSTOPSIGNAL nope\n", 2),
+        // In capitals it is no stage, whatever the stages before are called.
+        ("FORM base AS A\nRUN x\nFROM A\n", 2),
         ("FROM base AS a\nSTOPSIGNAL nope\nFROM a b\nRUN x\n", 2),
         (
             "FROM base AS a\nSTOPSIGNAL nope\nFROM base\nCOPY --form=x --from=a / /\n",

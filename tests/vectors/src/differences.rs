@@ -49,11 +49,6 @@ pub static DIFFERENCES: &[Difference] = &[
         ids: &[742, 746, 747],
     },
     Difference {
-        area: "dockerfile-outline",
-        reason: "FROM finds a stage whatever the case of its name; the reference takes the name for an image's",
-        ids: &[1609],
-    },
-    Difference {
         area: "dockerfile-plan",
         reason: "several stages lead to equal operations: which stage's name such an operation is shown under is chance",
         ids: &[1504, 1702],

@@ -187,7 +187,6 @@ pub(crate) fn layout(digests: bool) -> Layout {
             ("CreatedSince", "CREATED"),
             ("CreatedAt", "CREATED AT"),
             ("Size", "SIZE"),
-            ("VirtualSize", "SIZE"),
             ("Containers", "CONTAINERS"),
             ("SharedSize", "SHARED SIZE"),
             ("UniqueSize", "UNIQUE SIZE"),
@@ -312,7 +311,6 @@ impl ImageSummary {
             )
             .with("CreatedAt", local_time(self.created))
             .with("Size", human_size_short(self.size as f64))
-            .with("VirtualSize", human_size(self.size as f64))
             .with(
                 "Containers",
                 if self.containers < 0 {
