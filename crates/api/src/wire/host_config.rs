@@ -257,6 +257,7 @@ impl HostConfig {
     }
 }
 
+/// A port without bindings is published on a free port of every address, as recorded of docker.
 fn port_bindings(
     ports: BTreeMap<String, Option<Vec<PortBinding>>>,
 ) -> BTreeMap<String, Vec<model::PortBinding>> {
@@ -267,8 +268,11 @@ fn port_bindings(
     ports
         .into_iter()
         .map(|(port, bindings)| {
-            let bindings = bindings.into_iter().flatten().map(convert);
-            (port, bindings.collect())
+            let bindings: Vec<_> = bindings.into_iter().flatten().map(convert).collect();
+            if bindings.is_empty() {
+                return (port, vec![model::PortBinding::default()]);
+            }
+            (port, bindings)
         })
         .collect()
 }
@@ -285,7 +289,7 @@ impl From<&model::HostConfig> for HostConfig {
                 options: host.log_config.options.clone(),
             },
             network_mode: host.network_mode.clone(),
-            port_bindings: ports_of(host),
+            port_bindings: Some(ports_of(&host.port_bindings)),
             restart_policy: RestartPolicy {
                 name: host.restart_policy.name.clone(),
                 maximum_retry_count: host.restart_policy.maximum_retry_count,
@@ -338,21 +342,19 @@ fn console_size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<[u16; 2], 
     Ok([side(0), side(1)])
 }
 
-/// Returns the ports with their bindings; null when there were none and not even an empty map.
-fn ports_of(host: &model::HostConfig) -> Option<BTreeMap<String, Option<Vec<PortBinding>>>> {
-    if host.port_bindings.is_empty() && !host.given_empty.contains("PortBindings") {
-        return None;
-    }
+/// Returns the ports with their bindings.
+fn ports_of(
+    ports: &BTreeMap<String, Vec<model::PortBinding>>,
+) -> BTreeMap<String, Option<Vec<PortBinding>>> {
     let convert = |binding: &model::PortBinding| PortBinding {
         host_ip: binding.host_ip.clone(),
         host_port: binding.host_port.clone(),
     };
-    let ports = host.port_bindings.iter();
-    let ports = ports.map(|(port, bindings)| {
+    let ports = ports.iter().map(|(port, bindings)| {
         let bindings = bindings.iter().map(convert).collect();
         (port.clone(), Some(bindings))
     });
-    Some(ports.collect())
+    ports.collect()
 }
 
 #[cfg(test)]
@@ -417,9 +419,9 @@ mod tests {
         assert_eq!(read["Dns"], json!([]));
         assert_eq!(read["DnsSearch"], Value::Null);
         assert_eq!(read["ConsoleSize"], json!([7, 0]));
-        assert_eq!(read["PortBindings"], json!({"80/tcp": []}));
-        assert_eq!(host(json!({}))["PortBindings"], Value::Null);
-        assert_eq!(host(json!({"PortBindings": {}}))["PortBindings"], json!({}));
+        let binding = json!({"HostIp": "", "HostPort": ""});
+        assert_eq!(read["PortBindings"], json!({"80/tcp": [binding]}));
+        assert_eq!(host(json!({}))["PortBindings"], json!({}));
         let large = host(json!({"ConsoleSize": [70_000, 1, 2]}));
         assert_eq!(large["ConsoleSize"], json!([u16::MAX, 1]));
     }

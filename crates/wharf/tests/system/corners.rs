@@ -107,7 +107,7 @@ fn links_hold_to_the_container_and_not_to_its_name() {
 #[test]
 fn what_was_given_empty_is_told_from_what_was_not_given() {
     let d = Daemon::with_busybox();
-    let host = json!({"Dns": [], "Devices": [], "Binds": null, "PortBindings": {}, "links": []});
+    let host = json!({"Dns": [], "Devices": [], "Binds": null, "links": []});
     create(&d, "given", json!({"HostConfig": host}));
     let given = inspect(&d, "given")["HostConfig"].clone();
     for (key, value) in [
@@ -119,29 +119,6 @@ fn what_was_given_empty_is_told_from_what_was_not_given() {
         ("Links", Value::Null),
     ] {
         assert_eq!(given[key], value, "{key}");
-    }
-    create(&d, "bare", json!({}));
-    assert_eq!(
-        inspect(&d, "bare")["HostConfig"]["PortBindings"],
-        Value::Null
-    );
-}
-
-#[test]
-fn a_port_without_bindings_is_not_published_unless_all_are() {
-    let d = Daemon::with_busybox();
-    for (name, all, published) in [("one", false, false), ("all", true, true)] {
-        let host = json!({"PortBindings": {"80/tcp": []}, "PublishAllPorts": all});
-        create(
-            &d,
-            name,
-            json!({"ExposedPorts": {"80/tcp": {}}, "HostConfig": host}),
-        );
-        start(&d, name);
-        let found = inspect(&d, name);
-        let ports = &found["NetworkSettings"]["Ports"]["80/tcp"];
-        assert_eq!(ports.is_array(), published, "{name}: {ports}");
-        assert_eq!(found["HostConfig"]["PortBindings"]["80/tcp"], json!([]));
     }
 }
 
