@@ -15,7 +15,7 @@ use wharf_store::Store;
 /// Exit code of a container whose end nobody saw (the machine stopped).
 const LOST_EXIT_CODE: i32 = 255;
 /// How long a shim may take to say whether its container was started.
-const ANSWER_LIMIT: Duration = Duration::from_secs(5);
+const ANSWER_LIMIT: Duration = Duration::from_secs(1);
 
 /// Reads all containers; a document that cannot be read names its container in the error.
 pub(crate) fn load_containers(store: &Store) -> Result<Vec<Container>> {
